@@ -1,0 +1,76 @@
+"""``python -m embedded``: serve a model repository until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedded.errors import EmbeddedError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from embedded.server import Embedded
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _StopAsked(BaseException):
+    """A signal asked for the end. Not an Exception: no handler on the way may take it for a failure."""
+
+
+def _ask_stop(_number: int, _frame: FrameType | None) -> None:
+    # One signal begins the stop, which is bounded in time; further ones must not break into it.
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    raise _StopAsked
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError("a port is from 0 (a free one) to 65535")
+    return port
+
+
+def _announce(running: Embedded) -> None:
+    print(f"Triton   gRPC {running.triton_grpc}   HTTP {running.triton_http}   metrics {running.metrics_url}")
+    if running.http_url:
+        print(f"gateway  {running.http_url}")
+    print(f"logs     {running.run}   (Ctrl-C stops)", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve. Returns 0 after a stop that was asked for, 1 when a server failed, 2 for what the user can put right."""
+    parser = argparse.ArgumentParser(prog="embedded", description="Serve a model repository on this machine.")
+    parser.add_argument(
+        "--repository", type=Path, help="model repository (default: TRITOUCH_REPOSITORY, or the checkout's)"
+    )
+    parser.add_argument("--port", type=_port, help="the gateway's port (default: TRITOUCH_PORT; 0 for a free one)")
+    parser.add_argument("--no-gateway", action="store_true", help="start Triton alone")
+    options = parser.parse_args(arguments)
+    for number in _STOP_SIGNALS:
+        signal.signal(number, _ask_stop)
+    try:
+        # Imported here, so that a package it lacks is one line too.
+        from embedded.server import serve  # noqa: PLC0415
+
+        with serve(options.repository, gateway=not options.no_gateway, port=options.port) as running:
+            _announce(running)
+            running.watch()
+    except EmbeddedError as error:
+        print(f"embedded: {error}", file=sys.stderr)
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        print(f"embedded: the {error.name} package is not installed: run `make setup`", file=sys.stderr)
+        return EmbeddedError.exit_code
+    except _StopAsked:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

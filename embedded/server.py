@@ -1,0 +1,246 @@
+"""Triton and the gateway on one repository, as one thing to start, look at and stop."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from embedded import ports, triton
+from embedded.errors import EmbeddedError
+from embedded.keeper import SHM_PREFIX
+from embedded.service import Service
+from embedded.settings import ROOT, Settings, load_settings
+from embedded.wheel import find_triton, lay_out_backends
+from gateway.settings import Settings as GatewaySettings
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator, Mapping
+
+_WATCH_SECONDS = 0.2
+
+
+class Embedded:
+    """The running servers. Made by `serve`."""
+
+    def __init__(self, settings: Settings, repository: Path, run: Path, env: Mapping[str, str]) -> None:
+        """Choose ports and lay out the backends in ``run``; nothing is started yet."""
+        self.repository = repository
+        self.run = run
+        self.triton_log = run / "triton.log"
+        self.gateway_log = run / "gateway.log"
+        self._settings = settings
+        self._env = {**os.environ, **env}
+        self._files = find_triton()
+        self._ports = _triton_ports(settings)
+        self._backends = run / "backends"
+        # Python models find modules in Triton's working directory before any other.
+        self._empty = run / "empty"
+        self._empty.mkdir()
+        lay_out_backends(self._files, self._backends)
+        self._triton: Service | None = None
+        self._gateway: Service | None = None
+        self._http_url = ""
+
+    @property
+    def http_url(self) -> str:
+        """The gateway's address, as in ``http://127.0.0.1:8000``; empty when it was not asked for."""
+        return self._http_url
+
+    @property
+    def triton_http(self) -> str:
+        """Triton's HTTP address, as tritonclient takes it: host and port."""
+        return f"{triton.HOST}:{self._ports.http}"
+
+    @property
+    def triton_grpc(self) -> str:
+        """Triton's gRPC address: host and port."""
+        return f"{triton.HOST}:{self._ports.grpc}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Where Triton's metrics are read."""
+        return f"http://{triton.HOST}:{self._ports.metrics}/metrics"
+
+    @property
+    def triton_pid(self) -> int:
+        """Process id of the Triton server itself."""
+        return self._need_triton().pid
+
+    def start_triton(self) -> None:
+        """Start Triton and wait until every model is ready.
+
+        Raises:
+            ServiceFailedError: a model does not load, or the time is up.
+        """
+        prefix = f"{SHM_PREFIX}{secrets.token_hex(6)}-"
+        command = triton.command_line(
+            self._files,
+            repository=self.repository,
+            backends=self._backends,
+            ports=self._ports,
+            settings=self._settings,
+            shm_prefix=prefix,
+        )
+        self._triton = Service(
+            "Triton",
+            command,
+            self.triton_log,
+            env=triton.environment(self._files, self._env),
+            cwd=self._empty,
+            grace=self._settings.stop_seconds + triton.UNLOAD_SECONDS,
+            shm_prefix=prefix,
+        )
+        self._triton.wait_ready(triton.HOST, self._ports.http, triton.READY_PATH, self._settings.triton_start_seconds)
+
+    def start_gateway(self, listening: socket.socket) -> None:
+        """Start the gateway on a bound socket, and wait until it is ready.
+
+        Raises:
+            ServiceFailedError: it ended, or the time is up.
+        """
+        host, port = listening.getsockname()[:2]
+        self._gateway = Service(
+            "gateway",
+            [sys.executable, "-m", "gateway", "--fd", str(listening.fileno())],
+            self.gateway_log,
+            env={**self._env, "TRITOUCH_TRITON_GRPC": self.triton_grpc},
+            cwd=ROOT,
+            grace=self._settings.stop_seconds,
+            fds=[listening.fileno()],
+        )
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+        self._gateway.wait_ready(reachable, port, "/readyz", self._settings.gateway_start_seconds)
+        self._http_url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+    def kill_triton(self) -> None:
+        """End Triton as a crash would (SIGKILL), and wait until its Python processes are gone too."""
+        service = self._need_triton()
+        os.kill(service.pid, signal.SIGKILL)
+        service.wait()
+
+    def restart_triton(self) -> None:
+        """Start Triton on the same ports, stopping it first if it runs. Raises as `start_triton`."""
+        self._need_triton().stop()
+        self.start_triton()
+
+    def watch(self) -> None:
+        """Wait until one of the servers ends on its own.
+
+        Raises:
+            ServiceFailedError: always, with the log lines that matter.
+        """
+        while True:
+            for service in (self._triton, self._gateway):
+                if service is not None:
+                    service.check_alive()
+            time.sleep(_WATCH_SECONDS)
+
+    def stop(self) -> None:
+        """Stop the gateway, so that nothing new comes in, and then Triton."""
+        for service in (self._gateway, self._triton):
+            if service is not None:
+                service.stop()
+
+    def _need_triton(self) -> Service:
+        if self._triton is None:
+            raise RuntimeError("Triton was not started")
+        return self._triton
+
+
+@contextmanager
+def serve(
+    repository: Path | None = None,
+    *,
+    gateway: bool = True,
+    port: int | None = None,
+    env: Mapping[str, str] | None = None,
+    settings: Settings | None = None,
+) -> Iterator[Embedded]:
+    """Serve a model repository until the block is left.
+
+    Args:
+        repository: folder to serve; by default the setting's.
+        gateway: whether to start the gateway as well.
+        port: the gateway's port, 0 for a free one; by default its own setting.
+        env: environment variables for both servers, on top of this process's.
+        settings: by default read from the environment.
+
+    Yields:
+        The servers, ready.
+
+    Raises:
+        EmbeddedError: they cannot be started; the message says why in one line, and has log lines if there are any.
+    """
+    settings = settings or load_settings()
+    with ExitStack() as stack:
+        # The gateway's port first: a busy one is the commonest fault, and this finds it at once.
+        listening = stack.enter_context(_gateway_socket(port)) if gateway else None
+        checked = triton.check_repository(repository or settings.repository)
+        run = stack.enter_context(_run_folder(settings.run_folder))
+        embedded = Embedded(settings, checked, run, env or {})
+        stack.callback(embedded.stop)
+        embedded.start_triton()
+        if listening is not None:
+            embedded.start_gateway(listening)
+            # The gateway holds it now. Were it open here too, a dead gateway's clients would wait for ever.
+            listening.close()
+        yield embedded
+
+
+def _gateway_socket(port: int | None) -> socket.socket:
+    try:
+        own = GatewaySettings()
+    except ValidationError as error:
+        raise EmbeddedError(f"a setting of the gateway is wrong: {error.errors()[0]['msg']}") from None
+    return ports.bind(own.host, own.port if port is None else port)
+
+
+def _triton_ports(settings: Settings) -> triton.TritonPorts:
+    wanted = {
+        "Triton's HTTP": settings.triton_http_port,
+        "Triton's gRPC": settings.triton_grpc_port,
+        "Triton's metrics": settings.triton_metrics_port,
+    }
+    return triton.TritonPorts(*ports.choose(triton.HOST, wanted.items()))
+
+
+@contextmanager
+def _run_folder(parent: Path | None) -> Iterator[Path]:
+    """A new folder for one run's logs; a temporary one is removed unless the run failed."""
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+    run = Path(tempfile.mkdtemp(prefix="tritouch-", dir=parent))
+    try:
+        yield run
+    except EmbeddedError:
+        _remove_scaffolding(run)
+        raise
+    except BaseException:
+        _leave(run, keep=parent is not None)
+        raise
+    _leave(run, keep=parent is not None)
+
+
+def _leave(run: Path, *, keep: bool) -> None:
+    if keep:
+        _remove_scaffolding(run)
+    else:
+        shutil.rmtree(run, ignore_errors=True)
+
+
+def _remove_scaffolding(run: Path) -> None:
+    for folder in ("backends", "empty"):
+        shutil.rmtree(run / folder, ignore_errors=True)
+    if not any(run.iterdir()):
+        run.rmdir()

@@ -1,0 +1,163 @@
+"""One server process under its keeper: started, awaited, stopped; its log."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedded.errors import ServiceFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_KEEPER = Path(__file__).resolve().with_name("keeper.py")
+_POLL_SECONDS = 0.05
+_PROBE_SECONDS = 2.0
+_KEEPER_START_SECONDS = 30.0
+# On top of the grace: the time in which the keeper kills and collects what is left.
+_KEEPER_STOP_SECONDS = 15.0
+# Triton's error lines, its last word ("error: creating server"), and what Python and protobuf say in their own ways.
+_TELLING = re.compile(
+    r"^(?:E\d{4} |error: |\[libprotobuf ERROR|Traceback |\w+(?:\.\w+)*(?:Error|Exception)\b|\S+: error )", re.IGNORECASE
+)
+# What every start on a machine without a GPU says.
+_NOISE = re.compile(r"CUDA driver version|CudaDriverHelper|NVML|DCGM")
+_LINES = 12
+
+
+class Service:
+    """A running server. Its whole process tree ends when this process does, however that happens."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        grace: float,
+        shm_prefix: str = "",
+        fds: Sequence[int] = (),
+    ) -> None:
+        """Start ``command``.
+
+        Args:
+            name: what the server is called in messages.
+            command: program and arguments.
+            log: file its output is appended to.
+            env: its whole environment.
+            cwd: its working directory.
+            grace: seconds that an orderly stop may take before the processes are killed.
+            shm_prefix: names in /dev/shm starting so are its own, and removed at its end.
+            fds: file descriptors it inherits.
+        """
+        self.name = name
+        self.log = log
+        self._grace = grace
+        self._log_start = log.stat().st_size if log.exists() else 0
+        self._control, far_end = socket.socketpair()
+        descriptors = [argument for fd in fds for argument in ("--fd", str(fd))]
+        keeper = [sys.executable, "-I", "-S", str(_KEEPER), "--control", str(far_end.fileno()), "--grace", str(grace)]
+        with far_end, log.open("ab") as output:
+            self._keeper = subprocess.Popen(
+                [*keeper, "--shm", shm_prefix, *descriptors, "--", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(env),
+                cwd=cwd,
+                pass_fds=[far_end.fileno(), *fds],
+                # Ctrl-C reaches this process alone, which then stops the servers in their order.
+                start_new_session=True,
+            )
+        self.pid = self._read_pid()
+
+    def _read_pid(self) -> int:
+        self._control.settimeout(_KEEPER_START_SECONDS)
+        with suppress(OSError):
+            answer = self._control.recv(32)
+            if answer:
+                return int(answer)
+        self.stop()
+        raise ServiceFailedError(self.explain("did not start"))
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code once the whole process tree is gone, 128 and more for a signal; None before."""
+        return self._keeper.poll()
+
+    def wait_ready(self, host: str, port: int, path: str, seconds: float) -> None:
+        """Wait until ``GET path`` answers 200.
+
+        Raises:
+            ServiceFailedError: the process ended, or the time did; with the log lines that matter.
+        """
+        end = time.monotonic() + seconds
+        while not _answers(host, port, path):
+            self.check_alive()
+            if time.monotonic() > end:
+                raise ServiceFailedError(self.explain(f"was not ready within {seconds:g} s"))
+            time.sleep(_POLL_SECONDS)
+
+    def check_alive(self) -> None:
+        """Raise ServiceFailedError, with the log lines that matter, if the process has ended."""
+        if self.exit_code is not None:
+            raise ServiceFailedError(self.explain(f"ended with exit code {self.exit_code}"))
+
+    def wait(self) -> None:
+        """Wait until the process tree is gone; call after something ended it."""
+        self._keeper.wait(self._grace + _KEEPER_STOP_SECONDS)
+
+    def stop(self) -> None:
+        """Ask for an orderly end, wait the grace, and kill what is left. Does nothing to a process that ended."""
+        with suppress(OSError):
+            self._control.send(b"t")
+        try:
+            self.wait()
+        except subprocess.TimeoutExpired:
+            self._keeper.kill()
+            self._keeper.wait()
+        finally:
+            self._control.close()
+
+    def explain(self, what: str) -> str:
+        """One line saying ``what`` happened and where the log is, then the lines of the log that tell why."""
+        with self.log.open("rb") as file:
+            file.seek(self._log_start)
+            lines = telling_lines(file.read().decode(errors="replace"))
+        return "\n".join([f"{self.name} {what}; its log: {self.log}", *(f"  {line}" for line in lines)])
+
+
+def telling_lines(log: str) -> list[str]:
+    """The last lines of ``log`` that speak of an error, or its last lines when none does."""
+    # Triton writes a model's traceback on one line, its line ends escaped.
+    lines = [line.rstrip() for line in log.replace("\\n", "\n    ").splitlines() if line.strip()]
+    lines = [line for line in lines if not _NOISE.search(line)]
+    telling: list[str] = []
+    told = False
+    for line in lines:
+        # Indented lines go on with what the line before them said.
+        told = told if line.startswith("  ") else bool(_TELLING.search(line))
+        if told:
+            telling.append(line)
+    return (telling or lines)[-_LINES:]
+
+
+def _answers(host: str, port: int, path: str) -> bool:
+    # Not urllib: a proxy from the environment must not come between.
+    connection = http.client.HTTPConnection(host, port, timeout=_PROBE_SECONDS)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

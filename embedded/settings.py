@@ -1,0 +1,61 @@
+"""Settings of the embedded servers, each read from ``TRITOUCH_`` and its name in capitals.
+
+The gateway reads its own settings; this module knows none of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from embedded.errors import EmbeddedError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+_PREFIX = "TRITOUCH_"
+_MIB = 1 << 20
+
+# 0 asks for a free port.
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+# A local response cache of fewer bytes than this cannot hold one entry's bookkeeping: Triton refuses it.
+CacheBytes = Annotated[int, Field(ge=0)]
+
+
+class Settings(BaseSettings):
+    """Where the repository and the logs are, where Triton listens, how long to wait."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
+
+    repository: Path = ROOT / "model_repository"
+    """The model repository to serve."""
+    run_folder: Path | None = None
+    """Parent folder of the logs of each run, which are then kept; by default a temporary folder, kept on failure."""
+    triton_http_port: Port = 0
+    triton_grpc_port: Port = 0
+    triton_metrics_port: Port = 0
+    triton_cache_bytes: CacheBytes = 64 * _MIB
+    """Size of Triton's response cache, used by models whose config asks for it; 0 for none."""
+    triton_shm_bytes: Annotated[int, Field(ge=_MIB)] = 8 * _MIB
+    """Shared memory a Python model instance starts with and grows by."""
+    triton_start_seconds: Seconds = 300
+    gateway_start_seconds: Seconds = 60
+    stop_seconds: Seconds = 10
+    """How long requests in flight may take to finish when stopping."""
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        EmbeddedError: a value is out of its bounds or not of its type; names the variable.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = _PREFIX + str(first["loc"][0]).upper()
+        raise EmbeddedError(f"{name}={first['input']}: {first['msg']}") from None

@@ -1,0 +1,91 @@
+"""Finds Triton's binary in the ``nvidia-pytriton`` wheel and lays out a backend directory for it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+import sysconfig
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from embedded.errors import EmbeddedError
+
+BACKENDS = Path(__file__).resolve().parent / "backends"
+_INSTALL_HINT = "install the embedded extra (make setup)"
+
+
+@dataclass(frozen=True)
+class TritonFiles:
+    """Where the parts of one installed Triton are."""
+
+    server: Path
+    python_backend: Path
+    stub: Path
+    caches: Path
+    library_folders: tuple[Path, ...]
+
+
+def find_triton() -> TritonFiles:
+    """Find the Triton that is installed for the running Python.
+
+    Raises:
+        EmbeddedError: the wheel is missing, has no stub for this Python, or numpy is too new for the stub.
+    """
+    spec = importlib.util.find_spec("pytriton")
+    if spec is None or spec.origin is None:
+        raise EmbeddedError(f"the nvidia-pytriton package is not installed: {_INSTALL_HINT}")
+    triton = Path(spec.origin).parent / "tritonserver"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stub = triton / "python_backend_stubs" / version / "triton_python_backend_stub"
+    if not stub.is_file():
+        raise EmbeddedError(f"the installed Triton does not support Python {version}: use 3.11 or 3.12")
+    check_numpy(_version_of("numpy"))
+    libraries = (triton.parent.parent / "nvidia_pytriton.libs", Path(sysconfig.get_config_var("LIBDIR")))
+    return TritonFiles(
+        server=triton / "bin" / "tritonserver",
+        python_backend=triton / "backends" / "python",
+        stub=stub,
+        caches=triton / "caches",
+        library_folders=libraries,
+    )
+
+
+def check_numpy(version: str | None) -> None:
+    """Refuse a numpy with which Triton's Python stub reads every tensor as empty, without saying so.
+
+    Raises:
+        EmbeddedError: numpy is missing, or 2 or later.
+    """
+    if version is None:
+        raise EmbeddedError(f"numpy is not installed: {_INSTALL_HINT}")
+    if int(version.split(".", 1)[0]) >= 2:
+        raise EmbeddedError(f"numpy {version} is installed, and Triton's Python models need numpy<2: {_INSTALL_HINT}")
+
+
+def lay_out_backends(files: TritonFiles, target: Path) -> None:
+    """Make ``target`` a backend directory: Triton's own Python backend, and this package's Python-based ones.
+
+    A Python-based backend is a folder with a ``model.py``. What they share goes along under the name it has here
+    (``embedded.backends.common``), so that one import statement holds in Triton, in tests and for mypy.
+    """
+    python = target / "python"
+    python.mkdir(parents=True)
+    for part in (*files.python_backend.iterdir(), files.stub):
+        if part.name != "__pycache__":
+            (python / part.name).symlink_to(part)
+    for model in BACKENDS.glob("*/model.py"):
+        backend = target / model.parent.name
+        shutil.copytree(model.parent, backend, ignore=shutil.ignore_patterns("__pycache__"))
+        shared = backend / "embedded" / "backends"
+        shared.mkdir(parents=True)
+        for module in BACKENDS.glob("*.py"):
+            shutil.copy(module, shared)
+
+
+def _version_of(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

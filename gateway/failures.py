@@ -1,0 +1,35 @@
+"""What a failed gRPC call means to the caller.
+
+The model repository's errors hold a token `tritouch:CODE` somewhere in their text. Only the code is believed, and only
+together with the gRPC status that belongs to it; the text around it never leaves this module.
+"""
+
+import re
+from typing import Final
+
+import grpc
+
+from gateway.errors import PublicError
+
+_TOKEN: Final = re.compile(r"tritouch:([a-z_]+)")
+CALLER_CODES: Final = {
+    "image_unreadable": "image",
+    "image_too_large": "image",
+    "too_many_images": "image",
+    "prompt_invalid": "prompt",
+    "unknown_model": "model",
+    "parameter_invalid": None,
+}
+
+
+def problem_of(status: grpc.StatusCode, details: str) -> PublicError:
+    """The public problem of an upstream failure: its gRPC status and its (private) text."""
+    codes = set(_TOKEN.findall(details))
+    if status is grpc.StatusCode.DEADLINE_EXCEEDED or "expired" in codes:
+        return PublicError("deadline_exceeded")
+    if status is grpc.StatusCode.UNAVAILABLE:
+        return PublicError("queue_full" if "queue_full" in codes else "unavailable")
+    if status is grpc.StatusCode.INVALID_ARGUMENT:
+        for code in codes & CALLER_CODES.keys():
+            return PublicError(code, param=CALLER_CODES[code])
+    return PublicError("edit_failed")

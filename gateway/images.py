@@ -1,0 +1,48 @@
+"""A picture as text becomes bytes: data URL or base64, its size known before it is decoded.
+
+Knows the first bytes of three formats and no more: pixels, headers and decoding are `preprocess`'s, which also
+guards callers that come over gRPC.
+"""
+
+import binascii
+import re
+
+from gateway.errors import PublicError
+
+_DATA_URL = re.compile(r"data:[^,;]{0,100}(;[^,;]{0,100}){0,5};base64,", re.ASCII | re.IGNORECASE)
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{0,20}://")
+
+
+def is_url(text: str) -> bool:
+    """Whether `text` names a scheme and an authority, of any kind."""
+    return _URL.match(text) is not None
+
+
+def decoded_size(text: str, start: int) -> int:
+    """Bytes that the base64 in `text[start:]` will decode to, from its length and padding alone."""
+    return (len(text) - start) * 3 // 4 - (text[-2:].count("=") if len(text) - start >= 4 else 0)
+
+
+def decode(text: str, max_bytes: int) -> bytes:
+    """A data URL or bare base64 as bytes. Raises `PublicError`: too large (before decoding), or not base64."""
+    data_url = _DATA_URL.match(text)
+    start = data_url.end() if data_url else 0
+    if decoded_size(text, start) > max_bytes:
+        raise PublicError("image_too_large", param="image")
+    try:
+        content = binascii.a2b_base64(text[start:] if start else text, strict_mode=True)
+    except ValueError:
+        raise PublicError("image_unreadable", param="image") from None
+    return checked(content, max_bytes)
+
+
+def checked(content: bytes, max_bytes: int) -> bytes:
+    """`content` again, when it is small enough and begins as JPEG, PNG or WebP do. Raises `PublicError` otherwise."""
+    if len(content) > max_bytes:
+        raise PublicError("image_too_large", param="image")
+    known = content.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")) or (
+        content.startswith(b"RIFF") and content[8:12] == b"WEBP"
+    )
+    if not known:
+        raise PublicError("image_unreadable", param="image")
+    return content

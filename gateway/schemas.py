@@ -1,0 +1,151 @@
+"""The API's words: fields, types, defaults and bounds, each written once.
+
+Knows nothing of HTTP or Triton. Names follow Friendli Container's schema; what it has not is marked `x-extension`.
+"""
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from gateway.errors import PublicError
+
+MAX_SEED: Final = 2**64 - 1
+MAX_GUIDANCE: Final = 100.0
+MAX_PROMPT_CHARS: Final = 10_000
+MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+
+ImageFormat = Literal["raw", "jpeg"]
+
+
+def _no_default(schema: dict[str, Any]) -> None:
+    """Leave `default: null` out, as Friendli's schema does."""
+    schema.pop("default", None)
+
+
+class ImageInput(BaseModel):
+    """One picture to edit."""
+
+    model_config = ConfigDict(strict=True)
+
+    image: str = Field(
+        description="An input image, provided either as a URL or a base64-encoded string. "
+        "Maximum supported image size is 50 MiB.",
+        examples=["data:image/png;base64,..."],
+    )
+
+
+class ContainerImageEditBody(BaseModel):
+    """The JSON body of one edit. Unknown fields are ignored."""
+
+    model_config = ConfigDict(strict=True)
+
+    image: ImageInput | Annotated[list[ImageInput], Field(min_length=1)] = Field(
+        description="The image(s) to edit. Must be in a supported image format."
+    )
+    prompt: str = Field(
+        description="A text description of the desired image.",
+        min_length=1,
+        max_length=MAX_PROMPT_CHARS,
+        json_schema_extra={"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"},
+    )
+    model: str | None = Field(
+        None,
+        description="Routes the request to a specific adapter.",
+        examples=["(adapter-route)"],
+        json_schema_extra=_no_default,
+    )
+    num_inference_steps: int = Field(
+        20,
+        ge=1,
+        le=50,
+        description="The number of inference steps to use during image generation. Defaults to 20. "
+        "Supported range: [1, 50].",
+    )
+    guidance_scale: float = Field(
+        0.0,
+        ge=0,
+        le=MAX_GUIDANCE,
+        allow_inf_nan=False,
+        description="How closely the picture follows the prompt. 0 takes the model repository's own default; "
+        "above 0 and up to 1, guidance is off. Defaults to 0.",
+    )
+    image_guidance_scale: float = Field(
+        1.5,
+        ge=0,
+        le=MAX_GUIDANCE,
+        allow_inf_nan=False,
+        description="How closely the picture follows the input picture, in families that have it.",
+        json_schema_extra={"x-extension": True},
+    )
+    seed: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_SEED,
+        description="The seed to use for image generation. Drawn at random when absent.",
+        json_schema_extra=_no_default,
+    )
+    response_format: ImageFormat | None = Field(
+        "jpeg",
+        description="The format in which the generated image will be returned. One of `raw` and `jpeg`.",
+    )
+
+    @field_validator("prompt")
+    @classmethod
+    def _prompt_says_something(cls, prompt: str) -> str:
+        if "\x00" in prompt or not prompt.strip():
+            raise PublicError("prompt_invalid", param="prompt", message="prompt: must hold text, and no NUL character.")
+        return prompt
+
+    @field_validator("model")
+    @classmethod
+    def _model_is_a_name(cls, model: str | None) -> str | None:
+        if model and not MODEL_NAME.fullmatch(model):
+            raise PublicError("unknown_model", param="model")
+        return model
+
+    def images(self) -> list[str]:
+        """The images as given: URL, data URL or base64. At least one."""
+        given = self.image if isinstance(self.image, list) else [self.image]
+        return [one.image for one in given]
+
+
+class ContainerImageEditSuccess(BaseModel):
+    """The answer to a JSON edit."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["image"]})
+
+    image: str = Field(description="The base64-encoded image.", json_schema_extra={"format": "binary"})
+    width: int = Field(description="Width of the picture in pixels.", json_schema_extra={"x-extension": True})
+    height: int = Field(description="Height of the picture in pixels.", json_schema_extra={"x-extension": True})
+    seed: int = Field(description="The seed that was used.", json_schema_extra={"x-extension": True})
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong, as OpenAI's clients read it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorBody(BaseModel):
+    """The answer of every failure."""
+
+    error: ErrorDetail
+    detail: str
+
+
+def validated(fields: object) -> ContainerImageEditBody:
+    """`fields` (parsed JSON or form) as a checked body. Raises `PublicError` without repeating any input."""
+    try:
+        return ContainerImageEditBody.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else None
+    if name is None:
+        raise PublicError("parameter_invalid", message="The body must be a JSON object.")
+    reason = 'give {"image": "..."} or a list of at least one of these' if name == "image" else first["msg"]
+    code = "prompt_invalid" if name == "prompt" else "parameter_invalid"
+    raise PublicError(code, param=name, message=f"{name}: {reason}.")

@@ -1,0 +1,148 @@
+"""Triton's `edit` model over gRPC: an `Edit` goes in, a `Picture` comes out, a `PublicError` is raised.
+
+Knows the tensor contract of `edit` and nothing of HTTP.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Literal, NamedTuple, Self
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from gateway.errors import PublicError
+from gateway.failures import problem_of
+
+MODEL: Final = "edit"
+CLIENT_SLACK_SECONDS: Final = 2.0  # Triton is to notice the deadline first, so that its engine stops too.
+READY_SECONDS: Final = 2.0
+UNLIMITED: Final = -1
+CHANNEL_OPTIONS: Final = [
+    ("grpc.max_send_message_length", UNLIMITED),
+    ("grpc.max_receive_message_length", UNLIMITED),
+    # gRPC would wait up to two minutes before it tries a restarted Triton again.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One edit, as the contract of `edit` has it. `images`: at least one encoded picture. `model`: "" for the base."""
+
+    images: Sequence[bytes]
+    prompt: str
+    num_inference_steps: int
+    guidance_scale: float
+    image_guidance_scale: float
+    seed: int
+    model: str
+    response_format: Literal["raw", "jpeg"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The edited picture: a JPEG file, or raw 8-bit RGB rows of `height` x `width` x 3 bytes."""
+
+    content: bytes
+    width: int
+    height: int
+
+
+class Tensor(NamedTuple):
+    """One input tensor: `values` are bytes for BYTES, numbers otherwise, as many as `shape` says."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    values: Sequence[bytes] | Sequence[int] | Sequence[float]
+
+
+def inputs(edit: Edit) -> list[Tensor]:
+    """The input tensors of one request to `edit`, every one of them always present."""
+    return [
+        Tensor("image", "BYTES", (len(edit.images),), edit.images),
+        Tensor("prompt", "BYTES", (1,), [edit.prompt.encode()]),
+        Tensor("num_inference_steps", "INT32", (1,), [edit.num_inference_steps]),
+        Tensor("guidance_scale", "FP32", (1,), [edit.guidance_scale]),
+        Tensor("image_guidance_scale", "FP32", (1,), [edit.image_guidance_scale]),
+        Tensor("seed", "UINT64", (1,), [edit.seed]),
+        Tensor("model", "BYTES", (1,), [edit.model.encode()]),
+        Tensor("response_format", "BYTES", (1,), [edit.response_format.encode()]),
+    ]
+
+
+def packed(tensor: Tensor) -> bytes:
+    """A tensor's content as Triton's raw form has it: little-endian; BYTES elements with their length before them."""
+    if tensor.datatype == "BYTES":
+        return b"".join(
+            part
+            for value in tensor.values
+            if isinstance(value, bytes)
+            for part in (struct.pack("<I", len(value)), value)
+        )
+    code = {"INT32": "i", "FP32": "f", "UINT64": "Q"}[tensor.datatype]
+    return struct.pack(f"<{len(tensor.values)}{code}", *tensor.values)
+
+
+def infer_request(edit: Edit, timeout_seconds: float, request_id: str) -> service_pb2.ModelInferRequest:
+    """The gRPC message of one edit. `timeout_seconds` goes along as Triton's `timeout`, in microseconds."""
+    request = service_pb2.ModelInferRequest(model_name=MODEL, id=request_id)
+    request.parameters["timeout"].int64_param = int(timeout_seconds * 1_000_000)
+    for tensor in inputs(edit):
+        request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        request.raw_input_contents.append(packed(tensor))
+    return request
+
+
+def picture_of(response: service_pb2.ModelInferResponse, response_format: str) -> Picture:
+    """The picture in Triton's answer. Raises `PublicError("edit_failed")` when it is not what the contract promises."""
+    try:
+        raw = dict(zip((output.name for output in response.outputs), response.raw_output_contents, strict=True))
+        width, height = struct.unpack("<2i", raw["size"])
+        (length,) = struct.unpack_from("<I", raw["image"])
+        content = raw["image"][4:]
+    except (KeyError, ValueError, struct.error):
+        raise PublicError("edit_failed") from None
+    right = len(content) == width * height * 3 if response_format == "raw" else content.startswith(b"\xff\xd8\xff")
+    if length != len(content) or min(width, height) <= 0 or not right:
+        raise PublicError("edit_failed")
+    return Picture(content, width, height)
+
+
+class Triton:
+    """A client of one Triton target, usable while entered. Cancelling the task that awaits `edit` cancels the edit."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+
+    async def __aenter__(self) -> Self:
+        self._channel = grpc.aio.insecure_channel(self._target, options=CHANNEL_OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._channel.close()
+
+    async def edit(self, edit: Edit, *, timeout_seconds: float, request_id: str = "") -> Picture:
+        """Run one edit within `timeout_seconds`. Raises `PublicError`, never with upstream text in it."""
+        request = infer_request(edit, timeout_seconds, request_id)
+        try:
+            response = await self._stub.ModelInfer(request, timeout=timeout_seconds + CLIENT_SLACK_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise problem_of(error.code(), error.details() or "") from None
+        return picture_of(response, edit.response_format)
+
+    async def ready(self) -> bool:
+        """Whether Triton answers and says that `edit` could run now."""
+        request = service_pb2.ModelReadyRequest(name=MODEL)
+        try:
+            response = await self._stub.ModelReady(request, timeout=READY_SECONDS)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(response.ready)

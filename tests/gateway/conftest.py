@@ -1,0 +1,42 @@
+"""One event loop, one fake Triton and one gateway for all tests of this folder; the script is reset for each."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.gateway.fake_triton import FakeTriton
+from tests.gateway.serving import Gateway, Loop, serving
+
+
+@pytest.fixture(scope="session")
+def loop() -> Iterator[Loop]:
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(scope="session")
+def _triton(loop: Loop) -> Iterator[FakeTriton]:
+    triton = FakeTriton()
+    loop.run(triton.start())
+    yield triton
+    loop.run(triton.stop())
+
+
+@pytest.fixture
+def triton(_triton: FakeTriton) -> FakeTriton:
+    """The fake Triton, with nothing scripted and nothing recorded."""
+    _triton.reset()
+    return _triton
+
+
+@pytest.fixture(scope="session")
+def _gateway(loop: Loop, _triton: FakeTriton) -> Iterator[Gateway]:
+    with serving(loop, _triton) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def gateway(_gateway: Gateway, triton: FakeTriton) -> Gateway:
+    """A gateway with the settings' defaults, in front of `triton`."""
+    return _gateway

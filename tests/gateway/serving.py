@@ -1,0 +1,67 @@
+"""Runs the real app under uvicorn, beside a fake Triton, on an event loop of its own thread."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import uvicorn
+
+from gateway.main import create_app
+from gateway.settings import Settings
+from tests.gateway.fake_triton import FakeTriton
+
+T = TypeVar("T")
+
+
+class Loop:
+    """An event loop in a thread."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T], timeout: float = 20) -> T:
+        """Run `work` there, and wait for it."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(10)
+        self.loop.close()
+
+
+class Gateway:
+    """A running gateway: `url`, and the `triton` behind it."""
+
+    def __init__(self, loop: Loop, triton: FakeTriton, settings: Settings) -> None:
+        self.loop, self.triton, self.settings = loop, triton, settings
+        self.app = create_app(settings)
+        config = uvicorn.Config(self.app, log_config=None, lifespan="on", ws="none", timeout_graceful_shutdown=2)
+        self._server = uvicorn.Server(config)
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port = self._socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        self._task = asyncio.ensure_future(self._server.serve([self._socket]))
+        while not self._server.started:
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        self._server.should_exit = True
+        await self._task
+
+
+@contextmanager
+def serving(loop: Loop, triton: FakeTriton, **overrides: Any) -> Iterator[Gateway]:
+    """A gateway in front of `triton`, with these settings changed."""
+    gateway = Gateway(loop, triton, Settings(triton_grpc=f"127.0.0.1:{triton.port}", **overrides))
+    loop.run(gateway.start())
+    try:
+        yield gateway
+    finally:
+        loop.run(gateway.stop())

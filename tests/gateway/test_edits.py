@@ -1,0 +1,155 @@
+"""A JSON edit, from the HTTP body to Triton's tensors and back."""
+
+import base64
+import struct
+
+import httpx
+import pytest
+
+from tests.gateway.asking import EDITS, PNG, PNG64, body, failure, picture, post, until
+from tests.gateway.fake_triton import HEIGHT, JPEG, RAW, WIDTH, FakeTriton, after, element, tensors
+from tests.gateway.serving import Gateway
+
+
+def test_everything_left_out_takes_its_default(gateway: Gateway, triton: FakeTriton) -> None:
+    answer = post(gateway)
+    assert answer.status_code == 200
+    sent = tensors(triton.requests[0])
+    assert {name: sent[name] for name in sent if name not in ("image", "seed")} == {
+        "prompt": struct.pack("<I", 12) + b"make it snow",
+        "num_inference_steps": struct.pack("<i", 20),
+        "guidance_scale": struct.pack("<f", 0),
+        "image_guidance_scale": struct.pack("<f", 1.5),
+        "model": struct.pack("<I", 0),
+        "response_format": struct.pack("<I", 4) + b"jpeg",
+    }
+    assert sent["image"] == struct.pack("<I", len(PNG)) + PNG
+    content = answer.json()
+    assert base64.b64decode(content["image"]) == JPEG
+    assert (content["width"], content["height"]) == (WIDTH, HEIGHT)
+    assert struct.pack("<Q", content["seed"]) == sent["seed"]
+    assert 0 <= content["seed"] < 2**53
+
+
+def test_every_field_reaches_triton(gateway: Gateway, triton: FakeTriton) -> None:
+    fields = {
+        "num_inference_steps": 3,
+        "guidance_scale": 7.5,
+        "image_guidance_scale": 2,
+        "seed": 2**64 - 1,
+        "model": "adapter-1",
+        "response_format": "raw",
+        "prompt": "눈",
+    }
+    answer = post(gateway, json=body(**fields)).json()
+    sent = tensors(triton.requests[0])
+    assert base64.b64decode(answer["image"]) == RAW
+    assert answer["seed"] == 2**64 - 1
+    assert struct.unpack("<i", sent["num_inference_steps"]) == (3,)
+    assert struct.unpack("<f", sent["guidance_scale"]) == (7.5,)
+    assert struct.unpack("<f", sent["image_guidance_scale"]) == (2,)
+    assert struct.unpack("<Q", sent["seed"]) == (2**64 - 1,)
+    assert element(sent["prompt"]).decode() == "눈"
+    assert element(sent["model"]) == b"adapter-1"
+
+
+def test_two_edits_without_a_seed_draw_two(gateway: Gateway, triton: FakeTriton) -> None:
+    assert post(gateway).json()["seed"] != post(gateway).json()["seed"]
+
+
+def test_nulls_are_as_good_as_left_out(gateway: Gateway, triton: FakeTriton) -> None:
+    assert post(gateway, json=body(model=None, seed=None, response_format=None)).status_code == 200
+    assert element(tensors(triton.requests[0])["response_format"]) == b"jpeg"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("prefix", ["", "data:image/png;base64,", "DATA:;charset=x;base64,"])
+def test_forms_of_an_image(gateway: Gateway, triton: FakeTriton, kind: str, prefix: str) -> None:
+    given = picture(kind)
+    text = prefix + base64.b64encode(given).decode()
+    assert post(gateway, json=body(image=[{"image": text}, {"image": PNG64}])).status_code == 200
+    sent = triton.requests[0]
+    assert list(sent.inputs[0].shape) == [2]
+    assert tensors(sent)["image"] == b"".join(struct.pack("<I", len(one)) + one for one in (given, PNG))
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"num_inference_steps": 0}, "num_inference_steps", "parameter_invalid"),
+        ({"num_inference_steps": 51}, "num_inference_steps", "parameter_invalid"),
+        ({"num_inference_steps": True}, "num_inference_steps", "parameter_invalid"),
+        ({"num_inference_steps": "7"}, "num_inference_steps", "parameter_invalid"),
+        ({"num_inference_steps": 2.5}, "num_inference_steps", "parameter_invalid"),
+        ({"num_inference_steps": None}, "num_inference_steps", "parameter_invalid"),
+        ({"guidance_scale": -0.1}, "guidance_scale", "parameter_invalid"),
+        ({"guidance_scale": 101}, "guidance_scale", "parameter_invalid"),
+        ({"guidance_scale": False}, "guidance_scale", "parameter_invalid"),
+        ({"image_guidance_scale": "1"}, "image_guidance_scale", "parameter_invalid"),
+        ({"seed": -1}, "seed", "parameter_invalid"),
+        ({"seed": 2**64}, "seed", "parameter_invalid"),
+        ({"seed": 10**300}, "seed", "parameter_invalid"),
+        ({"response_format": "png"}, "response_format", "parameter_invalid"),
+        ({"prompt": ""}, "prompt", "prompt_invalid"),
+        ({"prompt": " \n"}, "prompt", "prompt_invalid"),
+        ({"prompt": "a\0b"}, "prompt", "prompt_invalid"),
+        ({"prompt": "x" * 10_001}, "prompt", "prompt_invalid"),
+        ({"prompt": None}, "prompt", "prompt_invalid"),
+        ({"model": "../../etc/passwd"}, "model", "unknown_model"),
+        ({"model": 7}, "model", "parameter_invalid"),
+        ({"image": []}, "image", "parameter_invalid"),
+        ({"image": "@/path/to/file/image.png"}, "image", "parameter_invalid"),
+        ({"image": {"image": "@/path/to/file/image.png"}}, "image", "image_unreadable"),
+        ({"image": {"image": ""}}, "image", "image_unreadable"),
+        ({"image": {"image": "data:image/png,raw"}}, "image", "image_unreadable"),
+        ({"image": {"image": base64.b64encode(b"GIF89a").decode()}}, "image", "image_unreadable"),
+        ({"image": {"image": PNG64 + "é"}}, "image", "image_unreadable"),
+        ({"image": [{"image": PNG64}] * 9}, "image", "too_many_images"),
+        ({"image": {"image": "https://example.com/cat.png"}}, "image", "image_url_unsupported"),
+    ],
+)
+def test_what_cannot_be_used_is_422(
+    gateway: Gateway, triton: FakeTriton, fields: dict[str, object], param: str, code: str
+) -> None:
+    answer = post(gateway, json=body(**fields))
+    assert failure(answer) == (422, code)
+    assert answer.json()["error"]["param"] == param
+    assert not triton.requests
+
+
+@pytest.mark.parametrize("missing", ["image", "prompt"])
+def test_what_is_required(gateway: Gateway, missing: str) -> None:
+    fields = body()
+    del fields[missing]
+    answer = post(gateway, json=fields)
+    assert answer.status_code == 422
+    assert answer.json()["error"]["param"] == missing
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"nonsense", b'{"prompt": NaN}', b'{"a":1,"a":1}', b'"\\ud800"'])
+def test_broken_json_is_400(gateway: Gateway, content: bytes) -> None:
+    answer = post(gateway, content=content, headers={"content-type": "application/json"})
+    assert failure(answer) == (400, "body_unreadable")
+
+
+def test_other_content_types_are_415(gateway: Gateway) -> None:
+    assert failure(post(gateway, content=b"{}", headers={"content-type": "text/plain"})) == (
+        415,
+        "unsupported_media_type",
+    )
+
+
+def test_other_paths_and_methods(gateway: Gateway) -> None:
+    with httpx.Client(base_url=gateway.url, trust_env=False) as client:
+        assert failure(client.get("/nothing")) == (404, "not_found")
+        answer = client.get(EDITS)
+        assert failure(answer) == (405, "method_not_allowed")
+        assert answer.headers["allow"] == "POST"
+
+
+def test_a_lost_connection_cancels_the_edit(gateway: Gateway, triton: FakeTriton) -> None:
+    triton.behave = after(30)
+    with pytest.raises(httpx.ReadTimeout):
+        post(gateway, timeout=0.3)
+    assert until(lambda: triton.cancelled == 1)
+    assert triton.active == 0

@@ -1,0 +1,106 @@
+"""Every way that Triton can fail, and what the caller reads of it."""
+
+import struct
+
+import grpc
+import pytest
+
+from tests.gateway.asking import failure, get, post, until
+from tests.gateway.fake_triton import RAW, FakeTriton, after, answering, failing, response
+from tests.gateway.serving import Gateway, Loop, serving
+
+SECRET = "/opt/secret/model.py line 7"
+
+
+@pytest.mark.parametrize(
+    ("status", "details", "expected"),
+    [
+        ("INVALID_ARGUMENT", "tritouch:image_unreadable", (422, "image_unreadable")),
+        ("INVALID_ARGUMENT", "in ensemble 'edit', tritouch:image_too_large: 9 x 9", (422, "image_too_large")),
+        ("INVALID_ARGUMENT", "tritouch:too_many_images", (422, "too_many_images")),
+        ("INVALID_ARGUMENT", "tritouch:prompt_invalid", (422, "prompt_invalid")),
+        ("INVALID_ARGUMENT", "tritouch:unknown_model", (422, "unknown_model")),
+        ("INVALID_ARGUMENT", "tritouch:parameter_invalid", (422, "parameter_invalid")),
+        ("INVALID_ARGUMENT", "tritouch:no_such_code", (500, "edit_failed")),
+        ("INVALID_ARGUMENT", "unexpected shape for input", (500, "edit_failed")),
+        ("INTERNAL", "tritouch:image_unreadable", (500, "edit_failed")),
+        ("UNAVAILABLE", "in ensemble 'edit', tritouch:queue_full", (429, "queue_full")),
+        ("UNAVAILABLE", "server is shutting down", (503, "unavailable")),
+        ("UNAVAILABLE", "tritouch:expired", (504, "deadline_exceeded")),
+        ("DEADLINE_EXCEEDED", "", (504, "deadline_exceeded")),
+        ("INTERNAL", "CUDA out of memory", (500, "edit_failed")),
+        ("NOT_FOUND", "Request for unknown model: 'edit' is not found", (500, "edit_failed")),
+        ("CANCELLED", "", (500, "edit_failed")),
+        ("UNKNOWN", "", (500, "edit_failed")),
+    ],
+)
+def test_errors_of_the_repository(
+    gateway: Gateway, triton: FakeTriton, status: str, details: str, expected: tuple[int, str]
+) -> None:
+    triton.behave = failing(grpc.StatusCode[status], f"{details} {SECRET}")
+    answer = post(gateway)
+    assert failure(answer) == expected
+    assert SECRET not in answer.text
+    assert ("retry-after" in answer.headers) == (answer.status_code in (429, 503))
+    assert (answer.headers.get("x-should-retry") == "false") == (answer.status_code == 500)
+
+
+def _without(name: str) -> object:
+    wrong = response(RAW)
+    del wrong.outputs[0 if name == "image" else 1]
+    del wrong.raw_output_contents[0 if name == "image" else 1]
+    return wrong
+
+
+def _image(content: bytes) -> object:
+    wrong = response(b"")
+    wrong.raw_output_contents[0] = content
+    return wrong
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        _without("image"),
+        _without("size"),
+        response(b"not a picture"),
+        response(RAW, width=7),
+        response(RAW, width=-16, height=-8),
+        _image(b""),
+        _image(b"\0"),
+        _image(struct.pack("<I", 99) + b"\xff\xd8\xff"),
+    ],
+)
+def test_an_answer_against_the_contract_is_500(gateway: Gateway, triton: FakeTriton, wrong: object) -> None:
+    triton.behave = answering(wrong)
+    assert failure(post(gateway)) == (500, "edit_failed")
+
+
+def test_the_deadline_goes_along_and_holds(loop: Loop, triton: FakeTriton) -> None:
+    triton.behave = after(30)
+    with serving(loop, triton, edit_timeout_seconds=0.2) as gateway:
+        assert failure(post(gateway)) == (504, "deadline_exceeded")
+    assert triton.requests[0].parameters["timeout"].int64_param == 200_000
+    assert 0.2 < triton.timeouts[0] < 2.3
+    assert until(lambda: triton.active == 0)
+
+
+def test_triton_gone_and_back(loop: Loop) -> None:
+    triton = FakeTriton()
+    port = loop.run(triton.start())
+    with serving(loop, triton) as gateway:
+        assert post(gateway).status_code == 200
+        loop.run(triton.stop())
+        assert failure(post(gateway)) == (503, "unavailable")
+        assert failure(get(gateway, "/readyz")) == (503, "unavailable")
+        assert get(gateway, "/livez").status_code == 200
+        loop.run(triton.start(port))
+        assert until(lambda: get(gateway, "/readyz").status_code == 200)
+        assert post(gateway).status_code == 200
+    loop.run(triton.stop())
+
+
+def test_readyz_follows_the_model(gateway: Gateway, triton: FakeTriton) -> None:
+    assert get(gateway, "/readyz").status_code == 200
+    triton.is_ready = False
+    assert get(gateway, "/readyz").status_code == 503

@@ -1,0 +1,68 @@
+"""`python -m gateway` as a process: sockets, signals, and settings that are wrong."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from gateway.settings import Settings
+from tests.gateway.asking import EDITS, body, until
+from tests.gateway.fake_triton import FakeTriton, after
+
+
+@contextmanager
+def process(triton: FakeTriton, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The gateway on an inherited socket. Gives the process and its base URL."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    command = [sys.executable, "-m", "gateway", "--fd", str(listening.fileno())]
+    environment = os.environ | {"TRITOUCH_TRITON_GRPC": f"127.0.0.1:{triton.port}"} | environment
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    with (
+        listening,
+        subprocess.Popen(
+            command,
+            env=environment,
+            pass_fds=[listening.fileno()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as gateway,
+    ):
+        listening.close()
+        try:
+            assert httpx.get(url + "/readyz", timeout=20, trust_env=False).status_code == 200
+            yield gateway, url
+        finally:
+            gateway.kill()
+
+
+def test_sigterm_lets_an_edit_finish(triton: FakeTriton) -> None:
+    triton.behave = after(1)
+    with process(triton) as (gateway, url), ThreadPoolExecutor() as pool:
+        answer = pool.submit(httpx.post, url + EDITS, json=body(), timeout=10, trust_env=False)
+        assert until(lambda: triton.active == 1)
+        gateway.send_signal(signal.SIGTERM)
+        assert answer.result().status_code == 200
+        gateway.wait(5)
+
+
+@pytest.mark.parametrize("wrong", [{"TRITOUCH_PORT": "65536"}, {"TRITOUCH_EDIT_TIMEOUT_SECONDS": "nan"}])
+def test_a_wrong_setting_is_named_and_is_code_2(wrong: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway"], check=False, env=os.environ | wrong, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(next(iter(wrong)) + ": ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().port = 1  # type: ignore[misc]

@@ -1,0 +1,74 @@
+"""The OpenAPI that the app writes, held to what Friendli's schema says of `containerImagesEdit`, field by field."""
+
+from typing import Any
+
+import pytest
+
+from gateway.main import create_app
+from gateway.settings import Settings
+
+STRING_OR_NULL = ({"type": "string"}, {"type": "null"})
+FIELDS: dict[str, tuple[tuple[dict[str, Any], ...], Any]] = {
+    "image": (({"$ref": "ImageInput"}, {"type": "array", "items": {"$ref": "ImageInput"}}), None),
+    "prompt": (({"type": "string"},), None),
+    "model": (STRING_OR_NULL, None),
+    "num_inference_steps": (({"type": "integer"},), 20),
+    "guidance_scale": (({"type": "number"},), 0),
+    "seed": (({"type": "integer"}, {"type": "null"}), None),
+    "response_format": (({"type": "string", "enum": ["raw", "jpeg"]}, {"type": "null"}), "jpeg"),
+}
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    return create_app(Settings()).openapi()
+
+
+def _types(field: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """The alternatives of a field without bounds and texts, references by their last name."""
+    kept = {"type", "enum", "items", "$ref"}
+    found = []
+    for one in field.get("anyOf", [field]):
+        bare = {key: value for key, value in one.items() if key in kept}
+        bare = {key: _types(value)[0] if key == "items" else value for key, value in bare.items()}
+        found.append(bare | ({"$ref": bare["$ref"].rsplit("/", 1)[1]} if "$ref" in bare else {}))
+    return tuple(found)
+
+
+def test_the_operation(schema: dict[str, Any]) -> None:
+    assert schema["openapi"].startswith("3.1")
+    operation = schema["paths"]["/v1/images/edits"]["post"]
+    assert operation["operationId"] == "containerImagesEdit"
+    assert operation["summary"] == "Image edits"
+    assert operation["tags"] == ["Container.Image"]
+    assert operation["requestBody"]["required"] is True
+    json = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert json == {"$ref": "#/components/schemas/ContainerImageEditBody"}
+    assert {"200", "422"} <= operation["responses"].keys()
+
+
+def test_the_fields(schema: dict[str, Any]) -> None:
+    body = schema["components"]["schemas"]["ContainerImageEditBody"]
+    assert body["required"] == ["image", "prompt"]
+    ours = {name: field for name, field in body["properties"].items() if not field.get("x-extension")}
+    assert {name: (_types(field), field.get("default")) for name, field in ours.items()} == FIELDS
+    assert {name for name, field in ours.items() if "default" in field} == {
+        name for name, (_, default) in FIELDS.items() if default is not None
+    }
+    picture = schema["components"]["schemas"]["ImageInput"]
+    assert (picture["required"], _types(picture["properties"]["image"])) == (["image"], ({"type": "string"},))
+
+
+def test_the_answer(schema: dict[str, Any]) -> None:
+    answer = schema["components"]["schemas"]["ContainerImageEditSuccess"]
+    assert answer["required"] == ["image"]
+    image = answer["properties"].pop("image")
+    assert (image["type"], image["format"]) == ("string", "binary")
+    assert all(field["x-extension"] for field in answer["properties"].values())
+
+
+def test_every_reference_leads_somewhere(schema: dict[str, Any]) -> None:
+    import re
+
+    found = set(re.findall(r"#/components/schemas/(\w+)", str(schema)))
+    assert found <= schema["components"]["schemas"].keys()

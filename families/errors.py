@@ -1,0 +1,25 @@
+"""The errors of families: a bad checkpoint (export side) and an edit that cannot be done as asked (serving side)."""
+
+
+class BadCheckpointError(Exception):
+    """The checkpoint is not what its pipeline class promises. The message is one line for the person who exports."""
+
+
+class InvalidEditError(Exception):
+    """The caller's input cannot be edited.
+
+    `code` is a stable token that travels through Triton as `tritouch:CODE`, so that a gateway can choose its own words;
+    the message is one line for services that call Triton directly.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+IMAGE_UNREADABLE = "image_unreadable"
+IMAGE_TOO_LARGE = "image_too_large"
+TOO_MANY_IMAGES = "too_many_images"
+PROMPT_INVALID = "prompt_invalid"
+PARAMETER_INVALID = "parameter_invalid"
+UNKNOWN_MODEL = "unknown_model"

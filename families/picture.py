@@ -1,0 +1,113 @@
+"""From an encoded picture to 8-bit RGB at its working size, and back. Knows nothing of tensors or of models.
+
+Only JPEG, PNG and WebP are decoded, whatever a file calls itself. Pictures are oriented by EXIF and converted to 8-bit
+RGB; nothing of the input's metadata survives.
+"""
+
+import io
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from families.errors import IMAGE_TOO_LARGE, IMAGE_UNREADABLE, InvalidEditError
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+WHITE = (255, 255, 255, 255)
+
+
+@dataclass(frozen=True)
+class DecodingLimits:
+    """Bounds on one input picture: encoded bytes, and pixels as its header declares them."""
+
+    max_bytes: int = 52_428_800
+    max_pixels: int = 50_000_000
+
+
+@dataclass(frozen=True)
+class WorkingSize:
+    """The numbers of the size rule, in pixels; a family's export writes them, `preprocess` reads them."""
+
+    max_pixels: int
+    multiple: int
+    min_side: int
+    max_side: int
+
+    def of(self, width: int, height: int) -> tuple[int, int]:
+        """The (width, height) an input picture of this size is edited at, and answered at.
+
+        Aspect kept: scaled down until it has at most `max_pixels` and no side above `max_side`, scaled up only if its
+        shorter side is below `min_side`; then each side goes to the nearest multiple of `multiple`, and to the multiple
+        below where the nearest would break the budget. Only a strip too thin for both bounds loses its aspect.
+        """
+        scale = min(1.0, math.sqrt(self.max_pixels / (width * height)))
+        scale = max(scale, self.min_side / min(width, height))
+        scale = min(scale, self.max_side / max(width, height))
+        sides = [self._side(width * scale), self._side(height * scale)]
+        while sides[0] * sides[1] > self.max_pixels and max(sides) > self.min_side:
+            sides[sides.index(max(sides))] -= self.multiple
+        return sides[0], sides[1]
+
+    def _side(self, pixels: float) -> int:
+        """The nearest multiple within the bounds; a half goes up."""
+        nearest = math.floor(pixels / self.multiple + 0.5) * self.multiple
+        return min(max(nearest, self.min_side), self.max_side)
+
+
+def decode(encoded: bytes, limits: DecodingLimits) -> Image.Image:
+    """An encoded JPEG, PNG or WebP as an upright RGB picture; the first frame of an animation.
+
+    Raises InvalidEditError, always with the same words for the same fault: nothing of the decoder's own text.
+    """
+    if len(encoded) > limits.max_bytes:
+        raise InvalidEditError(IMAGE_TOO_LARGE, f"an image may have at most {limits.max_bytes} bytes")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = Image.open(io.BytesIO(encoded), formats=FORMATS)
+            width, height = picture.size
+            if width * height <= limits.max_pixels:
+                return _rgb(ImageOps.exif_transpose(picture))
+    except Exception as error:
+        raise InvalidEditError(IMAGE_UNREADABLE, "the image is not a readable JPEG, PNG or WebP") from error
+    raise InvalidEditError(IMAGE_TOO_LARGE, f"an image may have at most {limits.max_pixels} pixels")
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    """Any mode to RGB: 16-bit grey is scaled, transparency is laid over white."""
+    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+        grey = np.asarray(picture, np.float32) / 257.0
+        picture = Image.fromarray(np.clip(grey + 0.5, 0, 255).astype(np.uint8))
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, WHITE), picture).convert("RGB")
+    return picture.convert("RGB")
+
+
+def scale(picture: Image.Image, rule: WorkingSize) -> Image.Image:
+    """The picture at its working size (Lanczos)."""
+    size = rule.of(*picture.size)
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def to_tensor(picture: Image.Image) -> NDArray[Any]:
+    """RGB picture -> (1, 3, H, W) float32 in [-1, 1]."""
+    pixels = np.asarray(picture, np.float32).transpose(2, 0, 1)[None]  # (1, 3, H, W)
+    return np.ascontiguousarray(pixels / 255.0 * 2.0 - 1.0)
+
+
+def from_tensor(pixels: NDArray[Any]) -> NDArray[Any]:
+    """(1, 3, H, W) float in [-1, 1], values beyond clipped -> (H, W, 3) uint8."""
+    levels = np.clip(pixels[0] * 0.5 + 0.5, 0.0, 1.0) * 255.0
+    return np.ascontiguousarray(levels.round().astype(np.uint8).transpose(1, 2, 0))
+
+
+def to_jpeg(rgb: NDArray[Any], quality: int) -> bytes:
+    """(H, W, 3) uint8 -> a JPEG file with full-resolution colour and no metadata."""
+    out = io.BytesIO()
+    Image.fromarray(rgb).save(out, "JPEG", quality=quality, subsampling=0)
+    return out.getvalue()

@@ -1,0 +1,82 @@
+"""The tensor table: what a family's components take and give. Configs, profiles and checks follow from it.
+
+Knows nothing of any family, of ONNX or of an engine.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+ROWS = "rows"
+"""The batch axis: the first of every tensor."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Smallest, usual and largest value of a dynamic axis."""
+
+    min: int
+    opt: int
+    max: int
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output. `axes` leaves out the leading rows axis; a string names a dynamic axis."""
+
+    name: str
+    dtype: str
+    axes: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the export's command line bounds: `max_pixels` of a picture's working size, `max_batch` rows of a call."""
+
+    max_pixels: int
+    max_batch: int
+
+
+@dataclass(frozen=True)
+class Component:
+    """One engine. `ranges` holds rows and every named axis.
+
+    `shapes` are the three points of the ranges at which the engine is compared with torch, from smallest to largest.
+    `tolerance` is the largest relative error (root mean square) by precision. `weights` is the checkpoint's sub-folder.
+    """
+
+    name: str
+    weights: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    ranges: Mapping[str, Range]
+    shapes: tuple[Mapping[str, int], ...]
+    tolerance: Mapping[str, float]
+    batches: bool
+    """Whether Triton should gather requests of several edits (the denoiser is handed whole batches already)."""
+
+
+class Components(Protocol):
+    """What a family's `components` module offers the export."""
+
+    FILES: tuple[str, ...]
+    """Files and folders of the checkpoint that the Python models read at run time."""
+
+    ROWS_PER_EDIT: int
+    """Largest row count of one edit in one denoiser call; `max_batch` may not be below it."""
+
+    def table(self, checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
+        """The tensor table. Raises families.errors.BadCheckpointError when the configs do not describe this family."""
+
+    def picture(self, checkpoint: Path, limits: Limits) -> Mapping[str, int]:
+        """The numbers that `families.picture.working_size` needs: max_pixels, multiple, min_side, max_side."""
+
+    def module(self, component: str, checkpoint: Path) -> "torch.nn.Module":
+        """The component as a torch module in fp32 whose forward takes the table's inputs in order, gives its output."""
+
+    def sample(self, tensor: Tensor, shape: tuple[int, ...], generator: "torch.Generator") -> "torch.Tensor":
+        """A random input that looks like what the component meets in an edit."""

@@ -74,7 +74,8 @@ def lay_out_backends(files: TritonFiles, target: Path) -> None:
     python.mkdir(parents=True)
     for part in (*files.python_backend.iterdir(), files.stub):
         if part.name != "__pycache__":
-            (python / part.name).symlink_to(part)
+            # Copied: Triton refuses a backend library that is a link out of its folder.
+            shutil.copy(part, python)
     for model in BACKENDS.glob("*/model.py"):
         backend = target / model.parent.name
         shutil.copytree(model.parent, backend, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,0 +1,242 @@
+"""What Python-based Triton backends share: tensors against the config, merging and splitting of requests.
+
+Knows Triton's requests and numpy arrays. Does not know what runs the model: that is a callable from arrays by
+input name to arrays by output name. With ``max_batch_size`` above 0 every array has the batch as its first axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import triton_python_backend_utils as pb_utils
+
+Array = npt.NDArray[Any]
+Arrays = dict[str, Array]
+Infer = Callable[[Mapping[str, Array]], Arrays]
+"""Runs the model once. What it returns may be overwritten by its next call."""
+
+ANY = -1
+"""A dimension of any size."""
+
+DTYPES: Mapping[str, npt.DTypeLike] = {
+    "TYPE_FP32": np.float32,
+    "TYPE_FP16": np.float16,
+    "TYPE_INT64": np.int64,
+    "TYPE_INT32": np.int32,
+}
+_MESSAGE_LENGTH = 800
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, type and shape of one tensor; the shape includes the batch axis, if there is one."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        """As in ``sample float32 [-1, 4, -1, -1]``."""
+        return f"{self.name} {self.dtype} {list(self.shape)}"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The tensors of a model, and whether requests may be merged along their first axis."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batched: bool
+
+
+def read_signature(config: Mapping[str, Any]) -> Signature:
+    """The signature that a model's parsed ``config.pbtxt`` states.
+
+    Raises:
+        ValueError: a data type that these backends do not carry.
+    """
+    rows = int(config["max_batch_size"])
+    # A model made for batches of one is served as such.
+    batch = () if rows == 0 else (1,) if rows == 1 else (ANY,)
+    inputs, outputs = (tuple(_read_spec(entry, batch) for entry in config[side]) for side in ("input", "output"))
+    return Signature(inputs, outputs, batched=rows > 1)
+
+
+def _read_spec(entry: Mapping[str, Any], batch: tuple[int, ...]) -> TensorSpec:
+    if entry["data_type"] not in DTYPES:
+        raise ValueError(f"{entry['name']} is {entry['data_type']}; supported are {', '.join(DTYPES)}")
+    dims = entry.get("reshape", entry).get("shape", entry["dims"])
+    return TensorSpec(entry["name"], np.dtype(DTYPES[entry["data_type"]]), (*batch, *(int(dim) for dim in dims)))
+
+
+def check_signature(stated: Signature, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+    """Hold the config's signature against the model's own tensors.
+
+    The model must accept whatever the config lets through: each of its inputs is stated, and where the config
+    leaves a dimension open, so does the model. Of its outputs, the config may state some.
+
+    Raises:
+        ValueError: names every difference.
+    """
+    faults = _missing("input", stated.inputs, inputs) + _missing("output", stated.outputs, outputs)
+    faults += [
+        f"the model's input {spec} is not in config.pbtxt" for spec in inputs if spec.name not in _names(stated.inputs)
+    ]
+    for side, pairs, fits in (
+        ("input", _pairs(stated.inputs, inputs), _accepts),
+        ("output", _pairs(stated.outputs, outputs), _yields),
+    ):
+        faults += [
+            f"{side} {ours} in config.pbtxt is {theirs} in the model"
+            for ours, theirs in pairs
+            if not fits(ours, theirs)
+        ]
+    if faults:
+        raise ValueError("; ".join(faults))
+
+
+def _names(specs: Sequence[TensorSpec]) -> set[str]:
+    return {spec.name for spec in specs}
+
+
+def _missing(side: str, stated: Sequence[TensorSpec], actual: Sequence[TensorSpec]) -> list[str]:
+    names = _names(actual)
+    return [f"{side} {spec} of config.pbtxt is not in the model" for spec in stated if spec.name not in names]
+
+
+def _pairs(stated: Sequence[TensorSpec], actual: Sequence[TensorSpec]) -> list[tuple[TensorSpec, TensorSpec]]:
+    by_name = {spec.name: spec for spec in actual}
+    return [(spec, by_name[spec.name]) for spec in stated if spec.name in by_name]
+
+
+def _accepts(stated: TensorSpec, actual: TensorSpec) -> bool:
+    """Whether a model's input takes every size that the config lets through."""
+    return _same_kind(stated, actual) and all(
+        theirs in {ANY, ours} for ours, theirs in zip(stated.shape, actual.shape, strict=True)
+    )
+
+
+def _yields(stated: TensorSpec, actual: TensorSpec) -> bool:
+    """Whether a model's output can have the size that the config promises."""
+    return _same_kind(stated, actual) and all(
+        ANY in {ours, theirs} or ours == theirs for ours, theirs in zip(stated.shape, actual.shape, strict=True)
+    )
+
+
+def _same_kind(one: TensorSpec, other: TensorSpec) -> bool:
+    return one.dtype == other.dtype and len(one.shape) == len(other.shape)
+
+
+@dataclass(frozen=True)
+class _Job:
+    index: int
+    request: pb_utils.InferenceRequest
+    inputs: Arrays
+
+    @property
+    def rows(self) -> int:
+        return int(next(iter(self.inputs.values())).shape[0])
+
+    @property
+    def key(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(array.shape[1:] for array in self.inputs.values())
+
+
+def answer(
+    requests: Sequence[pb_utils.InferenceRequest], signature: Signature, infer: Infer
+) -> list[pb_utils.InferenceResponse]:
+    """Run every request, those of one shape in one call, and answer each for itself.
+
+    A request that fails, alone or in company, fails alone: a merged call that failed is repeated one by one.
+    """
+    answers: dict[int, pb_utils.InferenceResponse] = {}
+    groups: dict[object, list[_Job]] = {}
+    for index, request in enumerate(requests):
+        try:
+            job = _Job(index, request, _read_inputs(request, signature))
+        except ValueError as error:
+            answers[index] = _failure(error)
+            continue
+        groups.setdefault(job.key if signature.batched else index, []).append(job)
+    for number, group in enumerate(groups.values(), 1):
+        # Responses are copied out when `answer` has returned: the next call must not have overwritten them.
+        answers.update(_run_group(group, signature, infer, keep=number < len(groups), waited=number > 1))
+    return [answers[index] for index in range(len(requests))]
+
+
+def _read_inputs(request: pb_utils.InferenceRequest, signature: Signature) -> Arrays:
+    tensors = {tensor.name(): tensor for tensor in request.inputs()}
+    missing = [spec.name for spec in signature.inputs if spec.name not in tensors]
+    if missing:
+        raise ValueError(f"input {missing[0]} is missing")
+    arrays = {spec.name: tensors[spec.name].as_numpy() for spec in signature.inputs}
+    if signature.batched and len({array.shape[0] for array in arrays.values()}) > 1:
+        raise ValueError("the inputs differ in their number of rows")
+    return arrays
+
+
+def _run_group(
+    jobs: list[_Job], signature: Signature, infer: Infer, *, keep: bool, waited: bool
+) -> dict[int, pb_utils.InferenceResponse]:
+    # Asking costs a round trip to Triton, which has itself dropped what was cancelled before this batch was made.
+    cancelled = [job for job in jobs if waited and job.request.is_cancelled()]
+    answers = {job.index: _cancelled() for job in cancelled}
+    jobs = [job for job in jobs if job.index not in answers]
+    if not jobs:
+        return answers
+    try:
+        merged = jobs[0].inputs if len(jobs) == 1 else _merge(jobs)
+        outputs = infer(merged)
+        pieces = [outputs] if len(jobs) == 1 else _split(outputs, [job.rows for job in jobs])
+    except Exception as error:  # noqa: BLE001 - whatever an engine raises must reach its caller, and not end the model
+        if len(jobs) == 1:
+            return {**answers, jobs[0].index: _failure(error)}
+        for job in jobs:
+            answers.update(_run_group([job], signature, infer, keep=True, waited=True))
+        return answers
+    return answers | {
+        job.index: _success(job, piece, signature, keep=keep) for job, piece in zip(jobs, pieces, strict=True)
+    }
+
+
+def _merge(jobs: Sequence[_Job]) -> Arrays:
+    return {name: np.concatenate([job.inputs[name] for job in jobs]) for name in jobs[0].inputs}
+
+
+def _split(outputs: Arrays, rows: Sequence[int]) -> list[Arrays]:
+    """Each job's rows of each output, as views.
+
+    Raises:
+        ValueError: an output does not have one row for each row that went in.
+    """
+    for name, array in outputs.items():
+        if array.ndim == 0 or array.shape[0] != sum(rows):
+            raise ValueError(f"output {name} has shape {array.shape} for {sum(rows)} rows")
+    ends = np.cumsum(rows)[:-1]
+    parts = {name: np.split(array, ends) for name, array in outputs.items()}
+    return [{name: part[place] for name, part in parts.items()} for place in range(len(rows))]
+
+
+def _success(job: _Job, outputs: Arrays, signature: Signature, *, keep: bool) -> pb_utils.InferenceResponse:
+    wanted = set(job.request.requested_output_names())
+    tensors = [
+        pb_utils.Tensor(spec.name, outputs[spec.name].copy() if keep else outputs[spec.name])
+        for spec in signature.outputs
+        if spec.name in wanted
+    ]
+    return pb_utils.InferenceResponse(tensors)
+
+
+def _failure(error: Exception) -> pb_utils.InferenceResponse:
+    code = pb_utils.TritonError.INVALID_ARG if isinstance(error, ValueError) else pb_utils.TritonError.INTERNAL
+    # Engines explain themselves over many lines; a status message is one.
+    message = " ".join(str(error).split())[:_MESSAGE_LENGTH]
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+
+
+def _cancelled() -> pb_utils.InferenceResponse:
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError("cancelled", pb_utils.TritonError.CANCELLED))

@@ -1,0 +1,178 @@
+"""Serves OpenVINO models: a Python-based stand-in for Triton's C++ backend of the same name.
+
+One ``config.pbtxt`` serves the same files here and there. The parameters are those of the C++ backend, and
+one of its own, ``INFERENCE_PRECISION`` (``f32``, ``bf16`` or ``f16``), which the C++ backend passes over: OpenVINO
+by itself computes in bf16 on processors that have it, and here only when that or ``HINT_BF16`` asks for it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openvino as ov
+import triton_python_backend_utils as pb_utils
+
+from embedded.backends.common import (
+    ANY,
+    Array,
+    Arrays,
+    Signature,
+    TensorSpec,
+    answer,
+    check_signature,
+    read_signature,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_MODEL_FILE = "model.xml"
+
+
+@dataclass
+class Options:
+    """What a model's parameters ask for: OpenVINO properties, and what is done before they apply."""
+
+    device: str = "CPU"
+    extension: str = ""
+    reshape: bool = False
+    properties: dict[str, str] = field(default_factory=lambda: {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+def _number(value: str) -> str:
+    if not value.isdecimal():
+        raise ValueError("a number")
+    return value
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if value.lower() not in [choice.lower() for choice in choices]:
+            raise ValueError(" or ".join(choices))
+        return value
+
+    return check
+
+
+def _streams(value: str) -> str:
+    return value.upper() if value.lower() in {"auto", "numa"} else _number(value)
+
+
+def _yes_no(value: str) -> bool:
+    return _one_of("YES", "NO")(value).lower() == "yes"
+
+
+def _set(options: Options, name: str, value: str) -> None:  # noqa: C901 - one case for each parameter
+    match name:
+        case "TARGET_DEVICE":
+            options.device = value
+        case "CPU_EXTENSION_PATH":
+            options.extension = value
+        case "RESHAPE_IO_LAYERS":
+            options.reshape = _yes_no(value)
+        case "PERFORMANCE_HINT":
+            options.properties[name] = _one_of("LATENCY", "THROUGHPUT")(value).upper()
+        case "INFERENCE_NUM_THREADS" | "COMPILATION_NUM_THREADS":
+            options.properties[name] = _number(value)
+        case "NUM_STREAMS":
+            options.properties[name] = _streams(value)
+        case "HINT_BF16":
+            _one_of("YES")(value)
+            options.properties["INFERENCE_PRECISION_HINT"] = "bf16"
+        case "INFERENCE_PRECISION":
+            options.properties["INFERENCE_PRECISION_HINT"] = _one_of("f32", "bf16", "f16")(value).lower()
+        case "SKIP_OV_DYNAMIC_BATCHSIZE" | "FORCE_CPU_ONLY_INPUT_TENSORS":
+            _yes_no(value)  # Batches are as the model has them, and tensors in main memory, either way.
+        case "ENABLE_BATCH_PADDING":
+            if _yes_no(value):
+                raise ValueError("NO: this backend does not pad batches")
+        case _:
+            raise LookupError(name)
+
+
+def read_options(config: Mapping[str, Any]) -> Options:
+    """The options that the parameters of a parsed ``config.pbtxt`` set.
+
+    Raises:
+        ValueError: a parameter is unknown, has a value it cannot have, or two contradict each other; names it.
+    """
+    options = Options()
+    parameters = {name: entry["string_value"] for name, entry in config.get("parameters", {}).items()}
+    for name, value in parameters.items():
+        try:
+            _set(options, name, value)
+        except LookupError:
+            raise ValueError(f"the openvino backend knows no parameter {name}") from None
+        except ValueError as error:
+            raise ValueError(f"the parameter {name} is {value!r}, and must be {error}") from None
+    if "HINT_BF16" in parameters and parameters.get("INFERENCE_PRECISION", "bf16").lower() != "bf16":
+        raise ValueError("the parameters HINT_BF16 and INFERENCE_PRECISION contradict each other")
+    return options
+
+
+class Engine:
+    """A compiled model with one infer request."""
+
+    def __init__(self, path: Path, options: Options, signature: Signature) -> None:
+        """Read, check and compile the model.
+
+        Raises:
+            ValueError: the file is missing or its tensors are not those of the config.
+        """
+        if not path.exists():
+            raise ValueError(f"there is no {path}")
+        core = ov.Core()
+        if options.extension:
+            core.add_extension(options.extension)
+        model = core.read_model(path)
+        if options.reshape:
+            model.reshape({spec.name: ov.PartialShape(list(spec.shape)) for spec in signature.inputs})
+        check_signature(signature, _specs(model.inputs, signature), _specs(model.outputs, signature))
+        compiled = core.compile_model(model, options.device, options.properties)
+        self._request = compiled.create_infer_request()
+        self._outputs = [spec.name for spec in signature.outputs]
+
+    def infer(self, inputs: Mapping[str, Array]) -> Arrays:
+        """Run once. The arrays returned are OpenVINO's own, and overwritten by the next call."""
+        for name, array in inputs.items():
+            # Some 20 us less than handing `infer` a dictionary, and no copy.
+            self._request.set_tensor(name, ov.Tensor(np.ascontiguousarray(array), shared_memory=True))
+        self._request.infer()
+        return {name: self._request.get_tensor(name).data for name in self._outputs}
+
+
+def _specs(ports: list[Any], signature: Signature) -> list[TensorSpec]:
+    """The tensors of a model, each under the name the config uses, where it has several."""
+    stated = {spec.name for spec in (*signature.inputs, *signature.outputs)}
+    return [_spec(port, stated) for port in ports]
+
+
+def _spec(port: Any, stated: set[str]) -> TensorSpec:
+    names: set[str] = port.get_names()
+    name = min(names & stated or names or {port.get_node().get_friendly_name()})
+    shape = tuple(ANY if dim.is_dynamic else dim.get_length() for dim in port.get_partial_shape())
+    return TensorSpec(name, np.dtype(port.get_element_type().to_dtype()), shape)
+
+
+class TritonPythonModel:
+    """One model instance, as Triton's Python backend drives it."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Load the model; what is wrong with it becomes Triton's load error."""
+        config = json.loads(args["model_config"])
+        folder = Path(args["model_repository"], args["model_version"])
+        try:
+            self._signature = read_signature(config)
+            options = read_options(config)
+            self._engine = Engine(folder / (config["default_model_filename"] or _MODEL_FILE), options, self._signature)
+        except ValueError as error:
+            raise pb_utils.TritonModelException(f"model {args['model_name']}: {error}") from None
+        pb_utils.Logger.log_info(f"{args['model_name']}: OpenVINO {ov.__version__}, {options}")
+
+    def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
+        """Answer the requests of one batch."""
+        return answer(requests, self._signature, self._engine.infer)

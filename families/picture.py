@@ -7,6 +7,7 @@ RGB; nothing of the input's metadata survives.
 import io
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from PIL import Image, ImageOps
 from families.errors import IMAGE_TOO_LARGE, IMAGE_UNREADABLE, InvalidEditError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+RESPONSE_FORMATS = ("jpeg", "raw")
+JPEG_QUALITY = 95
 WHITE = (255, 255, 255, 255)
 
 
@@ -26,6 +29,14 @@ class DecodingLimits:
 
     max_bytes: int = 52_428_800
     max_pixels: int = 50_000_000
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "DecodingLimits":
+        """TRITOUCH_MAX_IMAGE_BYTES and TRITOUCH_MAX_IMAGE_PIXELS, where set. Raises ValueError when not a number."""
+        return cls(
+            max_bytes=int(environment.get("TRITOUCH_MAX_IMAGE_BYTES", cls.max_bytes)),
+            max_pixels=int(environment.get("TRITOUCH_MAX_IMAGE_PIXELS", cls.max_pixels)),
+        )
 
 
 @dataclass(frozen=True)
@@ -106,8 +117,8 @@ def from_tensor(pixels: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(levels.round().astype(np.uint8).transpose(1, 2, 0))
 
 
-def to_jpeg(rgb: NDArray[Any], quality: int) -> bytes:
+def to_jpeg(rgb: NDArray[Any]) -> bytes:
     """(H, W, 3) uint8 -> a JPEG file with full-resolution colour and no metadata."""
     out = io.BytesIO()
-    Image.fromarray(rgb).save(out, "JPEG", quality=quality, subsampling=0)
+    Image.fromarray(rgb).save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return out.getvalue()

@@ -56,7 +56,7 @@ class NoiseSchedules:
         config = json.loads(config_file.read_text("utf-8"))
         self.name = str(config.get("_class_name"))
         scheduler_class: Any = getattr(diffusers, self.name, None)
-        if not (inspect.isclass(scheduler_class) and issubclass(scheduler_class, diffusers.SchedulerMixin)):
+        if not hasattr(scheduler_class, "set_timesteps"):
             raise BadCheckpointError(f"{config_file}: diffusers has no scheduler named {self.name!r}")
         try:
             self._template = scheduler_class.from_config(config)

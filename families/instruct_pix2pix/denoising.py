@@ -44,7 +44,7 @@ class Guidance:
 def denoise(latents: torch.Tensor, picture: torch.Tensor, guidance: Guidance, schedule: Schedule) -> Loop:
     """Denoises `latents` (1, C, h, w), unit noise, into the edited picture's latents.
 
-    `picture` (rows, C', h, w) is the input picture's latents as each row sees them. Yields `sample` (rows, C + C', h, w)
+    `picture` (rows, C', h, w) is the input picture's latents as each row sees it. Yields `sample` (rows, C + C', h, w)
     and `timestep` (rows, 1), expects the prediction (rows, C, h, w), returns the latents (1, C, h, w).
     """
     latents = latents * schedule.initial_sigma

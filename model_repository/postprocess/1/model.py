@@ -1,0 +1,28 @@
+"""`postprocess`: the edited picture's tensor to the bytes that the caller asked for."""
+
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from families.picture import from_tensor, to_jpeg
+
+
+class TritonPythonModel:
+    """Stateless."""
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """One response a request: `image` BYTES [1], `size` INT32 [2] = width, height in pixels."""
+        return [respond(request) for request in requests]
+
+
+def respond(request: Any) -> Any:
+    """A picture with values that are not finite is an error of the model, never a black picture."""
+    pixels = pb_utils.get_input_tensor_by_name(request, "pixels").as_numpy()  # (1, 3, H, W)
+    if not np.isfinite(pixels).all():
+        return pb_utils.InferenceResponse([], error=pb_utils.TritonError("tritouch:not_finite the picture has NaN"))
+    rgb = from_tensor(pixels)  # (H, W, 3)
+    raw = bytes(pb_utils.get_input_tensor_by_name(request, "response_format").as_numpy()[0]) == b"raw"
+    image = np.array([rgb.tobytes() if raw else to_jpeg(rgb)], np.object_)
+    size = np.array([rgb.shape[1], rgb.shape[0]], np.int32)
+    return pb_utils.InferenceResponse([pb_utils.Tensor("image", image), pb_utils.Tensor("size", size)])

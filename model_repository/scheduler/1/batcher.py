@@ -1,0 +1,224 @@
+"""In-flight batching: edits join and leave the batch at every step of their denoising loops.
+
+One thread owns all edits in flight. Each turn it takes edits of one shape, makes ONE denoiser call for all their rows, each
+row at its own timestep, and moves every one of them a step on. An edit that arrives behind a long one joins at the next
+step.
+
+Knows plans, jobs, shapes, rows and one denoiser callable; nothing of Triton, of models, or of what tensors mean.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from families.plan import Denoiser, Plan, Rows
+
+log = logging.getLogger(__name__)
+
+
+class QueueFullError(Exception):
+    """No more edits are taken in."""
+
+
+class CancelledError(Exception):
+    """The caller is gone, or the batcher stops."""
+
+
+class ExpiredError(Exception):
+    """The edit's time was over before it was done."""
+
+
+OUTCOMES = {QueueFullError: "rejected", CancelledError: "cancelled", ExpiredError: "expired"}
+"""What an error is counted as; any other is `failed`, none is `done`."""
+
+
+class Figures(Protocol):
+    """What the batcher reports. Called on its thread, but for `left("rejected")`."""
+
+    def in_flight(self, active: int, waiting: int) -> None:
+        """Edits that have begun, and edits that have not, now."""
+
+    def call(self, rows: int, edits: int, seconds: float) -> None:
+        """One denoiser call has returned."""
+
+    def turn(self, seconds: float) -> None:
+        """One turn, its denoiser call included, has ended."""
+
+    def left(self, outcome: str) -> None:
+        """One edit has left, as one of OUTCOMES, `done` or `failed`."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One edit on its way; exactly one of `done` (finished latents) and `failed` is called, once, on the batcher's thread.
+
+    `cancelled` is asked once a turn. `deadline` is on the batcher's clock, in seconds.
+    """
+
+    plan: Plan
+    done: Callable[[NDArray[Any]], None]
+    failed: Callable[[Exception], None]
+    cancelled: Callable[[], bool] = lambda: False
+    deadline: float = float("inf")
+    begun: bool = field(default=False, init=False)
+    pending: Rows = field(init=False)
+    """Inputs of its next call."""
+
+    def __post_init__(self) -> None:
+        """Runs the loop up to its first call. Raises what the loop raises."""
+        self.pending = next(self.plan.loop)
+
+
+class Batcher:
+    """Denoises jobs with at most `max_rows` rows a call and at most `max_jobs` jobs in flight.
+
+    `clock` gives seconds and never goes back.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        max_rows: int,
+        max_jobs: int,
+        figures: Figures,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._denoiser, self._max_rows, self._max_jobs = denoiser, max_rows, max_jobs
+        self._figures, self._clock = figures, clock
+        self._jobs: list[Job] = []  # oldest first; grows under the lock, shrinks on the batcher's thread under the lock
+        self._turns = 0
+        self._served: dict[Hashable, int] = {}  # shape -> turn that last served it
+        self._constants: dict[Hashable, tuple[tuple[Job, ...], Rows]] = {}  # shape -> jobs and their joined constants
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
+
+    def start(self) -> None:
+        """Starts the batcher's thread."""
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Takes a job in, from any thread.
+
+        Raises QueueFullError (its callbacks are then never called), or ValueError for a plan that no call could hold.
+        """
+        if job.plan.rows > self._max_rows:
+            raise ValueError(f"the edit needs {job.plan.rows} rows a call, the engine takes {self._max_rows}")
+        with self._changed:
+            if self._stopping or len(self._jobs) >= self._max_jobs:
+                self._figures.left(OUTCOMES[QueueFullError])
+                raise QueueFullError(f"{len(self._jobs)} edits are in flight")
+            self._jobs.append(job)
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Fails every job left and ends the thread, after the denoiser call under way."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self._wait():
+            self.turn()
+        for job in tuple(self._jobs):
+            self._leave(job, CancelledError("the server is stopping"))
+
+    def _wait(self) -> bool:
+        """Sleeps while there is nothing to do; False once stopping."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self._jobs)
+            return not self._stopping
+
+    def turn(self) -> None:
+        """One turn: drop who is gone, choose, call once, step. Never raises for what a job or the denoiser does."""
+        began = self._clock()
+        for job in tuple(self._jobs):
+            self._drop(job)
+        jobs = self._choose()
+        if jobs:
+            self._step(jobs)
+            self._figures.turn(self._clock() - began)
+        active = sum(job.begun for job in self._jobs)
+        self._figures.in_flight(active, len(self._jobs) - active)
+
+    def _drop(self, job: Job) -> None:
+        if self._clock() > job.deadline:
+            self._leave(job, ExpiredError("the edit's deadline has passed"))
+        elif job.cancelled():
+            self._leave(job, CancelledError("the caller is gone"))
+
+    def _choose(self) -> tuple[Job, ...]:
+        """Jobs of the shape that has waited longest since its last call, oldest first, as many as fit."""
+        shapes = {job.plan.shape for job in reversed(self._jobs)}
+        self._served = {shape: turn for shape, turn in self._served.items() if shape in shapes}
+        self._constants = {shape: joined for shape, joined in self._constants.items() if shape in shapes}
+        if not shapes:
+            return ()
+        oldest = {job.plan.shape: age for age, job in reversed(list(enumerate(self._jobs)))}
+        chosen = min(shapes, key=lambda shape: (self._served.get(shape, 0), oldest[shape]))
+        self._turns += 1
+        self._served[chosen] = self._turns
+        fitting, rows = [], 0
+        for job in tuple(self._jobs):
+            if job.plan.shape == chosen and rows + job.plan.rows <= self._max_rows:
+                fitting.append(job)
+                rows += job.plan.rows
+        return tuple(fitting)
+
+    def _step(self, jobs: tuple[Job, ...]) -> None:
+        """One denoiser call and one step of each job. A failed call fails these jobs alone."""
+        began = self._clock()
+        ends = np.cumsum([job.plan.rows for job in jobs])
+        try:
+            changing = _join([job.pending for job in jobs])
+            prediction = self._denoiser({**self._joined_constants(jobs), **changing})
+            parts = np.split(prediction, ends[:-1])
+        except Exception as error:  # noqa: BLE001 - whatever the engine raises
+            for job in jobs:
+                self._leave(job, error)
+            return
+        self._figures.call(int(ends[-1]), len(jobs), self._clock() - began)
+        for job, part in zip(jobs, parts, strict=True):
+            self._advance(job, part)
+
+    def _joined_constants(self, jobs: tuple[Job, ...]) -> Rows:
+        """The inputs that do not change, joined anew only when the batch's members have changed."""
+        shape = jobs[0].plan.shape
+        members, joined = self._constants.get(shape, ((), {}))
+        if members != jobs:
+            joined = _join([job.plan.constant for job in jobs])
+            self._constants[shape] = (jobs, joined)
+        return joined
+
+    def _advance(self, job: Job, prediction: NDArray[Any]) -> None:
+        job.begun = True
+        try:
+            job.pending = job.plan.loop.send(prediction)
+        except StopIteration as finished:
+            self._leave(job, None, finished.value)
+        except Exception as error:  # noqa: BLE001 - one job's fault stays its own
+            self._leave(job, error)
+
+    def _leave(self, job: Job, error: Exception | None, latents: Any = None) -> None:
+        """Takes the job out and answers it; an answer that cannot be delivered harms nobody else."""
+        with self._changed:
+            self._jobs.remove(job)
+        self._figures.left("done" if error is None else OUTCOMES.get(type(error), "failed"))
+        try:
+            job.done(latents) if error is None else job.failed(error)
+        except Exception:
+            log.exception("an answer could not be delivered")
+
+
+def _join(parts: Sequence[Rows]) -> Rows:
+    """Several jobs' inputs as one, along the rows axis."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

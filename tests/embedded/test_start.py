@@ -1,0 +1,159 @@
+"""What is settled before any server runs: settings, ports, the repository, packages, Triton's command line, its log."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from embedded import ports, triton, wheel
+from embedded.errors import EmbeddedError
+from embedded.service import telling_lines
+from embedded.settings import ROOT, Settings, load_settings
+
+FILES = wheel.TritonFiles(Path("/t/server"), Path("/t/python"), Path("/t/stub"), Path("/t/caches"), (Path("/t/lib"),))
+
+
+def test_settings_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("TRITOUCH_REPOSITORY", "/somewhere")
+    monkeypatch.setenv("TRITOUCH_TRITON_GRPC_PORT", "7001")
+    settings = load_settings()
+    assert (settings.repository, settings.triton_grpc_port) == (Path("/somewhere"), 7001)
+
+
+def test_the_default_repository_does_not_depend_on_the_working_directory(monkeypatch, tmp_path):
+    monkeypatch.delenv("TRITOUCH_REPOSITORY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert load_settings().repository == ROOT / "model_repository"
+
+
+def test_a_wrong_setting_is_named(monkeypatch):
+    monkeypatch.setenv("TRITOUCH_TRITON_HTTP_PORT", "70000")
+    with pytest.raises(EmbeddedError, match=r"^TRITOUCH_TRITON_HTTP_PORT=70000: .*65535"):
+        load_settings()
+
+
+def test_free_ports_differ_and_wanted_ones_are_kept():
+    (wanted,) = ports.choose("127.0.0.1", [("one", 0)])
+    chosen = ports.choose("127.0.0.1", [("a", 0), ("b", wanted), ("c", 0)])
+    assert chosen[1] == wanted
+    assert len(set(chosen)) == 3
+
+
+def test_a_busy_port_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(EmbeddedError, match=f"^Triton's gRPC: port {port} on 127.0.0.1 is in use"):
+            ports.choose("127.0.0.1", [("Triton's gRPC", port)])
+
+
+def test_an_address_of_another_machine_is_one_line():
+    with pytest.raises(EmbeddedError, match=r"^cannot listen on 192.0.2.1:80: "):
+        ports.bind("192.0.2.1", 80)
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "empty", "dangling"])
+def test_a_repository_that_cannot_be_served_says_how_to_build_one(tmp_path, kind):
+    repository = tmp_path / "repository"
+    if kind == "file":
+        repository.touch()
+    elif kind != "missing":
+        repository.mkdir()
+    if kind == "dangling":
+        (repository / "edit").mkdir()
+        (repository / "edit" / "config.pbtxt").touch()
+        (repository / "unet").symlink_to("edit/nowhere")
+    with pytest.raises(EmbeddedError, match="make export"):
+        triton.check_repository(repository)
+
+
+@pytest.mark.parametrize(("version", "message"), [("2.0.0", "numpy<2"), (None, "not installed")])
+def test_a_wrong_numpy_is_refused(version, message):
+    with pytest.raises(EmbeddedError, match=message):
+        wheel.check_numpy(version)
+
+
+def test_an_unsupported_python_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", type("Version", (), {"major": 3, "minor": 99}))
+    with pytest.raises(EmbeddedError, match=r"does not support Python 3\.99"):
+        wheel.find_triton()
+
+
+def test_a_missing_wheel_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(EmbeddedError, match="nvidia-pytriton package is not installed"):
+        wheel.find_triton()
+
+
+def command_line(**settings):
+    chosen = triton.TritonPorts(1, 2, 3)
+    options = {"repository": Path("/r"), "backends": Path("/b"), "ports": chosen, "shm_prefix": "p-"}
+    return triton.command_line(FILES, settings=Settings(**settings), **options)
+
+
+def test_triton_listens_on_the_loopback_address_and_takes_no_orders():
+    line = command_line()
+    for service in ("http", "grpc", "metrics"):
+        assert f"--{service}-address=127.0.0.1" in line
+    assert {"--http-port=1", "--grpc-port=2", "--metrics-port=3", "--model-control-mode=none"} < set(line)
+    assert {"--disable-auto-complete-config", "--allow-sagemaker=false", "--allow-vertex-ai=false"} < set(line)
+
+
+def test_the_response_cache_is_a_setting():
+    assert "--cache-config=local,size=1048576" in command_line(triton_cache_bytes=1048576)
+    assert not any("cache-config" in part for part in command_line(triton_cache_bytes=0))
+
+
+def test_triton_finds_this_python_and_its_libraries():
+    made = triton.environment(FILES, {"PATH": "/bin", "LD_LIBRARY_PATH": "/cuda", "OTHER": "1"})
+    assert made["PATH"] == f"{Path(sys.executable).parent}:/bin"
+    assert made["LD_LIBRARY_PATH"] == "/t/lib:/cuda"
+    assert made["OTHER"] == "1"
+
+
+def test_backends_are_laid_out_with_what_they_share(tmp_path):
+    wheel.lay_out_backends(wheel.find_triton(), tmp_path)
+    assert os.access(tmp_path / "python" / "triton_python_backend_stub", os.X_OK)
+    assert (tmp_path / "openvino" / "model.py").is_file()
+    assert (tmp_path / "openvino" / "embedded" / "backends" / "common.py").is_file()
+
+
+def test_the_log_lines_that_tell_why():
+    log = (
+        'E1122 15:31:59.72 87 server.cc:241] "CudaDriverHelper has not been initialized."\n'
+        "I1122 15:31:59.73 87 pb_stub.cc:366] loading\n"
+        "E1122 15:32:00.03 87 model_lifecycle.cc:642] \"failed to load 'm': no module\\n\\nAt:\\n  model.py(1)\\n\"\n"
+        "| m | UNAVAILABLE |\n"
+        "error: creating server: Internal - failed to load all models\n"
+    )
+    lines = telling_lines(log)
+    assert lines[0].endswith("failed to load 'm': no module")
+    assert "model.py(1)" in lines[2]
+    assert lines[-1].startswith("error: creating server")
+    assert telling_lines("one\ntwo\n") == ["one", "two"]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [(["--port", "99999"], "65535"), (["--port", "x"], "invalid")])
+def test_a_wrong_argument_is_a_line_and_code_2(arguments, message):
+    done = subprocess.run(
+        [sys.executable, "-m", "embedded", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_repository_is_a_line_and_code_2(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "embedded", "--port", "0", "--repository", str(tmp_path / "none")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"embedded: there is no model repository at {tmp_path / 'none'}: run `make export` to build it"
+    ]

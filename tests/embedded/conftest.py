@@ -94,13 +94,15 @@ class Marked:
         self._text = "TRITOUCH_TEST_MARK={TRITOUCH_TEST_MARK}".format(**self.env).encode()
 
     def pids(self, name: str = "") -> list[int]:
-        """Living processes whose command line holds ``name``."""
+        """Living processes, or those of them that run the program ``name``."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 # A zombie has no environment any more.
-                if self._text in (process / "environ").read_bytes() and name in (process / "cmdline").read_text():
-                    found.append(int(process.name))
+                if self._text in (process / "environ").read_bytes():
+                    program = (process / "cmdline").read_text().split("\0", 1)[0]
+                    if name in {"", Path(program).name}:
+                        found.append(int(process.name))
         return found
 
     def gone_within(self, seconds: float) -> bool:

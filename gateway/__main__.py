@@ -4,10 +4,11 @@ import argparse
 import socket
 import sys
 
-import uvicorn
 from pydantic import ValidationError
 
+from gateway import logs
 from gateway.main import create_app
+from gateway.server import Server
 from gateway.settings import Settings
 
 
@@ -19,19 +20,14 @@ def main() -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        for wrong in error.errors():
-            print(f"TRITOUCH_{'_'.join(map(str, wrong['loc'])).upper()}: {wrong['msg']}", file=sys.stderr)
+        for wrong in error.errors(include_input=False):
+            name = "_".join(["TRITOUCH", *map(str, wrong["loc"][:1])]).upper()
+            print(f"{name}: {wrong['msg']}", file=sys.stderr)
         return 2
-    config = uvicorn.Config(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        ws="none",
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=settings.drain_seconds,
+    logs.configure(settings.log_level)
+    Server(create_app(settings), settings).run(
+        sockets=[socket.socket(fileno=arguments.fd)] if arguments.fd is not None else None
     )
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=arguments.fd)] if arguments.fd is not None else None)
     return 0
 
 

@@ -1,10 +1,10 @@
 """Reads a request's body within its bounds. Knows nothing of what is in it."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+import asyncio
 
 from starlette.requests import ClientDisconnect, Request
 
+from gateway.admission import Held
 from gateway.errors import PublicError
 
 
@@ -12,23 +12,36 @@ class CallerGoneError(Exception):
     """The caller's connection is lost: nobody will read an answer."""
 
 
-async def read(request: Request, max_bytes: int) -> bytes:
-    """The whole body. Raises `PublicError` as soon as it is known to be larger than `max_bytes`; `CallerGoneError`."""
+async def read(request: Request, held: Held, *, max_bytes: int, seconds: float) -> bytes:
+    """The whole body, `held` grown to its size.
+
+    Raises `PublicError` as soon as it is known to be larger than `max_bytes` or than the memory left, or when it has
+    not arrived within `seconds`; `CallerGoneError`.
+    """
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise PublicError("unsupported_media_type", message="Send the body without a content encoding.")
     declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
-        raise PublicError("body_too_large")
-    content = bytearray()
-    async with aclosing(_chunks(request)) as chunks:
-        async for chunk in chunks:
-            content += chunk
-            if len(content) > max_bytes:
-                raise PublicError("body_too_large")
-    return bytes(content)
-
-
-async def _chunks(request: Request) -> AsyncGenerator[bytes]:
+    if declared.isascii() and declared.isdigit():
+        _grow(held, int(declared[:20]), max_bytes)
     try:
-        async for chunk in request.stream():
-            yield chunk
+        async with asyncio.timeout(seconds):
+            return await _collected(request, held, max_bytes)
+    except TimeoutError:
+        raise PublicError("body_too_slow") from None
     except ClientDisconnect:
         raise CallerGoneError from None
+
+
+async def _collected(request: Request, held: Held, max_bytes: int) -> bytes:
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        _grow(held, size, max_bytes)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _grow(held: Held, size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise PublicError("body_too_large")
+    held.resize(max(size, held.size))

@@ -1,77 +1,93 @@
-"""`POST /v1/images/edits`, Friendli's form of it: read, check, decode, edit, answer."""
+"""`POST /v1/images/edits`, in Friendli's JSON and in OpenAI's form: admit, read, edit, answer."""
 
-import base64
-import secrets
+from collections.abc import Callable
 from typing import Final
 
-import jiter
-import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
-from gateway import body, images
+from gateway import body, form_call, identity, json_call
+from gateway.admission import Gate, Held, Memory
 from gateway.attendance import attended
+from gateway.auth import Keys
+from gateway.call import Call
 from gateway.errors import PublicError
+from gateway.loader import Loader
+from gateway.metrics import Metrics
 from gateway.openapi import edit_operation
-from gateway.schemas import ContainerImageEditBody, validated
+from gateway.orphans import Orphans
 from gateway.settings import Settings
-from gateway.triton import Edit, Picture, Triton
+from gateway.threads import Threads
+from gateway.triton import Triton
 
-DRAWN_SEED_BITS: Final = 53  # Every JSON client can read these back: doubles hold them exactly.
+PARSERS: Final[dict[str, Callable[[bytes, str], Call]]] = {
+    "application/json": json_call.parse,
+    "multipart/form-data": form_call.parse,
+}
 
 
-def router(settings: Settings, triton: Triton) -> APIRouter:
-    """The route of edits, on `triton`, within `settings`."""
-    routes = APIRouter()
+class Edits:
+    """All that an edit passes through, and how many are where."""
+
+    def __init__(self, settings: Settings, triton: Triton, loader: Loader, threads: Threads, metrics: Metrics) -> None:
+        self._settings, self._triton, self._loader = settings, triton, loader
+        self._threads, self._metrics = threads, metrics
+        self.callers = Gate(settings.max_edits)
+        self.running = Gate(settings.max_edits)
+        self.memory = Memory(settings.max_held_bytes)
+        self.orphans = Orphans[bytes](settings.orphan_grace_seconds)
+
+        metrics.gauge("callers", "Requests for an edit that are connected", lambda: self.callers.inside)
+        metrics.gauge("edits_in_flight", "Edits under way, orphans included", lambda: self.running.inside)
+        metrics.gauge("held_bytes", "Bytes of bodies and images in memory", lambda: self.memory.held)
+        metrics.gauge("orphans_taken_over", "Orphaned edits whose caller came back", lambda: self.orphans.taken_over)
+        metrics.gauge("orphans_dropped", "Orphaned edits that were cancelled", lambda: self.orphans.dropped)
+
+    async def serve(self, request: Request) -> Response:
+        """The answer to one request. Raises `PublicError`, `CallerGoneError`."""
+        parser = parser_of(request)
+        with self.callers.entered(), self.memory.hold() as held:
+            call = await self._read(request, parser, held)
+            key, named = identity.fingerprint(request, call.digest), bool(identity.idempotency_key(request))
+            request_id = request.state.request_id
+            work = self.orphans.run(key, lambda: self._edited(call, held.moved(), request_id), named=named)
+            return Response(await attended(request.receive, work), media_type="application/json")
+
+    async def _read(self, request: Request, parser: Callable[[bytes, str], Call], held: Held) -> Call:
+        limits = self._settings
+        with self._metrics.stage("read"):
+            content = await body.read(
+                request, held, max_bytes=limits.max_body_bytes, seconds=limits.body_timeout_seconds
+            )
+        with self._metrics.stage("parse"):
+            return await self._threads.run(parser, content, request.headers["content-type"])
+
+    async def _edited(self, call: Call, held: Held, request_id: str) -> bytes:
+        """The answer's JSON. Goes on without its caller, until it is cancelled."""
+        with held, self.running.entered():
+            with self._metrics.stage("load"):
+                images = await self._loader.load(call.sources, held)
+            with self._metrics.stage("edit"):
+                picture = await self._triton.edit(
+                    call.edit.of(images), timeout_seconds=self._settings.edit_timeout_seconds, request_id=request_id
+                )
+            with self._metrics.stage("encode"):
+                return await self._threads.run(call.answer, picture)
+
+
+def parser_of(request: Request) -> Callable[[bytes, str], Call]:
+    """What reads a body of the request's content type. Raises `PublicError("unsupported_media_type")`."""
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type not in PARSERS:
+        raise PublicError("unsupported_media_type")
+    return PARSERS[content_type]
+
+
+def router(edits: Edits, keys: Keys) -> APIRouter:
+    """The route of edits, for those that `keys` let in."""
+    routes = APIRouter(dependencies=[Depends(keys.check)])
 
     @routes.post("/v1/images/edits", **edit_operation())
     async def edit(request: Request) -> Response:
-        asked = parsed(await body.read(request, settings.max_body_bytes), request.headers.get("content-type", ""))
-        wanted = edit_of(asked, settings)
-        work = triton.edit(wanted, timeout_seconds=settings.edit_timeout_seconds)
-        return answer(await attended(request.receive, work), wanted.seed)
+        return await edits.serve(request)
 
     return routes
-
-
-def parsed(content: bytes, content_type: str) -> ContainerImageEditBody:
-    """The checked JSON body. Raises `PublicError`."""
-    if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise PublicError("unsupported_media_type")
-    try:
-        fields = jiter.from_json(content, allow_inf_nan=False, catch_duplicate_keys=True)
-    except ValueError:
-        raise PublicError("body_unreadable", message="The body is not well-formed JSON.") from None
-    return validated(fields)
-
-
-def edit_of(asked: ContainerImageEditBody, settings: Settings) -> Edit:
-    """What to ask of Triton: images decoded, a seed drawn when none is given. Raises `PublicError`."""
-    given = asked.images()
-    if len(given) > settings.max_images:
-        raise PublicError("too_many_images", param="image")
-    if any(images.is_url(text) for text in given):
-        raise PublicError("image_url_unsupported", param="image")
-    contents = [images.decode(text, settings.max_image_bytes) for text in given]
-    if sum(map(len, contents)) > settings.max_request_image_bytes:
-        raise PublicError("image_too_large", param="image")
-    return Edit(
-        images=contents,
-        prompt=asked.prompt,
-        num_inference_steps=asked.num_inference_steps,
-        guidance_scale=asked.guidance_scale,
-        image_guidance_scale=asked.image_guidance_scale,
-        seed=secrets.randbits(DRAWN_SEED_BITS) if asked.seed is None else asked.seed,
-        model=asked.model or "",
-        response_format=asked.response_format or "jpeg",
-    )
-
-
-def answer(picture: Picture, seed: int) -> Response:
-    """Friendli's answer, with the picture's size and seed beside it."""
-    content = {
-        "image": base64.b64encode(picture.content).decode(),
-        "width": picture.width,
-        "height": picture.height,
-        "seed": seed,
-    }
-    return Response(orjson.dumps(content), media_type="application/json")

@@ -1,28 +1,50 @@
-"""`/livez` (this process runs) and `/readyz` (an edit would work now)."""
+"""What is said of the server itself: `/livez`, `/readyz`, `/metrics`, and `/v1/models`."""
+
+from collections.abc import Callable
 
 import orjson
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
+from gateway.auth import Keys
 from gateway.errors import PublicError
+from gateway.metrics import CONTENT_TYPE, Metrics
+from gateway.schemas import BASE_MODEL
 from gateway.triton import Triton
 
 
-def router(triton: Triton) -> APIRouter:
-    """The health routes, the second of which asks `triton`."""
+def router(triton: Triton, keys: Keys, metrics: Metrics, draining: Callable[[], bool]) -> APIRouter:
+    """The routes. All but `/v1/models` are open to everyone, for probes carry no token."""
     routes = APIRouter()
 
     @routes.get("/livez", summary="Whether the gateway runs", response_class=Response)
     async def livez() -> Response:
-        return _ok()
+        return _json({"status": "ok"})
 
     @routes.get("/readyz", summary="Whether an edit would work now", response_class=Response)
     async def readyz() -> Response:
+        if draining():
+            raise PublicError("shutting_down")
         if not await triton.ready():
             raise PublicError("unavailable")
-        return _ok()
+        return _json({"status": "ok"})
+
+    @routes.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+    async def figures() -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+    @routes.get(
+        "/v1/models",
+        summary="The base model and its adapters",
+        response_class=Response,
+        dependencies=[Depends(keys.check)],
+    )
+    async def models() -> Response:
+        names = [BASE_MODEL, *await triton.adapters()]
+        listed = [{"id": name, "object": "model", "created": 0, "owned_by": "tritouch"} for name in names]
+        return _json({"object": "list", "data": listed})
 
     return routes
 
 
-def _ok() -> Response:
-    return Response(orjson.dumps({"status": "ok"}), media_type="application/json")
+def _json(content: object) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")

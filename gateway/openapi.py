@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from gateway.errors import KINDS
-from gateway.schemas import ContainerImageEditBody, ContainerImageEditSuccess, ErrorBody
+from gateway.schemas import ContainerImageEditBody, ContainerImageEditSuccess, ErrorBody, ImageEditForm
 
 _REF = "#/components/schemas/"
 
@@ -28,6 +28,7 @@ def _failures() -> dict[int | str, dict[str, Any]]:
 def edit_operation() -> dict[str, Any]:
     """Keyword arguments of the edit route's decorator."""
     success = {"description": "Successfully edited image.", "content": _json(ContainerImageEditSuccess)}
+    form = {"multipart/form-data": {"schema": {"$ref": _REF + ImageEditForm.__name__}}}
     return {
         "tags": ["Container.Image"],
         "summary": "Image edits",
@@ -35,7 +36,7 @@ def edit_operation() -> dict[str, Any]:
         "operation_id": "containerImagesEdit",
         "response_class": Response,
         "responses": {200: success, **_failures()},
-        "openapi_extra": {"requestBody": {"content": _json(ContainerImageEditBody), "required": True}},
+        "openapi_extra": {"requestBody": {"content": _json(ContainerImageEditBody) | form, "required": True}},
     }
 
 
@@ -45,7 +46,7 @@ def install(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            models = (ContainerImageEditBody, ContainerImageEditSuccess, ErrorBody)
+            models = (ContainerImageEditBody, ContainerImageEditSuccess, ErrorBody, ImageEditForm)
             _, definitions = models_json_schema(
                 [(model, "validation") for model in models], ref_template=_REF + "{model}"
             )

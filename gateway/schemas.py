@@ -4,23 +4,35 @@ Knows nothing of HTTP or Triton. Names follow Friendli Container's schema; what 
 """
 
 import re
-from typing import Annotated, Any, Final, Literal
+import secrets
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gateway.errors import PublicError
+from gateway.triton import Edit
 
 MAX_SEED: Final = 2**64 - 1
 MAX_GUIDANCE: Final = 100.0
 MAX_PROMPT_CHARS: Final = 10_000
+DRAWN_SEED_BITS: Final = 53  # Every JSON client can read these back: doubles hold them exactly.
+BASE_MODEL: Final = "base"
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 ImageFormat = Literal["raw", "jpeg"]
+P = TypeVar("P", bound="EditParameters")
 
 
 def _no_default(schema: dict[str, Any]) -> None:
     """Leave `default: null` out, as Friendli's schema does."""
     schema.pop("default", None)
+
+
+def _with_files(schema: dict[str, Any]) -> None:
+    """Name the form's files, which are not among its texts."""
+    files = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
+    schema["properties"]["image"] = files | {"description": "The image(s) to edit, as `image` or `image[]`."}
+    schema["required"].append("image")
 
 
 class ImageInput(BaseModel):
@@ -35,14 +47,11 @@ class ImageInput(BaseModel):
     )
 
 
-class ContainerImageEditBody(BaseModel):
-    """The JSON body of one edit. Unknown fields are ignored."""
+class EditParameters(BaseModel):
+    """What every edit has beside its images, in either form of the API."""
 
     model_config = ConfigDict(strict=True)
 
-    image: ImageInput | Annotated[list[ImageInput], Field(min_length=1)] = Field(
-        description="The image(s) to edit. Must be in a supported image format."
-    )
     prompt: str = Field(
         description="A text description of the desired image.",
         min_length=1,
@@ -85,10 +94,6 @@ class ContainerImageEditBody(BaseModel):
         description="The seed to use for image generation. Drawn at random when absent.",
         json_schema_extra=_no_default,
     )
-    response_format: ImageFormat | None = Field(
-        "jpeg",
-        description="The format in which the generated image will be returned. One of `raw` and `jpeg`.",
-    )
 
     @field_validator("prompt")
     @classmethod
@@ -104,10 +109,39 @@ class ContainerImageEditBody(BaseModel):
             raise PublicError("unknown_model", param="model")
         return model
 
+
+class ContainerImageEditBody(EditParameters):
+    """The JSON body of one edit. Unknown fields are ignored."""
+
+    image: ImageInput | Annotated[list[ImageInput], Field(min_length=1)] = Field(
+        description="The image(s) to edit. Must be in a supported image format."
+    )
+    response_format: ImageFormat | None = Field(
+        "jpeg",
+        description="The format in which the generated image will be returned. One of `raw` and `jpeg`.",
+    )
+
     def images(self) -> list[str]:
         """The images as given: URL, data URL or base64. At least one."""
         given = self.image if isinstance(self.image, list) else [self.image]
         return [one.image for one in given]
+
+
+class ImageEditForm(EditParameters):
+    """The text fields of one edit as OpenAI's clients send it. What is not served is not listed, and so refused."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra=_with_files)
+
+    n: Literal[1] = Field(1, description="How many pictures: one.")
+    output_format: Literal["png", "jpeg", "webp"] = Field("png", description="The answer's file format.")
+    output_compression: int = Field(100, ge=0, le=100, description="The quality of JPEG and WebP, in percent.")
+    response_format: Literal["b64_json"] = Field("b64_json", description="Pictures are always base64 in the JSON.")
+    size: Literal["auto"] = Field("auto", description="The size follows from the input picture.")
+    quality: Literal["auto"] = Field("auto", description="Not served: use num_inference_steps.")
+    background: Literal["auto", "opaque"] = Field("auto", description="Pictures are always opaque.")
+    stream: Literal[False] = Field(False, description="Streaming is not served.")
+    partial_images: Literal[0] = Field(0, description="Streaming is not served.")
+    user: str | None = Field(None, max_length=256, description="Ignored.", json_schema_extra=_no_default)
 
 
 class ContainerImageEditSuccess(BaseModel):
@@ -137,15 +171,34 @@ class ErrorBody(BaseModel):
     detail: str
 
 
-def validated(fields: object) -> ContainerImageEditBody:
-    """`fields` (parsed JSON or form) as a checked body. Raises `PublicError` without repeating any input."""
+def validated(model: type[P], fields: Any, *, strings: bool = False) -> P:
+    """`fields` (parsed JSON; or, with `strings`, texts of a form) as a checked `model`.
+
+    Raises `PublicError` without repeating any input.
+    """
     try:
-        return ContainerImageEditBody.model_validate(fields)
+        return model.model_validate_strings(fields) if strings else model.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    name = str(first["loc"][0]) if first["loc"] else None
-    if name is None:
+    if not first["loc"]:
         raise PublicError("parameter_invalid", message="The body must be a JSON object.")
+    name = str(first["loc"][0])
+    if strings and first["type"] in ("literal_error", "extra_forbidden"):
+        raise PublicError("unsupported_parameter", param=name if name in model.model_fields else None)
     reason = 'give {"image": "..."} or a list of at least one of these' if name == "image" else first["msg"]
     code = "prompt_invalid" if name == "prompt" else "parameter_invalid"
     raise PublicError(code, param=name, message=f"{name}: {reason}.")
+
+
+def edit_of(asked: EditParameters, response_format: ImageFormat) -> Edit:
+    """What to ask of Triton, its images still missing; a seed is drawn when none is given."""
+    return Edit(
+        images=(),
+        prompt=asked.prompt,
+        num_inference_steps=asked.num_inference_steps,
+        guidance_scale=asked.guidance_scale,
+        image_guidance_scale=asked.image_guidance_scale,
+        seed=secrets.randbits(DRAWN_SEED_BITS) if asked.seed is None else asked.seed,
+        model="" if asked.model in (None, BASE_MODEL) else asked.model,
+        response_format=response_format,
+    )

@@ -1,32 +1,71 @@
 """Every setting of the gateway: its name, its default and its bounds, each written here and nowhere else.
 
-Bounds that belong to the API itself (steps, guidance, seed) are in `gateway.schemas`, not here.
+Bounds that belong to the API itself (steps, guidance, seed, prompt) are in `gateway.schemas`, not here.
 """
 
-from typing import Annotated
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _separated(value: Any) -> Any:
+    """Text with commas as a list, as environment variables have it."""
+    return [one.strip() for one in value.split(",") if one.strip()] if isinstance(value, str) else value
+
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
+Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)]
+Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], NoDecode, BeforeValidator(_separated)]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_separated)]
 
 
 class Settings(BaseSettings):
     """Read from the environment, each name with `TRITOUCH_` before it. Raises `ValidationError` on a bad value."""
 
-    model_config = SettingsConfigDict(env_prefix="TRITOUCH_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="TRITOUCH_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     host: str = Field(default="127.0.0.1", description="address the gateway listens on")
     port: int = Field(default=8000, ge=0, le=65535, description="port the gateway listens on; 0 takes a free one")
     triton_grpc: str = Field(default="localhost:8001", description="gRPC target of Triton")
+    api_keys: Secrets = Field(default=(), description="bearer tokens, separated by commas; none: no authentication")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least severe log lines that are written"
+    )
 
-    edit_timeout_seconds: Seconds = Field(default=300.0, description="deadline of one edit, from its body's last byte")
-
+    edit_timeout_seconds: Seconds = Field(default=300.0, description="deadline of one edit, once its body is read")
+    body_timeout_seconds: Seconds = Field(default=60.0, description="longest time that a body may take to arrive")
+    orphan_grace_seconds: Seconds = Field(
+        default=5.0, description="how long an edit whose caller left is kept for the same request to come again"
+    )
     drain_seconds: Count = Field(default=60, description="longest wait for edits in flight after SIGTERM")
 
+    max_edits: Count = Field(default=64, description="most edits in flight; over it 429")
+    max_held_bytes: Bytes = Field(
+        default=402_653_184, description="most bytes of bodies and images in memory; over it 429"
+    )
     max_body_bytes: Bytes = Field(default=100_663_296, description="largest request body")
     max_image_bytes: Bytes = Field(default=52_428_800, description="largest encoded image, after base64 is undone")
     max_images: Count = Field(default=8, description="most images in one request")
     max_request_image_bytes: Bytes = Field(default=67_108_864, description="most bytes of all images of one request")
+    decode_threads: Count = Field(default=2, description="threads that parse bodies and encode answers")
+
+    url_images: bool = Field(default=True, description="whether images may be given by URL")
+    url_hosts: Hosts = Field(
+        default=(), description="the only hosts to fetch from, separated by commas; none: any public"
+    )
+    url_private_hosts: Hosts = Field(
+        default=(), description="hosts that may be fetched from though their address is not public, separated by commas"
+    )
+    url_ports: Ports = Field(default=(80, 443), description="ports to fetch from, separated by commas")
+    url_connect_seconds: Seconds = Field(default=3.0, description="longest time to connect to an image's host")
+    url_total_seconds: Seconds = Field(default=10.0, description="longest time to fetch one image, redirects included")
+    url_fetches: Count = Field(default=16, description="most images fetched at once")
+
+    @model_validator(mode="after")
+    def _one_body_fits(self) -> Self:
+        if self.max_held_bytes < self.max_body_bytes:
+            raise ValueError("TRITOUCH_MAX_HELD_BYTES must not be below TRITOUCH_MAX_BODY_BYTES")
+        return self

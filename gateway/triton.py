@@ -5,7 +5,7 @@ Knows the tensor contract of `edit` and nothing of HTTP.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Literal, NamedTuple, Self
 
@@ -41,6 +41,10 @@ class Edit:
     seed: int
     model: str
     response_format: Literal["raw", "jpeg"]
+
+    def of(self, images: Sequence[bytes]) -> Self:
+        """The same edit of other images."""
+        return replace(self, images=images)
 
 
 @dataclass(frozen=True)
@@ -131,9 +135,10 @@ class Triton:
 
     async def edit(self, edit: Edit, *, timeout_seconds: float, request_id: str = "") -> Picture:
         """Run one edit within `timeout_seconds`. Raises `PublicError`, never with upstream text in it."""
-        request = infer_request(edit, timeout_seconds, request_id)
         try:
-            response = await self._stub.ModelInfer(request, timeout=timeout_seconds + CLIENT_SLACK_SECONDS)
+            response = await self._stub.ModelInfer(
+                infer_request(edit, timeout_seconds, request_id), timeout=timeout_seconds + CLIENT_SLACK_SECONDS
+            )
         except grpc.aio.AioRpcError as error:
             raise problem_of(error.code(), error.details() or "") from None
         return picture_of(response, edit.response_format)
@@ -146,3 +151,13 @@ class Triton:
         except grpc.aio.AioRpcError:
             return False
         return bool(response.ready)
+
+    async def adapters(self) -> list[str]:
+        """The names that `model` may have beside the base's: parameter `adapters` of the model's configuration."""
+        request = service_pb2.ModelConfigRequest(name=MODEL)
+        try:
+            response = await self._stub.ModelConfig(request, timeout=READY_SECONDS)
+        except grpc.aio.AioRpcError:
+            return []
+        listed = response.config.parameters["adapters"].string_value
+        return [name.strip() for name in listed.split(",") if name.strip()]

@@ -3,9 +3,16 @@
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.serving import Gateway, Loop, serving
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet() -> None:
+    """Keep the gateway's log lines, which go to standard output, out of pytest's."""
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
 
 
 @pytest.fixture(scope="session")

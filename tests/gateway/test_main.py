@@ -50,7 +50,7 @@ def test_sigterm_lets_an_edit_finish(triton: FakeTriton) -> None:
         assert until(lambda: triton.active == 1)
         gateway.send_signal(signal.SIGTERM)
         assert answer.result().status_code == 200
-        gateway.wait(5)
+        assert gateway.wait(5) == 0
 
 
 @pytest.mark.parametrize("wrong", [{"TRITOUCH_PORT": "65536"}, {"TRITOUCH_EDIT_TIMEOUT_SECONDS": "nan"}])

@@ -1,0 +1,154 @@
+"""Fetches a picture from a URL that a stranger gave, and reaches nothing else by it.
+
+The address is checked where the connection is made, so that no name, redirect or second answer of a name server gets
+past. Every failure is one and the same error: what lies at an address is not to be learned here.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from types import TracebackType
+from typing import Any, Final, Self
+
+import certifi
+import httpcore
+
+from gateway import images, urls
+from gateway.addresses import is_public
+from gateway.errors import PublicError
+from gateway.settings import Settings
+
+Address = IPv4Address | IPv6Address
+Resolve = Callable[[str, int], Awaitable[list[Address]]]
+
+MAX_REDIRECTS: Final = 3
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
+_HEADERS: Final = [("Accept", "image/*"), ("Accept-Encoding", "identity"), ("User-Agent", "tritouch")]
+
+
+class _RefusedError(Exception):
+    """This fetch goes no further."""
+
+
+async def resolve(host: str, port: int) -> list[Address]:
+    """All addresses of `host`, as this machine's resolver has them."""
+    answers = await asyncio.get_running_loop().getaddrinfo(host, port, proto=6)
+    return [ip_address(str(answer[4][0])) for answer in answers]
+
+
+class _Guard(httpcore.AsyncNetworkBackend):
+    """Connects to a host only when every address it has is public, and then to one of those that were checked."""
+
+    def __init__(self, private_hosts: Iterable[str], resolve: Resolve) -> None:
+        self._private_hosts, self._resolve = frozenset(private_hosts), resolve
+        self._backend = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        async with asyncio.timeout(timeout):
+            addresses = await self._resolve(host, port)
+            trusted = host in self._private_hosts
+            if not addresses or not (trusted or all(is_public(one) for one in addresses)):
+                raise _RefusedError
+            for address in addresses[:-1]:
+                try:
+                    return await self._backend.connect_tcp(str(address), port, timeout, local_address, socket_options)
+                except httpcore.ConnectError:
+                    continue
+            return await self._backend.connect_tcp(str(addresses[-1]), port, timeout, local_address, socket_options)
+
+
+class Fetcher:
+    """Fetches pictures within the bounds of `settings`, usable while entered. `resolve` is a seam for tests."""
+
+    def __init__(self, settings: Settings, resolve: Resolve = resolve) -> None:
+        self._settings = settings
+        self._guard = _Guard(settings.url_private_hosts, resolve)
+        self._running = asyncio.Semaphore(settings.url_fetches)
+
+    async def __aenter__(self) -> Self:
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=ssl.create_default_context(cafile=certifi.where()),
+            max_connections=self._settings.url_fetches,
+            max_keepalive_connections=0,
+            network_backend=self._guard,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pool.aclose()
+
+    async def fetch(self, text: str, max_bytes: int) -> bytes:
+        """The picture at a URL, of at most `max_bytes`. Raises `PublicError`, the same for every failure."""
+        if not self._settings.url_images:
+            raise PublicError("image_url_unsupported", param="image")
+        try:
+            async with asyncio.timeout(self._settings.url_total_seconds), self._running:
+                return images.checked(await self._followed(text, max_bytes), max_bytes)
+        except (_RefusedError, urls.BadUrlError, PublicError, TimeoutError, OSError, ValueError) as error:
+            cause: Exception = error
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
+            cause = error
+        raise PublicError("image_url_unusable", param="image") from cause
+
+    async def _followed(self, text: str, max_bytes: int) -> bytes:
+        """The body at `text`, or where its redirects end; each of them is checked anew."""
+        for _ in range(MAX_REDIRECTS + 1):
+            url = self._permitted(urls.parse(text))
+            found = await self._get(url, max_bytes)
+            if isinstance(found, bytes):
+                return found
+            text = _joined(url, found)
+        raise _RefusedError
+
+    def _permitted(self, url: urls.Url) -> urls.Url:
+        private = url.host in self._settings.url_private_hosts
+        listed = not self._settings.url_hosts or private or url.host in self._settings.url_hosts
+        if not listed or url.port not in self._settings.url_ports:
+            raise _RefusedError
+        if urls.is_inner_name(url.host) and not private:
+            raise _RefusedError
+        return url
+
+    async def _get(self, url: urls.Url, max_bytes: int) -> bytes | str:
+        """One request: the body of a 200 as bytes, or the location of a redirect as text."""
+        core = httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target)
+        seconds = self._settings.url_total_seconds
+        timeouts = {"connect": self._settings.url_connect_seconds, "read": seconds, "write": seconds, "pool": seconds}
+        headers = [("Host", url.authority), *_HEADERS]
+        async with self._pool.stream("GET", core, headers=headers, extensions={"timeout": timeouts}) as response:
+            fields = {name.lower(): value for name, value in response.headers}
+            if response.status in _REDIRECTS:
+                return fields.get(b"location", b"").decode("ascii")
+            if response.status != 200 or fields.get(b"content-encoding", b"identity").lower() != b"identity":
+                raise _RefusedError
+            return await _body(response, int(fields.get(b"content-length", b"0")), max_bytes)
+
+
+async def _body(response: httpcore.Response, declared: int, max_bytes: int) -> bytes:
+    content = bytearray()
+    if declared > max_bytes:
+        raise _RefusedError
+    async with aclosing(response.aiter_stream()) as chunks:  # type: ignore[type-var]
+        async for chunk in chunks:
+            content += chunk
+            if len(content) > max_bytes:
+                raise _RefusedError
+    return bytes(content)
+
+
+def _joined(base: urls.Url, location: str) -> str:
+    """The URL a redirect leads to. Of relative ones, only those that name a whole path are followed."""
+    if location.startswith("//"):
+        return f"{base.scheme}:{location}"
+    return f"{base.scheme}://{base.authority}{location}" if location.startswith("/") else location

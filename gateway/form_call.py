@@ -1,0 +1,63 @@
+"""OpenAI's way to ask for an edit: a form in, `data[].b64_json` out. What is not served is refused, not ignored."""
+
+import base64
+import time
+from functools import partial
+from typing import Final
+
+import orjson
+
+from gateway import encode
+from gateway.call import Call, Source
+from gateway.errors import PublicError
+from gateway.multipart import Part, digest, parts_of
+from gateway.schemas import ImageEditForm, edit_of, validated
+from gateway.triton import Picture
+
+IMAGES: Final = ("image", "image[]")
+
+
+def parse(content: bytes, content_type: str) -> Call:
+    """The call in a form. Raises `PublicError`."""
+    parts = parts_of(content, content_type)
+    form = validated(ImageEditForm, _texts(parts), strings=True)
+    if form.output_format == "png" and form.output_compression != 100:
+        raise PublicError("unsupported_parameter", param="output_compression")
+    sources: list[Source] = [bytes(part.content) for part in parts if part.name in IMAGES]
+    if not sources:
+        raise PublicError("parameter_invalid", param="image", message="image: give at least one file.")
+    # Triton's own JPEG serves as it is; all else is made here from the bare pixels.
+    as_it_is = form.output_format == "jpeg" and form.output_compression == 100
+    edit = edit_of(form, "jpeg" if as_it_is else "raw")
+    return Call(edit, sources, partial(answer, form, edit.seed, as_it_is), digest(parts))
+
+
+def _texts(parts: list[Part]) -> dict[str, str]:
+    """The fields that are text. Raises `PublicError` for one that is unknown, there twice, or not UTF-8."""
+    texts: dict[str, str] = {}
+    for part in parts:
+        if part.name in IMAGES:
+            continue
+        if part.name not in ImageEditForm.model_fields:
+            raise PublicError("unsupported_parameter", param="mask" if part.name == "mask" else None)
+        if part.name in texts:
+            raise PublicError("body_unreadable", message="A field of the form is there twice.")
+        try:
+            texts[part.name] = part.content.decode()
+        except UnicodeDecodeError:
+            raise PublicError("body_unreadable", message="A field of the form is not UTF-8.") from None
+    return texts
+
+
+def answer(form: ImageEditForm, seed: int, as_it_is: bool, picture: Picture) -> bytes:
+    """OpenAI's answer, with the seed beside it. `usage` is absent: there are no tokens to count."""
+    content = picture.content if as_it_is else encode.file(picture, form.output_format, form.output_compression)
+    return orjson.dumps(
+        {
+            "created": int(time.time()),
+            "data": [{"b64_json": base64.b64encode(content).decode()}],
+            "output_format": form.output_format,
+            "size": f"{picture.width}x{picture.height}",
+            "seed": seed,
+        }
+    )

@@ -1,0 +1,37 @@
+"""The images of a call become bytes, wherever they are given: by URL, as base64, or as they are."""
+
+from gateway import images
+from gateway.admission import Held
+from gateway.call import Source
+from gateway.errors import PublicError
+from gateway.fetch import Fetcher
+from gateway.settings import Settings
+from gateway.threads import Threads
+
+
+class Loader:
+    """Loads images within the bounds of `settings`."""
+
+    def __init__(self, settings: Settings, fetcher: Fetcher, threads: Threads) -> None:
+        self._settings, self._fetcher, self._threads = settings, fetcher, threads
+
+    async def load(self, sources: list[Source], held: Held) -> list[bytes]:
+        """The encoded pictures, in order; `sources` is empty then, and `held` of their size. Raises `PublicError`."""
+        if len(sources) > self._settings.max_images:
+            raise PublicError("too_many_images", param="image")
+        loaded: list[bytes] = []
+        total = 0
+        while sources:
+            left = self._settings.max_request_image_bytes - total
+            loaded.append(await self._one(sources.pop(0), min(left, self._settings.max_image_bytes)))
+            total += len(loaded[-1])
+            held.resize(max(held.size, total))
+        held.resize(total)
+        return loaded
+
+    async def _one(self, source: Source, max_bytes: int) -> bytes:
+        if isinstance(source, bytes):
+            return images.checked(source, max_bytes)
+        if images.is_url(source):
+            return await self._fetcher.fetch(source, max_bytes)
+        return await self._threads.run(images.decode, source, max_bytes)

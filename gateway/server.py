@@ -1,0 +1,55 @@
+"""Runs the app under uvicorn; a stop signal first drains it."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from fastapi import FastAPI
+
+    from gateway.edits import Edits
+    from gateway.settings import Settings
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's server, which on the first signal takes no new edits, waits for those in flight, and only then stops.
+
+    Until then it still answers, so that `/readyz` can say that it is going. A second signal ends the wait.
+    """
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                ws="none",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=2,
+            )
+        )
+        self._edits: Edits = app.state.edits
+        self._drain_seconds = settings.drain_seconds
+        self._end = math.inf
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain; the second time, stop."""
+        if self._edits.callers.closed or not self.started:
+            super().handle_exit(sig, frame)
+        self._edits.callers.closed = True
+        self._end = min(self._end, time.monotonic() + self._drain_seconds)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to stop now. Uvicorn asks ten times a second."""
+        idle = not (self._edits.callers.inside or self._edits.running.inside)
+        drained = self._edits.callers.closed and (idle or time.monotonic() > self._end)
+        return await super().on_tick(counter) or drained

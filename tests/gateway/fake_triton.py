@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 from PIL import Image
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 
@@ -39,7 +39,7 @@ def tensors(request: Any) -> dict[str, bytes]:
 def response(content: bytes, width: int = WIDTH, height: int = HEIGHT) -> Any:
     """An answer of `edit`."""
     answer = service_pb2.ModelInferResponse(model_name="edit", model_version="1")
-    answer.outputs.add(name="image", datatype="BYTES", shape=[1])
+    answer.outputs.add(name="edited_image", datatype="BYTES", shape=[1])
     answer.outputs.add(name="size", datatype="INT32", shape=[2])
     answer.raw_output_contents.extend(
         [struct.pack("<I", len(content)) + content, struct.pack("<2i", width, height)],
@@ -89,6 +89,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     def reset(self) -> None:
         self.behave: Behaviour = at_once
         self.is_ready = True
+        self.adapters = ""
         self.requests: list[Any] = []
         self.active = 0
         self.cancelled = 0
@@ -111,6 +112,12 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
         return service_pb2.ModelReadyResponse(ready=self.is_ready and request.name == "edit")
+
+    async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
+        config = model_config_pb2.ModelConfig(name="edit")
+        if self.adapters:
+            config.parameters["adapters"].string_value = self.adapters
+        return service_pb2.ModelConfigResponse(config=config)
 
     async def start(self, port: int = 0) -> int:
         """Listen, and return the port."""

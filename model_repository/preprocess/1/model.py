@@ -19,7 +19,7 @@ PIPELINE = Path(__file__).parent / "pipeline"
 class TritonPythonModel:
     """Holds the family's conditioner."""
 
-    def initialize(self, args: dict[str, str]) -> None:
+    def initialize(self, _args: dict[str, str]) -> None:
         """Raises when the export's `pipeline` folder is missing or does not fit."""
         family = json.loads((PIPELINE / "pipeline.json").read_text("utf-8"))["family"]
         self._condition = load(family, "conditioning").Conditioner(

@@ -1,8 +1,8 @@
 """In-flight batching: edits join and leave the batch at every step of their denoising loops.
 
-One thread owns all edits in flight. Each turn it takes edits of one shape, makes ONE denoiser call for all their rows, each
-row at its own timestep, and moves every one of them a step on. An edit that arrives behind a long one joins at the next
-step.
+One thread owns all edits in flight. Each turn it takes edits of one shape, makes ONE denoiser call for all their rows,
+each row at its own timestep, and moves every one of them a step on. An edit that arrives behind a long one joins at the
+next step.
 
 Knows plans, jobs, shapes, rows and one denoiser callable; nothing of Triton, of models, or of what tensors mean.
 """
@@ -56,7 +56,7 @@ class Figures(Protocol):
 
 @dataclass(eq=False)
 class Job:
-    """One edit on its way; exactly one of `done` (finished latents) and `failed` is called, once, on the batcher's thread.
+    """One edit on its way. Either `done` (finished latents) or `failed` is called, once, on the batcher's thread.
 
     `cancelled` is asked once a turn. `deadline` is on the batcher's clock, in seconds.
     """

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 import triton_python_backend_utils as pb_utils
-from batcher import Batcher, CancelledError, ExpiredError, Job, QueueFullError
-from metrics import TritonFigures
 from numpy.typing import NDArray
 
+from batcher import Batcher, CancelledError, ExpiredError, Job, QueueFullError
 from families import load
 from families.plan import Rows
 from families.schedules import NoiseSchedules
+from metrics import TritonFigures
 
 PIPELINE = Path(__file__).parent / "pipeline"
 MAX_JOBS = "TRITOUCH_MAX_JOBS"
@@ -25,17 +25,18 @@ DEFAULT_MAX_JOBS = "64"
 INPUTS = ("encoder_hidden_states", "image_latents", "guidance")
 
 ERRORS = {
-    QueueFullError: ("queue_full", pb_utils.TritonError.UNAVAILABLE),
-    ExpiredError: ("expired", pb_utils.TritonError.UNAVAILABLE),
-    CancelledError: ("cancelled", pb_utils.TritonError.CANCELLED),
+    QueueFullError: ("queue_full", "UNAVAILABLE"),
+    ExpiredError: ("expired", "UNAVAILABLE"),
+    CancelledError: ("cancelled", "CANCELLED"),
 }
-FAILED = ("failed", pb_utils.TritonError.INTERNAL)
+FAILED = ("failed", "INTERNAL")
+"""Codes and the names of Triton's own; Triton adds `TritonError` to its module only after this one is imported."""
 
 
 class TritonPythonModel:
     """Owns the batcher of this server."""
 
-    def initialize(self, args: dict[str, str]) -> None:
+    def initialize(self, _args: dict[str, str]) -> None:
         """Raises, naming the class, when the checkpoint's noise schedule cannot be stepped edit by edit."""
         torch.set_num_threads(1)  # its tensors are small; the cores belong to the engines
         settings = json.loads((PIPELINE / "pipeline.json").read_text("utf-8"))
@@ -78,7 +79,7 @@ def read(request: Any, name: str) -> NDArray[Any]:
 
 
 def call_unet(rows: Rows) -> NDArray[Any]:
-    """One BLS call: `sample`, `timestep`, `encoder_hidden_states` of N rows -> prediction of N rows, in memory of its own.
+    """One BLS call: the engine's inputs, N rows each -> the prediction of N rows, in memory of its own.
 
     Raises RuntimeError with Triton's words when the engine fails.
     """
@@ -103,4 +104,5 @@ def send(sender: Any, response: Any) -> None:
 def send_error(sender: Any, error: Exception) -> None:
     """Answers with `tritouch:CODE` and the error's own words."""
     code, status = ERRORS.get(type(error), FAILED)
-    send(sender, pb_utils.InferenceResponse([], error=pb_utils.TritonError(f"tritouch:{code} {error}", status)))
+    fault = pb_utils.TritonError(f"tritouch:{code} {error}", getattr(pb_utils.TritonError, status))
+    send(sender, pb_utils.InferenceResponse([], error=fault))

@@ -1,0 +1,163 @@
+"""One export, from a checkpoint to an installed repository. Reads as the list of its steps."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from export import check, fingerprint, graph, triton_config
+from export.checkpoint import Checkpoint, weight_files
+from export.engines import Engine
+from export.errors import BadInputError, ExportError
+from export.report import Report, Row
+from export.store import Store
+from families import load
+from families.errors import BadCheckpointError
+from families.schedules import NoiseSchedules
+from families.tensors import Component, Limits
+
+SEED = 7
+STAGES = 2
+"""Loading with tracing, and compiling; each check shape is one more."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line, checked."""
+
+    precision: str
+    limits: Limits
+    guidance_when_zero: float
+
+
+class Export:
+    """One run over one checkpoint. Raises ExportError; whatever happens, the installed repository stays whole."""
+
+    def __init__(self, checkpoint: Checkpoint, engine: Engine, options: Options, store: Store, report: Report) -> None:
+        self._checkpoint, self._engine, self._options = checkpoint, engine, options
+        self._store, self._report = store, report
+        self._family: Any = load(checkpoint.family, "components")
+
+    def run(self) -> None:
+        """Builds what is not up to date, then switches the repository over."""
+        options = self._options
+        if options.limits.max_batch < self._family.ROWS_PER_EDIT:
+            rows = self._family.ROWS_PER_EDIT
+            raise BadInputError(f"--max-batch must be at least {rows}: a guided edit has that many rows")
+        try:
+            table = self._family.table(self._checkpoint.path, options.limits)
+            self._require_files()
+            prints = {component.name: self._fingerprint(component) for component in table}
+            with self._store.locked():
+                engines = {component.name: self._component(component, prints[component.name]) for component in table}
+                self._store.install(self._release(prints), engines, self._write_pipeline)
+        except BadCheckpointError as error:
+            raise BadInputError(str(error)) from error
+
+    def _require_files(self) -> None:
+        for name in self._family.FILES:
+            if not (self._checkpoint.path / name).exists():
+                raise BadInputError(f"{self._checkpoint.path / name} is missing")
+        NoiseSchedules(self._checkpoint.path / "scheduler" / "scheduler_config.json")
+
+    def _fingerprint(self, component: Component) -> str:
+        folder = self._checkpoint.path / component.weights
+        files = [folder / "config.json", *weight_files(folder)]
+        engine = {"kind": self._engine.name, **self._engine.versions()}
+        return fingerprint.of_component(component, self._checkpoint.family, files, engine, self._options.precision)
+
+    def _component(self, component: Component, digest: str) -> Path:
+        """The component's folder in the store, built if need be."""
+        began = time.monotonic()
+        folder = self._store.engine(component.name, digest)
+        fresh = folder is None
+        if folder is None:
+            with self._store.building(component.name, digest) as unfinished:
+                self._build(component, unfinished)
+            folder = self._store.engine(component.name, digest)
+        if folder is None:
+            raise ExportError(f"{component.name} vanished from the store while it was exported")
+        record = json.loads((folder / "component.json").read_text("utf-8"))
+        seconds = time.monotonic() - began if fresh else None
+        self._report.add(Row(component.name, record["bytes"], record["error"], record["tolerance"], seconds))
+        return folder
+
+    def _build(self, component: Component, folder: Path) -> None:
+        version = folder / "1"
+        version.mkdir()
+        precision, file = self._options.precision, folder / "model.onnx"
+        with self._report.progress(component.name, STAGES + len(component.shapes)) as advance:
+            advance("tracing")
+            module = self._family.module(component.name, self._checkpoint.path)
+            graph.write(module, component, self._inputs(component, component.shapes[1]), file)
+            advance("compiling")
+            self._engine.compile(file, component, precision, version)
+            for leftover in folder.glob("model.onnx*"):
+                leftover.unlink()
+            errors = list(self._errors(component, module, version, advance))
+        tolerance = component.tolerance[precision]
+        record = {
+            "engine": self._engine.name,
+            "precision": precision,
+            "versions": dict(self._engine.versions()),
+            "error": max(errors),
+            "tolerance": tolerance,
+            "bytes": sum(path.stat().st_size for path in version.rglob("*") if path.is_file()),
+            "component": asdict(component),
+        }
+        if not max(errors) <= tolerance:
+            message = f"{component.name} in {precision} is out of tolerance: relative error {max(errors):.2e} against"
+            raise ExportError(f"{message} torch, {tolerance:.0e} allowed; nothing was installed")
+        (folder / "component.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        (folder / "config.pbtxt").write_text(triton_config.write(component, *self._engine.serving(precision)), "utf-8")
+
+    def _errors(self, component: Component, module: torch.nn.Module, version: Path, advance: Any) -> Iterator[float]:
+        """The relative error at each of the table's check shapes."""
+        run = self._engine.open(version, component, self._options.precision)
+        for sizes in component.shapes:
+            advance("checking " + " x ".join(str(size) for size in sizes.values()))
+            yield check.against_torch(run, module, component, self._inputs(component, sizes))
+
+    def _inputs(self, component: Component, sizes: Any) -> list[torch.Tensor]:
+        generator = torch.Generator().manual_seed(SEED)
+        shapes = [graph.shape_of(tensor.axes, sizes) for tensor in component.inputs]
+        return [
+            self._family.sample(tensor, shape, generator)
+            for tensor, shape in zip(component.inputs, shapes, strict=True)
+        ]
+
+    def _pipeline(self) -> dict[str, Any]:
+        """What the Python models must know of this export."""
+        limits = self._options.limits
+        return {
+            "family": self._checkpoint.family,
+            "guidance_when_zero": self._options.guidance_when_zero,
+            "max_batch": limits.max_batch,
+            "picture": dict(self._family.picture(self._checkpoint.path, limits)),
+        }
+
+    def _files(self) -> Iterator[Path]:
+        """The checkpoint's files that the Python models read."""
+        for name in self._family.FILES:
+            path = self._checkpoint.path / name
+            yield from sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+    def _release(self, prints: dict[str, str]) -> str:
+        python = [path for name in ("model_repository", "families") for path in _sources(fingerprint.ROOT / name)]
+        return fingerprint.of_files([*self._files(), *python], {"pipeline": self._pipeline(), "engines": prints})
+
+    def _write_pipeline(self, folder: Path) -> None:
+        (folder / "pipeline.json").write_text(json.dumps(self._pipeline(), indent=1) + "\n", "utf-8")
+        for file in self._files():
+            target = folder / file.relative_to(self._checkpoint.path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+
+
+def _sources(folder: Path) -> list[Path]:
+    return sorted(path for pattern in ("*.py", "*.pbtxt") for path in folder.rglob(pattern))

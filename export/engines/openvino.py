@@ -1,0 +1,52 @@
+"""OpenVINO engines: `model.xml` and `model.bin`, for CPUs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import openvino as ov
+from numpy.typing import NDArray
+
+from export.check import Run
+from families.tensors import Component
+
+FILE = "model.xml"
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVino:
+    """Weights are kept in fp16 unless fp32 is asked for; `precision` is what the arithmetic is done in."""
+
+    name = "openvino"
+    precisions: tuple[str, ...] = ("fp32", "bf16")
+
+    def default_precision(self) -> str:
+        """bf16 on processors with bf16 instructions, else fp32."""
+        return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
+
+    def versions(self) -> Mapping[str, str]:
+        return {"openvino": ov.get_version()}
+
+    def compile(self, onnx: Path, component: Component, precision: str, folder: Path) -> None:
+        """Converts the ONNX file; OpenVINO compiles for the processor when the model is loaded."""
+        model = ov.convert_model(onnx)
+        for port, tensor in zip(model.inputs, component.inputs, strict=True):
+            port.tensor.set_names({tensor.name})
+        for port, tensor in zip(model.outputs, component.outputs, strict=True):
+            port.tensor.set_names({tensor.name})
+        ov.save_model(model, folder / FILE, compress_to_fp16=precision != "fp32")
+
+    def open(self, folder: Path, component: Component, precision: str) -> Run:
+        compiled = ov.compile_model(folder / FILE, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[precision]})
+
+        def run(inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+            output: NDArray[Any] = compiled(dict(inputs))[component.outputs[0].name]
+            return output
+
+        return run
+
+    def serving(self, precision: str) -> tuple[str, str, Mapping[str, str]]:
+        parameters = {"INFERENCE_PRECISION": HINTS[precision]}
+        if precision == "bf16":
+            parameters["HINT_BF16"] = "YES"
+        return "openvino", "KIND_CPU", parameters

@@ -1,0 +1,64 @@
+"""A torch module as an ONNX file with dynamic rows, height and width. Knows the tensor table and no family."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from families.tensors import ROWS, Component
+
+OPSET = 18
+INLINE_BYTES = 1_500_000_000
+"""Weights beyond this go beside the file: protobuf ends at 2 GB."""
+
+
+def shape_of(axes: Sequence[int | str], sizes: dict[str, int]) -> tuple[int, ...]:
+    """A tensor's whole shape, rows first, at the given sizes of its dynamic axes."""
+    return (sizes[ROWS], *(axis if isinstance(axis, int) else sizes[axis] for axis in axes))
+
+
+def write(module: torch.nn.Module, component: Component, inputs: Sequence[torch.Tensor], file: Path) -> None:
+    """Traces `module` at `inputs` and writes `file`.
+
+    The inputs should be of a shape whose sides halve to odd numbers: then the UNet's up path is traced as it is for any
+    size (it takes the size of each skip connection), and the graph holds for every size of the ranges.
+    """
+    dynamic = tuple(
+        {0: torch.export.Dim.DYNAMIC}
+        | {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(tensor.axes, 1) if isinstance(axis, str)}
+        for tensor in component.inputs
+    )
+    with _quiet(), torch.no_grad():
+        program = torch.export.export(module, tuple(inputs), dynamic_shapes=(*dynamic,), strict=False)
+        graph = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[tensor.name for tensor in component.inputs],
+            output_names=[tensor.name for tensor in component.outputs],
+            optimize=False,
+            verbose=False,
+        )
+    if graph is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    size = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+    graph.save(str(file), external_data=size > INLINE_BYTES)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides torch's notes to its own developers (missing torchvision, deprecated pytree calls)."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal.exporter._registration")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,147 @@
+"""Installs engines so that a crash or a full disk at any moment leaves the previous repository serving.
+
+    DIR/edit/.tritouch/store/<component>-<fingerprint>/   one engine model, whole or absent
+    DIR/edit/.tritouch/releases/<digest>/                 links to its engines, and what the Python models read
+    DIR/edit/.tritouch/current -> releases/<digest>       the one switch: replaced by one rename
+    DIR/unet -> edit/.tritouch/current/unet               and so on
+
+The store lies inside `edit/` because Triton takes every other folder of a repository for a model.
+Knows nothing of engines, families or checkpoints.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from export.errors import BadInputError, ExportError
+
+SOURCE = Path(__file__).resolve().parents[1] / "model_repository"
+PYTHON_MODELS = ("preprocess", "scheduler", "postprocess")
+UNFINISHED = ".unfinished-"
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "pipeline", "components.py")
+
+
+class Store:
+    """The repository in `folder`, held by one export at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._in_place = folder.resolve() == SOURCE
+        self._root = folder / "edit" / ".tritouch"
+        self._engines, self._releases, self._current = (self._root / n for n in ("store", "releases", "current"))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the repository. Raises BadInputError when it cannot be written or another export holds it."""
+        try:
+            for folder in (self._engines, self._releases):
+                folder.mkdir(parents=True, exist_ok=True)
+            lock = (self._root / "lock").open("w")
+        except OSError as error:
+            raise BadInputError(f"{self.folder} cannot be written: {error.strerror}") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ExportError(f"another export is writing {self.folder}") from error
+            self._sweep()
+            yield
+
+    def engine(self, component: str, fingerprint: str) -> Path | None:
+        """A component built before from the same things, if there is one."""
+        folder = self._engines / f"{component}-{fingerprint}"
+        return folder if folder.is_dir() else None
+
+    @contextmanager
+    def building(self, component: str, fingerprint: str) -> Iterator[Path]:
+        """An empty folder to build a component in; it joins the store, whole, when the block ends well."""
+        with self._whole(self._engines / f"{component}-{fingerprint}") as folder:
+            yield folder
+
+    def install(self, release: str, engines: Mapping[str, Path], write_pipeline: Callable[[Path], None]) -> None:
+        """Makes `engines` and what `write_pipeline` writes the repository's current release."""
+        target = self._releases / release
+        if not target.is_dir():
+            with self._whole(target) as folder:
+                for component, engine in engines.items():
+                    (folder / component).symlink_to(os.path.relpath(engine, self._releases / release))
+                (folder / "pipeline").mkdir()
+                write_pipeline(folder / "pipeline")
+                if not self._in_place:
+                    _copy_python_models(folder)
+        self._link_models(engines)
+        _replace_link(self._current, Path("releases") / release)
+        self._forget_others(release, engines)
+
+    def _link_models(self, engines: Mapping[str, Path]) -> None:
+        current = Path("edit/.tritouch/current")
+        for component in engines:
+            _replace_link(self.folder / component, current / component)
+        if not self._in_place:
+            (self.folder / "edit" / "1").mkdir(exist_ok=True)
+            _replace_link(self.folder / "edit" / "config.pbtxt", Path(".tritouch/current/edit.pbtxt"))
+            for model in PYTHON_MODELS:
+                _replace_link(self.folder / model, current / model)
+
+    def _forget_others(self, release: str, engines: Mapping[str, Path]) -> None:
+        kept = {self._releases / release, *engines.values()}
+        for folder in (*self._releases.iterdir(), *self._engines.iterdir()):
+            if folder not in kept:
+                shutil.rmtree(folder)
+
+    def _sweep(self) -> None:
+        """Removes what an export that was cut off had begun."""
+        for folder in (*self._engines.glob(f"{UNFINISHED}*"), *self._releases.glob(f"{UNFINISHED}*")):
+            shutil.rmtree(folder)
+
+    @contextmanager
+    def _whole(self, target: Path) -> Iterator[Path]:
+        folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=target.parent))
+        try:
+            folder.chmod(0o755)
+            yield folder
+            _flush(folder)
+            folder.rename(target)
+            _flush_folder(target.parent)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def _copy_python_models(release: Path) -> None:
+    """The hand-written models with the families they import, so that the repository stands without this checkout."""
+    shutil.copyfile(SOURCE / "edit" / "config.pbtxt", release / "edit.pbtxt")
+    for model in PYTHON_MODELS:
+        shutil.copytree(SOURCE / model, release / model, ignore=LEFT_OUT)
+        (release / model / "1" / "pipeline").symlink_to("../../pipeline")
+
+
+def _replace_link(link: Path, target: Path) -> None:
+    """Points `link` at `target` in one step. Raises BadInputError when something else stands there."""
+    if link.exists() and not link.is_symlink():
+        raise BadInputError(f"{link} is in the way: it was not written by export")
+    new = link.with_name(f".{link.name}.new")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    new.replace(link)
+    _flush_folder(link.parent)
+
+
+def _flush(folder: Path) -> None:
+    """Writes a folder's files through to the disk, so that a rename never outruns their bytes."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

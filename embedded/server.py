@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -18,6 +15,7 @@ from pydantic import ValidationError
 from embedded import ports, triton
 from embedded.errors import EmbeddedError
 from embedded.keeper import SHM_PREFIX
+from embedded.run_folder import BACKENDS, EMPTY, run_folder
 from embedded.service import Service
 from embedded.settings import ROOT, Settings, load_settings
 from embedded.wheel import find_triton, lay_out_backends
@@ -26,6 +24,7 @@ from gateway.settings import Settings as GatewaySettings
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 _WATCH_SECONDS = 0.2
 
@@ -43,9 +42,9 @@ class Embedded:
         self._env = {**os.environ, **env}
         self._files = find_triton()
         self._ports = _triton_ports(settings)
-        self._backends = run / "backends"
+        self._backends = run / BACKENDS
         # Python models find modules in Triton's working directory before any other.
-        self._empty = run / "empty"
+        self._empty = run / EMPTY
         self._empty.mkdir()
         lay_out_backends(self._files, self._backends)
         self._triton: Service | None = None
@@ -187,7 +186,7 @@ def serve(
         # The gateway's port first: a busy one is the commonest fault, and this finds it at once.
         listening = stack.enter_context(_gateway_socket(port)) if gateway else None
         checked = triton.check_repository(repository or settings.repository)
-        run = stack.enter_context(_run_folder(settings.run_folder))
+        run = stack.enter_context(run_folder(settings.run_folder))
         embedded = Embedded(settings, checked, run, env or {})
         stack.callback(embedded.stop)
         embedded.start_triton()
@@ -213,34 +212,3 @@ def _triton_ports(settings: Settings) -> triton.TritonPorts:
         "Triton's metrics": settings.triton_metrics_port,
     }
     return triton.TritonPorts(*ports.choose(triton.HOST, wanted.items()))
-
-
-@contextmanager
-def _run_folder(parent: Path | None) -> Iterator[Path]:
-    """A new folder for one run's logs; a temporary one is removed unless the run failed."""
-    if parent is not None:
-        parent.mkdir(parents=True, exist_ok=True)
-    run = Path(tempfile.mkdtemp(prefix="tritouch-", dir=parent))
-    try:
-        yield run
-    except EmbeddedError:
-        _remove_scaffolding(run)
-        raise
-    except BaseException:
-        _leave(run, keep=parent is not None)
-        raise
-    _leave(run, keep=parent is not None)
-
-
-def _leave(run: Path, *, keep: bool) -> None:
-    if keep:
-        _remove_scaffolding(run)
-    else:
-        shutil.rmtree(run, ignore_errors=True)
-
-
-def _remove_scaffolding(run: Path) -> None:
-    for folder in ("backends", "empty"):
-        shutil.rmtree(run / folder, ignore_errors=True)
-    if not any(run.iterdir()):
-        run.rmdir()

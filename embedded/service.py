@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from embedded.errors import ServiceFailedError
 
@@ -25,11 +25,11 @@ _KEEPER_START_SECONDS = 30.0
 _KEEPER_STOP_SECONDS = 15.0
 # Triton's error lines, its last word ("error: creating server"), and what Python and protobuf say in their own ways.
 _TELLING = re.compile(
-    r"^(?:E\d{4} |error: |\[libprotobuf ERROR|Traceback |\w+(?:\.\w+)*(?:Error|Exception)\b|\S+: error )", re.IGNORECASE
+    r"(?:E\d{4} |error: |\[libprotobuf ERROR|Traceback |\w+(?:\.\w+)*(?:Error|Exception)\b|\S+: error )", re.IGNORECASE
 )
-# What every start on a machine without a GPU says.
-_NOISE = re.compile(r"CUDA driver version|CudaDriverHelper|NVML|DCGM")
-_LINES = 12
+# What every start without a GPU says, and what Triton says a second time in other words.
+_NOISE = re.compile(r"CUDA driver version|CudaDriverHelper|NVML|DCGM|ERROR: Failed to create instance")
+_LINES = 20
 
 
 class Service:
@@ -64,20 +64,10 @@ class Service:
         self._grace = grace
         self._log_start = log.stat().st_size if log.exists() else 0
         self._control, far_end = socket.socketpair()
-        descriptors = [argument for fd in fds for argument in ("--fd", str(fd))]
-        keeper = [sys.executable, "-I", "-S", str(_KEEPER), "--control", str(far_end.fileno()), "--grace", str(grace)]
+        options = ["--control", str(far_end.fileno()), "--grace", str(grace), "--shm", shm_prefix]
+        options += [part for fd in fds for part in ("--fd", str(fd))]
         with far_end, log.open("ab") as output:
-            self._keeper = subprocess.Popen(
-                [*keeper, "--shm", shm_prefix, *descriptors, "--", *command],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=dict(env),
-                cwd=cwd,
-                pass_fds=[far_end.fileno(), *fds],
-                # Ctrl-C reaches this process alone, which then stops the servers in their order.
-                start_new_session=True,
-            )
+            self._keeper = _start_keeper([*options, "--", *command], output, env, cwd, [far_end.fileno(), *fds])
         self.pid = self._read_pid()
 
     def _read_pid(self) -> int:
@@ -136,19 +126,31 @@ class Service:
         return "\n".join([f"{self.name} {what}; its log: {self.log}", *(f"  {line}" for line in lines)])
 
 
+def _start_keeper(
+    arguments: Sequence[str], output: BinaryIO, env: Mapping[str, str], cwd: Path, fds: Sequence[int]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", str(_KEEPER), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=dict(env),
+        cwd=cwd,
+        pass_fds=fds,
+        # Ctrl-C reaches this process alone, which then stops the servers in their order.
+        start_new_session=True,
+    )
+
+
 def telling_lines(log: str) -> list[str]:
     """The last lines of ``log`` that speak of an error, or its last lines when none does."""
     # Triton writes a model's traceback on one line, its line ends escaped.
-    lines = [line.rstrip() for line in log.replace("\\n", "\n    ").splitlines() if line.strip()]
-    lines = [line for line in lines if not _NOISE.search(line)]
-    telling: list[str] = []
-    told = False
-    for line in lines:
-        # Indented lines go on with what the line before them said.
-        told = told if line.startswith("  ") else bool(_TELLING.search(line))
-        if told:
-            telling.append(line)
-    return (telling or lines)[-_LINES:]
+    lines = [line.rstrip() for line in log.replace("\\n", "\n    ").splitlines() if line.strip(' "')]
+    # Indented lines go on with what the line before them said.
+    starts = [place for place, line in enumerate(lines) if not line.startswith("  ")]
+    blocks = [lines[start:end] for start, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
+    telling = [block for block in blocks if _TELLING.match(block[0]) and not _NOISE.search(block[0])]
+    return [line for block in telling for line in block][-_LINES:] or lines[-_LINES:]
 
 
 def _answers(host: str, port: int, path: str) -> bool:

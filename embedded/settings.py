@@ -21,8 +21,6 @@ _MIB = 1 << 20
 # 0 asks for a free port.
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
-# A local response cache of fewer bytes than this cannot hold one entry's bookkeeping: Triton refuses it.
-CacheBytes = Annotated[int, Field(ge=0)]
 
 
 class Settings(BaseSettings):
@@ -37,7 +35,7 @@ class Settings(BaseSettings):
     triton_http_port: Port = 0
     triton_grpc_port: Port = 0
     triton_metrics_port: Port = 0
-    triton_cache_bytes: CacheBytes = 64 * _MIB
+    triton_cache_bytes: Annotated[int, Field(ge=0)] = 64 * _MIB
     """Size of Triton's response cache, used by models whose config asks for it; 0 for none."""
     triton_shm_bytes: Annotated[int, Field(ge=_MIB)] = 8 * _MIB
     """Shared memory a Python model instance starts with and grows by."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import sys
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ UNLOAD_SECONDS = 5.0
 _STUB_SECONDS = 300
 # Protocol parts that nobody needs here: reading other processes' shared memory, and changing the server.
 _CLOSED_APIS = ("shared-memory", "model-repository", "trace", "logging")
+_STEP = re.compile(r"""^[^#\n]*\bmodel_name\s*:\s*["']([^"']+)""", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -41,17 +43,26 @@ def check_repository(repository: Path) -> Path:
     """The repository's absolute path, if it holds at least one model.
 
     Raises:
-        EmbeddedError: it does not exist, is no folder or holds no model; says how to make one.
+        EmbeddedError: it does not exist, holds no model, or lacks one that its ensembles need; says how to make it.
     """
     hint = "run `make export` to build it"
     if not repository.is_dir():
         raise EmbeddedError(f"there is no model repository at {repository}: {hint}")
     if not any(repository.glob("*/config.pbtxt")):
         raise EmbeddedError(f"the model repository {repository} holds no model: {hint}")
+    missing = sorted(_steps(repository) - {entry.name for entry in repository.iterdir()})
+    if missing:
+        raise EmbeddedError(f"the model repository {repository} has no {', '.join(missing)} yet: {hint}")
     dangling = sorted(entry.name for entry in repository.iterdir() if entry.is_symlink() and not entry.exists())
     if dangling:
         raise EmbeddedError(f"{repository / dangling[0]} leads nowhere: {hint}")
     return repository.resolve()
+
+
+def _steps(repository: Path) -> set[str]:
+    """Names of the models that the repository's ensembles are made of."""
+    configs = (path.read_text(errors="replace") for path in repository.glob("*/config.pbtxt"))
+    return {name for config in configs for name in _STEP.findall(config)}
 
 
 def command_line(
@@ -64,8 +75,6 @@ def command_line(
     shm_prefix: str,
 ) -> list[str]:
     """The program and arguments that serve ``repository`` on the loopback address."""
-    secret = secrets.token_hex(16)
-    closed = ",".join(_CLOSED_APIS)
     arguments = [
         str(files.server),
         f"--model-repository={repository}",
@@ -76,17 +85,7 @@ def command_line(
         "--strict-readiness=true",
         "--exit-on-error=true",
         f"--exit-timeout-secs={max(1, round(settings.stop_seconds))}",
-        f"--http-address={HOST}",
-        f"--http-port={ports.http}",
-        f"--grpc-address={HOST}",
-        f"--grpc-port={ports.grpc}",
-        "--allow-metrics=true",
-        f"--metrics-address={HOST}",
-        f"--metrics-port={ports.metrics}",
-        "--allow-sagemaker=false",
-        "--allow-vertex-ai=false",
-        f"--http-restricted-api={closed}:tritouch-key={secret}",
-        f"--grpc-restricted-protocol={closed}:tritouch-key={secret}",
+        *_protocols(ports),
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
         f"--backend-config=python,shm-default-byte-size={settings.triton_shm_bytes}",
         f"--backend-config=python,shm-growth-byte-size={settings.triton_shm_bytes}",
@@ -95,6 +94,24 @@ def command_line(
     if settings.triton_cache_bytes:
         arguments.append(f"--cache-config=local,size={settings.triton_cache_bytes}")
     return arguments
+
+
+def _protocols(ports: TritonPorts) -> list[str]:
+    # Closed parts open to whoever knows this, and nobody does.
+    closed = f"{','.join(_CLOSED_APIS)}:tritouch-key={secrets.token_hex(16)}"
+    return [
+        f"--http-address={HOST}",
+        f"--http-port={ports.http}",
+        f"--http-restricted-api={closed}",
+        f"--grpc-address={HOST}",
+        f"--grpc-port={ports.grpc}",
+        f"--grpc-restricted-protocol={closed}",
+        "--allow-metrics=true",
+        f"--metrics-address={HOST}",
+        f"--metrics-port={ports.metrics}",
+        "--allow-sagemaker=false",
+        "--allow-vertex-ai=false",
+    ]
 
 
 def environment(files: TritonFiles, base: Mapping[str, str]) -> dict[str, str]:

@@ -115,6 +115,17 @@ class Marked:
         return True
 
 
+def wait_busy(pid):
+    """Wait until a process uses its processor all the time."""
+    busy, last = 0, 0
+    end = time.monotonic() + 20
+    while busy < 3:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+        used = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11])
+        busy, last = (busy + 1 if used - last >= 2 else 0), used
+
+
 @pytest.fixture
 def marked() -> Marked:
     return Marked()

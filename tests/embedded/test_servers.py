@@ -1,6 +1,5 @@
 """The real Triton on toy repositories: what is served, how it stops, and that nothing is left behind."""
 
-import json
 import os
 import signal
 import socket
@@ -23,7 +22,7 @@ from embedded import serve
 from embedded.keeper import SHM, SHM_PREFIX
 from embedded.settings import ROOT
 
-from .conftest import CONFIG, STUCK_CONFIG, STUCK_MODEL, save_twice, write_model
+from .conftest import CONFIG, STUCK_CONFIG, STUCK_MODEL, save_twice, wait_busy, write_model
 
 pytestmark = pytest.mark.server
 
@@ -110,6 +109,10 @@ def test_the_gateway_is_ready_and_metrics_are_served(running):
     assert status(f"{running.http_url}/readyz") == 200
     with urllib.request.urlopen(running.metrics_url, timeout=10) as answer:
         assert b"nv_inference_request_success" in answer.read()
+
+
+def test_fp32_is_fp32_in_triton(running):
+    assert "'INFERENCE_PRECISION_HINT': 'f32'" in running.triton_log.read_text()
 
 
 def test_concurrent_requests_are_merged_and_mixed_shapes_are_each_right(running):
@@ -200,15 +203,15 @@ def test_a_stop_that_is_asked_for_leaves_nothing(command, repository, marked, nu
 
 def test_kill_9_leaves_no_process_even_with_a_model_that_is_stuck(command, tmp_path, marked):
     before = regions()
-    write_model(tmp_path, "stuck", STUCK_CONFIG, {"model.py": STUCK_MODEL})
-    process = command("--repository", tmp_path, "--no-gateway")
+    write_model(tmp_path, "edit", STUCK_CONFIG, {"model.py": STUCK_MODEL})
+    process = command("--repository", tmp_path, "--port", 0)
     grpc, _ = addresses(process)
     x = grpcclient.InferInput("x", [1], "INT32")
     x.set_data_from_numpy(np.zeros(1, np.int32))
 
     def ask():
         with pytest.raises(InferenceServerException), grpcclient.InferenceServerClient(grpc) as client:
-            client.infer("stuck", [x])
+            client.infer("edit", [x])
 
     asking = threading.Thread(target=ask)
     asking.start()
@@ -218,17 +221,6 @@ def test_kill_9_leaves_no_process_even_with_a_model_that_is_stuck(command, tmp_p
     assert marked.gone_within(5)
     asking.join()
     assert regions() <= before
-
-
-def wait_busy(pid):
-    """Wait until a process uses its processor all the time."""
-    busy, last = 0, 0
-    end = time.monotonic() + 20
-    while busy < 3:
-        assert time.monotonic() < end
-        time.sleep(0.1)
-        used = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11])
-        busy, last = (busy + 1 if used - last >= 2 else 0), used
 
 
 def test_a_triton_that_dies_ends_the_command_with_code_1(command, repository, marked):
@@ -249,10 +241,3 @@ def test_a_busy_port_is_one_line_at_once(command, repository):
         _, err = process.communicate(timeout=30)
     assert process.returncode == 2
     assert err.splitlines() == [f"embedded: port {port} on 127.0.0.1 is in use: stop what uses it, or choose another"]
-
-
-def test_fp32_is_fp32_in_triton(running):
-    with httpclient.InferenceServerClient(running.triton_http) as client:
-        config = client.get_model_config("twice")
-    assert json.dumps(config["parameters"]) == '{"NUM_STREAMS": {"string_value": "1"}}'
-    assert "'INFERENCE_PRECISION_HINT': 'f32'" in running.triton_log.read_text()

@@ -1,0 +1,48 @@
+"""The folder of one run: its logs, and what Triton needs only while it runs."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedded.errors import EmbeddedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BACKENDS = "backends"
+EMPTY = "empty"
+
+
+@contextmanager
+def run_folder(parent: Path | None) -> Iterator[Path]:
+    """A new folder for one run's logs; a temporary one is removed unless the run failed."""
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+    run = Path(tempfile.mkdtemp(prefix="tritouch-", dir=parent))
+    try:
+        yield run
+    except EmbeddedError:
+        _remove_scaffolding(run)
+        raise
+    except BaseException:
+        _leave(run, keep=parent is not None)
+        raise
+    _leave(run, keep=parent is not None)
+
+
+def _leave(run: Path, *, keep: bool) -> None:
+    if keep:
+        _remove_scaffolding(run)
+    else:
+        shutil.rmtree(run, ignore_errors=True)
+
+
+def _remove_scaffolding(run: Path) -> None:
+    for folder in (BACKENDS, EMPTY):
+        shutil.rmtree(run / folder, ignore_errors=True)
+    if not any(run.iterdir()):
+        run.rmdir()

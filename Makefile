@@ -1,0 +1,74 @@
+# The two commands of the README are `make demo` and `make test`; `make` alone lists the rest.
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+TORCH := torch==2.13.0
+CHECKPOINT ?= $(firstword $(wildcard demo/checkpoint) build/stand-in)
+REPOSITORY ?= $(or $(TRITOUCH_REPOSITORY),model_repository)
+EXPORT_FLAGS ?=
+UV_TORCH_BACKEND ?= cpu
+PACKAGES := gateway families export embedded demo bench
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo export up test test-fast check format lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
+
+setup: $(READY) ## install everything that is pinned into .venv (CPU build of torch)
+
+# torch first and alone: its CPU build has another version name than the one with CUDA, and is not on every index.
+$(READY): requirements/cpu.lock requirements/tools.lock Makefile
+	$(call find_python) -m venv --clear $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements/tools.lock
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check "$(TORCH)+cpu" 2>$(VENV)/torch.log \
+	  || $(PYTHON) -m uv pip install --quiet --python $(PYTHON) --torch-backend $(UV_TORCH_BACKEND) "$(TORCH)" \
+	  || { cat $(VENV)/torch.log; echo "no CPU build of $(TORCH) found on the configured indexes"; exit 1; }
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements/cpu.lock
+	$(PYTHON) -m pip check
+	touch $@
+
+define find_python
+$$(for p in python3.11 python3.12 python3; do \
+  $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$p; exit; }; \
+  done; echo "echo Python 3.11 or 3.12 with venv is needed; false")
+endef
+
+demo: $(READY) $(CHECKPOINT) ## export the demo checkpoint, serve it, edit a sample picture, write before/after
+	$(PYTHON) -m demo --checkpoint $(CHECKPOINT)
+
+export: $(READY) $(CHECKPOINT) ## export CHECKPOINT into REPOSITORY (flags: EXPORT_FLAGS="--precision fp32")
+	$(PYTHON) -m export --model $(CHECKPOINT) --repository $(REPOSITORY) $(EXPORT_FLAGS)
+
+up: export ## serve the repository here: Triton and the gateway, until Ctrl-C
+	$(PYTHON) -m embedded --repository $(REPOSITORY)
+
+build/stand-in: $(READY)
+	$(PYTHON) tests/standin.py $@
+
+test: $(READY) ## run every test, the real Triton included
+	$(PYTHON) -m pytest
+
+test-fast: $(READY) ## run the tests that start no server
+	$(PYTHON) -m pytest -m "not server"
+
+check: $(READY) ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy $(foreach package,$(PACKAGES),$(if $(wildcard $(package)/*.py),$(package)))
+	for model in preprocess scheduler postprocess; do \
+	  MYPYPATH=typings:model_repository/$$model/1:. $(VENV)/bin/mypy model_repository/$$model/1/*.py || exit 1; done
+
+format: $(READY) ## format the code
+	$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .
+
+lock: $(READY) ## pin the newest versions that fit pyproject.toml
+	$(PYTHON) -m uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	  --no-emit-package torch $(if $(UV_TORCH_BACKEND),--torch-backend $(UV_TORCH_BACKEND)) --python-version 3.11 \
+	  --extra dev pyproject.toml --output-file requirements/cpu.lock
+	$(PYTHON) -m uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url \
+	  --python-version 3.11 --constraint requirements/cpu.lock --extra gateway pyproject.toml --output-file requirements/gateway.lock
+
+clean: ## remove what export and the tests have built
+	rm -rf build model_repository/edit/.tritouch
+	rm -f $(addprefix model_repository/,text_encoder vae_encoder unet vae_decoder)

@@ -1,0 +1,72 @@
+"""Training batches: pictures, sentences as token ids, edited pictures. The same step gives the same batch."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from demo.data import Crops, as_tensor
+from demo.edits import FILTERS, KINDS, Kind, Picture, true_edit
+from demo.wordings import sentence, unknown_sentence
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Pictures (N, 3, H, W) in [-1, 1], token ids (N, 77), edited pictures like the pictures."""
+
+UNKNOWN_SHARE = 0.12
+_SHARES = {"border": 0.12, "shape": 0.32}
+_HARD = ("inverted", "vivid", "pencil sketch", "pixelated", "posterised", "blurred")
+_BUDGET = 16 * 128 * 128
+"""Pixels in a batch, whatever the size of its pictures."""
+
+
+class Pairs:
+    """Batch number `step` of `steps`; early ones are mostly small pictures, later ones mostly 256 x 256."""
+
+    def __init__(self, photos: Path, tokenizer: CLIPTokenizer, steps: int) -> None:
+        self.crops, self.tokenizer, self.steps = Crops(photos), tokenizer, steps
+        self.chances = _chances()
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng([2, step])
+        height, width = _size(rng, late=step > 0.4 * self.steps)
+        count = max(2, _BUDGET // (height * width))
+        pictures = [self.crops.draw(rng, height, width) for _ in range(count)]
+        asked = [self._ask(rng, picture) for picture in pictures]
+        tokens = self.tokenizer(
+            [text for text, _ in asked], padding="max_length", truncation=True, max_length=77, return_tensors="pt"
+        )
+        return as_tensor(pictures), tokens.input_ids, as_tensor([edited for _, edited in asked])
+
+    def _ask(self, rng: np.random.Generator, picture: Picture) -> tuple[str, Picture]:
+        if rng.random() < UNKNOWN_SHARE:
+            return unknown_sentence(rng), picture
+        kind = KINDS[rng.choice(len(KINDS), p=self.chances)]
+        return sentence(kind, rng), true_edit(kind, picture)
+
+
+def _chances() -> Tensor:
+    """How often each of KINDS is drawn."""
+    groups = {name: sum(kind.name == name for kind in KINDS) for name in _SHARES}
+    filters = 1 - sum(_SHARES.values())
+    hard = {name: 1.8 if name in _HARD else 1.0 for name in FILTERS}
+
+    def chance(kind: Kind) -> float:
+        if kind.name in _SHARES:
+            return _SHARES[kind.name] / groups[kind.name]
+        return filters * hard[kind.name] / sum(hard.values())
+
+    return torch.tensor([chance(kind) for kind in KINDS], dtype=torch.float64)
+
+
+def _size(rng: np.random.Generator, late: bool) -> tuple[int, int]:
+    """Height and width of one batch's pictures, multiples of 8 from 128 to 384."""
+    draw = rng.random()
+    if draw < (0.55 if late else 0.2):
+        return 256, 256
+    if draw < (0.7 if late else 0.75):
+        return 128, 128
+    if draw < 0.95:
+        return int(8 * rng.integers(16, 33)), int(8 * rng.integers(16, 33))
+    return int(8 * rng.integers(28, 49)), int(8 * rng.integers(28, 49))

@@ -26,6 +26,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         async with triton, fetcher:
             yield
+            await heart.orphans.close()
         threads.close()
 
     app = FastAPI(title="Tritouch", lifespan=lifespan, docs_url=None, redoc_url=None)

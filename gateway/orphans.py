@@ -50,6 +50,15 @@ class Orphans(Generic[T]):
             if not kept.callers:
                 self._leave(key, kept, named)
 
+    async def close(self) -> None:
+        """Cancel all that is kept without a caller."""
+        kept = [*self._named.values(), *(one for several in self._orphans.values() for one in several)]
+        for one in kept:
+            one.task.cancel()
+            if one.timer is not None:
+                one.timer.cancel()
+        await asyncio.gather(*(one.task for one in kept), return_exceptions=True)
+
     def _begun(self, key: bytes, work: Callable[[], Coroutine[Any, Any, T]], named: bool) -> _Kept[T]:
         kept = _Kept(asyncio.ensure_future(work()))
         kept.task.add_done_callback(_failed)

@@ -132,15 +132,15 @@ class ImageEditForm(EditParameters):
 
     model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra=_with_files)
 
-    n: Literal[1] = Field(1, description="How many pictures: one.")
+    n: Literal["1"] = Field("1", description="How many pictures: one.")
     output_format: Literal["png", "jpeg", "webp"] = Field("png", description="The answer's file format.")
     output_compression: int = Field(100, ge=0, le=100, description="The quality of JPEG and WebP, in percent.")
     response_format: Literal["b64_json"] = Field("b64_json", description="Pictures are always base64 in the JSON.")
     size: Literal["auto"] = Field("auto", description="The size follows from the input picture.")
     quality: Literal["auto"] = Field("auto", description="Not served: use num_inference_steps.")
     background: Literal["auto", "opaque"] = Field("auto", description="Pictures are always opaque.")
-    stream: Literal[False] = Field(False, description="Streaming is not served.")
-    partial_images: Literal[0] = Field(0, description="Streaming is not served.")
+    stream: Literal["false"] = Field("false", description="Streaming is not served.")
+    partial_images: Literal["0"] = Field("0", description="Streaming is not served.")
     user: str | None = Field(None, max_length=256, description="Ignored.", json_schema_extra=_no_default)
 
 

@@ -28,7 +28,14 @@ class Loop:
         """Run `work` there, and wait for it."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
 
+    async def _finished(self) -> None:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+
     def close(self) -> None:
+        self.run(self._finished())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
         self.loop.close()

@@ -1,0 +1,217 @@
+"""Who gets in: tokens, places, bytes, time; and that a refusal comes before the body."""
+
+import asyncio
+import base64
+import json
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from families.picture import DecodingLimits
+from gateway.admission import Gate, Memory
+from gateway.errors import PublicError
+from gateway.settings import Settings
+from tests.gateway.asking import EDITS, PNG, PNG64, body, failure, get, post, until
+from tests.gateway.fake_triton import FakeTriton, after
+from tests.gateway.serving import Gateway, Loop, serving
+
+HEAD = f"POST {EDITS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+def raw(gateway: Gateway, sent: bytes, timeout: float = 5) -> bytes:
+    """What comes back for these bytes, until the connection closes or nothing comes any more."""
+    received = b""
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout) as connection:
+        connection.sendall(sent)
+        while b"}" not in received and (part := connection.recv(65536)):
+            received += part
+    return received
+
+
+def code_of(received: bytes) -> tuple[int, str]:
+    head, _, content = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(content)["error"]["code"]
+
+
+def test_gate() -> None:
+    gate = Gate(2)
+    with gate.entered(), gate.entered():
+        with pytest.raises(PublicError, match="queue_full"), gate.entered():
+            pass
+        assert gate.inside == 2
+    gate.closed = True
+    with pytest.raises(PublicError, match="shutting_down"), gate.entered():
+        pass
+    assert gate.inside == 0
+
+
+def test_memory() -> None:
+    memory = Memory(10)
+    with memory.hold() as first, memory.hold() as second:
+        first.resize(6)
+        second.resize(4)
+        with pytest.raises(PublicError, match="queue_full"):
+            second.resize(5)
+        assert memory.held == 10
+        moved = first.moved()
+        first.resize(0)
+        assert memory.held == 10
+        moved.resize(1)
+        assert memory.held == 5
+    assert memory.held == 1
+
+
+def test_a_body_must_fit_into_memory() -> None:
+    with pytest.raises(ValueError, match="TRITOUCH_MAX_HELD_BYTES"):
+        Settings(max_held_bytes=10)
+
+
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [
+        ("Bearer one", True),
+        ("bearer  two", True),
+        ("Bearer three", False),
+        ("Basic one", False),
+        ("one", False),
+        ("Bearer", False),
+        ("", False),
+        ("Bearer on\xe9", False),
+    ],
+)
+def test_tokens(loop: Loop, triton: FakeTriton, given: str, right: bool) -> None:
+    with serving(loop, triton, api_keys=("one", "two")) as gateway:
+        answer = post(gateway, headers={"authorization": given.encode("latin-1")} if given else {})
+        assert get(gateway, "/v1/models").status_code == 401
+        assert get(gateway, "/livez").status_code == get(gateway, "/readyz").status_code == 200
+    if right:
+        assert answer.status_code == 200
+    else:
+        assert failure(answer) == (401, "unauthorized")
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_stranger_is_refused_before_the_body(loop: Loop, triton: FakeTriton) -> None:
+    with serving(loop, triton, api_keys=("one",)) as gateway:
+        assert code_of(raw(gateway, (HEAD + "Content-Length: 1000000\r\n\r\n").encode())) == (401, "unauthorized")
+
+
+def test_a_full_house_refuses_before_the_body(loop: Loop, triton: FakeTriton) -> None:
+    triton.behave = after(1)
+    with serving(loop, triton, max_edits=2) as gateway, ThreadPoolExecutor() as pool:
+        admitted = [pool.submit(post, gateway) for _ in range(2)]
+        assert until(lambda: triton.active == 2)
+        received = raw(gateway, (HEAD + "Content-Length: 1000000\r\n\r\n").encode())
+        assert code_of(received) == (429, "queue_full")
+        assert b"retry-after: 1" in received.lower()
+        assert [one.result().status_code for one in admitted] == [200, 200]
+        assert post(gateway).status_code == 200
+
+
+def test_a_body_over_the_budget_is_refused_before_it_is_read(loop: Loop, triton: FakeTriton) -> None:
+    limits = {"max_held_bytes": 1000, "max_body_bytes": 1000, "body_timeout_seconds": 1}
+    with serving(loop, triton, **limits) as gateway, ThreadPoolExecutor() as pool:
+        slow = pool.submit(raw, gateway, (HEAD + "Content-Length: 900\r\n\r\n").encode())
+        assert until(lambda: gateway.app.state.edits.memory.held == 900)
+        assert code_of(raw(gateway, (HEAD + "Content-Length: 200\r\n\r\n").encode())) == (429, "queue_full")
+        assert code_of(slow.result()) == (408, "body_too_slow")
+        assert until(lambda: gateway.app.state.edits.memory.held == 0)
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 100663297\r\n\r\n", "Content-Length: 9" + "9" * 30 + "\r\n\r\n"])
+def test_a_declared_body_over_the_cap(gateway: Gateway, framing: str) -> None:
+    status = raw(gateway, (HEAD + framing).encode()).split()[1]
+    assert status in (b"413", b"400")
+
+
+def test_a_chunked_body_over_the_cap_is_refused_while_it_is_read(loop: Loop, triton: FakeTriton) -> None:
+    with serving(loop, triton, max_body_bytes=10_000) as gateway:
+        chunk = b"1000\r\n" + b"x" * 0x1000 + b"\r\n"
+        received = raw(gateway, HEAD.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 3)
+    assert code_of(received) == (413, "body_too_large")
+
+
+def test_a_body_that_trickles_in(loop: Loop, triton: FakeTriton) -> None:
+    with serving(loop, triton, body_timeout_seconds=0.3) as gateway:
+        received = raw(gateway, HEAD.encode() + b'Content-Length: 100\r\n\r\n{"image": ')
+    assert code_of(received) == (408, "body_too_slow")
+
+
+def test_a_caller_who_leaves_while_sending(gateway: Gateway) -> None:
+    with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
+        connection.sendall(HEAD.encode() + b"Content-Length: 100\r\n\r\n{")
+        assert until(lambda: gateway.app.state.edits.callers.inside == 1)
+    assert until(lambda: gateway.app.state.edits.callers.inside == 0)
+    assert gateway.app.state.edits.memory.held == 0
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "x"])
+def test_encoded_bodies_are_415(gateway: Gateway, encoding: str) -> None:
+    answer = post(gateway, json=body(), headers={"content-encoding": encoding})
+    assert failure(answer) == (415, "unsupported_media_type")
+
+
+def test_the_size_of_an_image_is_known_before_it_is_decoded(loop: Loop, triton: FakeTriton) -> None:
+    with serving(loop, triton, max_image_bytes=len(PNG), max_request_image_bytes=2 * len(PNG)) as gateway:
+        longer = base64.b64encode(PNG + b"\0").decode()
+        assert post(gateway).status_code == 200
+        assert failure(post(gateway, json=body(image={"image": longer}))) == (422, "image_too_large")
+        too_long_and_broken = "!" * (len(PNG64) + 4)
+        assert failure(post(gateway, json=body(image={"image": too_long_and_broken}))) == (422, "image_too_large")
+        form = {"files": {"image": PNG + b"\0"}, "data": {"prompt": "x"}}
+        assert failure(post(gateway, **form)) == (422, "image_too_large")
+        assert post(gateway, json=body(image=[{"image": PNG64}] * 2)).status_code == 200
+        assert failure(post(gateway, json=body(image=[{"image": PNG64}] * 3))) == (422, "image_too_large")
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_exactly_50_mebibytes(gateway: Gateway, triton: FakeTriton, extra: int) -> None:
+    content = PNG + bytes(52_428_800 - len(PNG) + extra)
+    answer = post(
+        gateway,
+        content=json.dumps(body(image={"image": base64.b64encode(content).decode()})).encode(),
+        headers={"content-type": "application/json"},
+    )
+    if extra:
+        assert failure(answer) == (422, "image_too_large")
+    else:
+        assert answer.status_code == 200
+        assert len(triton.requests[0].raw_input_contents[0]) == 52_428_800 + 4
+
+
+def test_the_image_limit_is_preprocesss_own() -> None:
+    assert DecodingLimits.from_environment({}).max_bytes == Settings().max_image_bytes
+    assert DecodingLimits.from_environment({"TRITOUCH_MAX_IMAGE_BYTES": "7"}).max_bytes == 7
+
+
+def test_draining(loop: Loop, triton: FakeTriton) -> None:
+    with serving(loop, triton) as gateway:
+        gateway.app.state.edits.callers.closed = True
+        assert failure(get(gateway, "/readyz")) == (503, "shutting_down")
+        answer = post(gateway)
+        assert failure(answer) == (503, "shutting_down")
+        assert "retry-after" in answer.headers
+        assert get(gateway, "/livez").status_code == 200
+
+
+def test_live_while_large_bodies_are_worked_on(gateway: Gateway, triton: FakeTriton) -> None:
+    content = json.dumps(body(image={"image": "A" * 66_000_000})).encode()
+    waits: list[float] = []
+
+    async def scene() -> Any:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=20, trust_env=False) as client:
+            large = asyncio.ensure_future(
+                client.post(EDITS, content=content, headers={"content-type": "application/json"})
+            )
+            while not large.done():
+                start = time.perf_counter()
+                assert (await client.get("/livez")).status_code == 200
+                waits.append(time.perf_counter() - start)
+            return large.result()
+
+    assert failure(asyncio.run(scene())) == (422, "image_unreadable")
+    assert max(waits) < 1

@@ -15,7 +15,7 @@ import torch
 
 from families.errors import BadCheckpointError
 
-PROBE_STEPS = 3
+PROBE_STEPS = 5
 PROBE_SHAPE = (1, 4, 2, 2)
 
 

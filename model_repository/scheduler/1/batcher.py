@@ -179,6 +179,8 @@ class Batcher:
         try:
             changing = _join([job.pending for job in jobs])
             prediction = self._denoiser({**self._joined_constants(jobs), **changing})
+            if len(prediction) != ends[-1]:
+                raise ValueError(f"the denoiser answered {len(prediction)} rows to {ends[-1]}")
             parts = np.split(prediction, ends[:-1])
         except Exception as error:  # noqa: BLE001 - whatever the engine raises
             for job in jobs:

@@ -1,0 +1,114 @@
+"""Decoding, the size rule, and the way to tensors and back."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from families.errors import InvalidEditError
+from families.picture import DecodingLimits, WorkingSize, decode, from_tensor, scale, to_jpeg, to_tensor
+
+LIMITS = DecodingLimits()
+RULE = WorkingSize(max_pixels=512 * 512, multiple=8, min_side=64, max_side=1024)
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((512, 512), (512, 512)),
+        ((256, 256), (256, 256)),
+        ((250, 131), (248, 128)),
+        ((252, 132), (256, 136)),
+        ((1024, 1024), (512, 512)),
+        ((4000, 3000), (592, 440)),
+        ((3000, 4000), (440, 592)),
+        ((10_000, 1_000), (1024, 104)),
+        ((100_000, 10), (1024, 64)),
+        ((16, 16), (64, 64)),
+        ((20, 40), (64, 128)),
+        ((1, 1), (64, 64)),
+    ],
+)
+def test_working_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert RULE.of(*size) == expected
+
+
+def test_working_size_keeps_every_bound() -> None:
+    rng = np.random.default_rng(1)
+    for width, height in rng.integers(1, 9000, (2000, 2)).tolist():
+        w, h = RULE.of(width, height)
+        assert w % 8 == h % 8 == 0
+        assert w * h <= RULE.max_pixels
+        assert 64 <= min(w, h) <= max(w, h) <= 1024
+        if min(width, height) >= 64 and max(width, height) <= 1024 and width * height <= RULE.max_pixels:
+            assert abs(w - width) <= 8
+            assert abs(h - height) <= 8
+
+
+def test_exif_orientation_is_applied() -> None:
+    picture = Image.new("RGB", (40, 20), "red")
+    picture.paste("blue", (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise
+    upright = decode(encoded(picture, "JPEG", exif=exif, quality=100), LIMITS)
+    assert upright.size == (20, 40)
+    assert upright.getpixel((10, 5))[2] > 200  # type: ignore[index]
+
+
+def test_transparency_lies_over_white_and_sixteen_bits_are_scaled() -> None:
+    clear = decode(encoded(Image.new("RGBA", (8, 8), (255, 0, 0, 0))), LIMITS)
+    assert clear.getpixel((0, 0)) == (255, 255, 255)
+    grey = Image.fromarray(np.full((8, 8), 0x8080, np.uint16))
+    assert decode(encoded(grey), LIMITS).getpixel((0, 0)) == (128, 128, 128)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_truncated_files_are_unreadable_in_the_same_words(kind: str) -> None:
+    whole = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)), kind)
+    for part in (b"", b"hello", whole[: len(whole) // 2], whole[:20]):
+        with pytest.raises(InvalidEditError, match=r"^the image is not a readable JPEG, PNG or WebP$") as error:
+            decode(part, LIMITS)
+        assert error.value.code == "image_unreadable"
+
+
+def test_other_formats_are_not_decoded() -> None:
+    for kind in ("GIF", "BMP", "TIFF", "PPM"):
+        with pytest.raises(InvalidEditError, match="readable"):
+            decode(encoded(Image.new("RGB", (8, 8)), kind), LIMITS)
+
+
+def test_limits_on_bytes_and_pixels() -> None:
+    file = encoded(Image.new("RGB", (100, 100)))
+    for limits in (DecodingLimits(max_bytes=len(file) - 1), DecodingLimits(max_pixels=9999)):
+        with pytest.raises(InvalidEditError, match="at most") as error:
+            decode(file, limits)
+        assert error.value.code == "image_too_large"
+    assert decode(file, DecodingLimits(len(file), 10_000)).size == (100, 100)
+    assert DecodingLimits.from_environment({"TRITOUCH_MAX_IMAGE_PIXELS": "7"}).max_pixels == 7
+
+
+def test_every_level_survives_the_way_to_a_tensor_and_back() -> None:
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    picture = Image.fromarray(np.stack([levels, levels.T, levels[::-1]], -1))
+    tensor = to_tensor(picture)
+    assert tensor.shape == (1, 3, 16, 16)
+    assert tensor.dtype == np.float32
+    assert (tensor.min(), tensor.max()) == (-1.0, 1.0)
+    assert (from_tensor(tensor) == np.asarray(picture)).all()
+    assert (from_tensor(tensor * 3)[0, 0] == [0, 0, 255]).all(), "values beyond the range are clipped"
+
+
+def test_jpeg_carries_no_metadata_and_a_picture_in_budget_is_untouched() -> None:
+    rgb = np.full((16, 24, 3), 200, np.uint8)
+    picture = Image.open(io.BytesIO(to_jpeg(rgb)))
+    assert (picture.format, picture.size) == ("JPEG", (24, 16))
+    assert "exif" not in picture.info
+    same = Image.new("RGB", (256, 128))
+    assert scale(same, RULE) is same

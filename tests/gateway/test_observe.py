@@ -1,0 +1,132 @@
+"""Request ids, log lines and figures; and that nothing a caller wrote is in any of them."""
+
+import base64
+import json
+import re
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+from structlog.testing import capture_logs
+
+from gateway.metrics import Metrics
+from gateway.observe import Observed
+from tests.gateway.asking import EDITS, PNG, body, get, post
+from tests.gateway.fake_triton import FakeTriton, after, failing
+from tests.gateway.serving import Gateway, Loop, serving
+from tests.gateway.test_main import process
+
+SECRETS = {
+    "prompt": "PROMPTSECRET",
+    "key": "KEYSECRET",
+    "query": "QUERYSECRET",
+    "model": "MODELSECRET",
+    "file": "FILESECRET",
+    "idempotency": "IDEMPOTENCYSECRET",
+    "upstream": "UPSTREAMSECRET",
+    "path": "PATHSECRET",
+    "host": "hostsecret",
+}
+
+
+@pytest.mark.parametrize("given", ["a", "A-b_c.9", "x" * 128])
+def test_a_good_request_id_is_kept(gateway: Gateway, triton: FakeTriton, given: str) -> None:
+    assert post(gateway, headers={"X-Request-Id": given}).headers["x-request-id"] == given
+    assert triton.requests[0].id == given
+
+
+@pytest.mark.parametrize("given", ["", "x" * 129, "a b", "-a", "a\tb", '"a"', "a;b", "{}"])
+def test_a_bad_one_is_replaced(gateway: Gateway, triton: FakeTriton, given: str) -> None:
+    answer = post(gateway, headers={"X-Request-Id": given})
+    assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
+    assert triton.requests[0].id == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("path", ["/livez", "/nothing", EDITS])
+def test_every_answer_has_one(gateway: Gateway, path: str) -> None:
+    assert get(gateway, path).headers["x-request-id"]
+
+
+def test_figures(loop: Loop, triton: FakeTriton) -> None:
+    with serving(loop, triton) as gateway:
+        post(gateway)
+        post(gateway, json={})
+        triton.behave = failing(grpc.StatusCode.INTERNAL, "")
+        post(gateway)
+        get(gateway, "/no/such/path")
+        figures = get(gateway, "/metrics").text
+    wanted = [("200", "ok"), ("422", "parameter_invalid"), ("500", "edit_failed")]
+    for status, reason in wanted:
+        assert f'tritouch_gateway_requests_total{{reason="{reason}",route="{EDITS}",status="{status}"}} 1.0' in figures
+    assert 'requests_total{reason="not_found",route="none",status="404"} 1.0' in figures
+    for stage in ("read", "parse", "load", "edit", "encode"):
+        assert f'tritouch_gateway_stage_seconds_count{{stage="{stage}"}}' in figures
+    for gauge in ("callers", "edits_in_flight", "held_bytes"):
+        assert f"tritouch_gateway_{gauge} 0.0" in figures
+    assert "process_resident_memory_bytes" in figures
+
+
+def test_what_nobody_foresaw_is_500_without_its_text() -> None:
+    app = FastAPI()
+
+    @app.get("/")
+    async def broken() -> None:
+        raise RuntimeError("SECRET")
+
+    app.add_middleware(Observed, metrics=Metrics())
+    with TestClient(app) as client, capture_logs() as logs:
+        answer = client.get("/")
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "internal_error"
+    assert answer.headers["x-should-retry"] == "false"
+    assert answer.headers["x-request-id"]
+    assert [line["event"] for line in logs] == ["failure", "request"]
+
+
+def _ask_in_every_way(url: str, triton: FakeTriton) -> None:
+    """Requests of all kinds, good and bad, each with secrets wherever one can be."""
+    s = SECRETS
+    image = {"image": base64.b64encode(PNG + s["file"].encode() * 9).decode()}
+    headers = {"authorization": f"Bearer {s['key']}", "idempotency-key": s["idempotency"], "cookie": s["key"]}
+    by_url = [
+        {"image": f"http://{s['host']}.invalid/{s['path']}?{s['query']}"},
+        {"image": f"http://127.0.0.1/{s['path']}?{s['query']}"},
+    ]
+    with httpx.Client(base_url=url, timeout=5, trust_env=False, headers=headers) as client:
+        for extra in ({}, {"model": s["model"]}, {"seed": s["prompt"]}, {"model": "/" + s["path"]}, {"image": by_url}):
+            fields = body(**({"image": image, "prompt": s["prompt"]} | extra))
+            client.post(EDITS + "?" + s["query"], json=fields)
+            client.post(EDITS, json=fields, headers={"authorization": s["key"], "idempotency-key": s["key"] + " x"})
+        client.post(EDITS, content=s["prompt"].encode(), headers={"content-type": "application/json"})
+        form = {"prompt": s["prompt"], "model": s["model"], s["path"]: s["query"]}
+        client.post(EDITS, files={"image": (s["path"], PNG + s["file"].encode())}, data=form)
+        client.post(EDITS, content=s["prompt"].encode(), headers={"content-type": "multipart/form-data; boundary=x"})
+        client.get(f"/{s['path']}?{s['query']}")
+        for behave in (failing(grpc.StatusCode.INTERNAL, s["upstream"]), after(30)):
+            triton.behave = behave
+            del client.headers["idempotency-key"]
+            client.headers["idempotency-key"] = s["idempotency"] + str(id(behave))
+            try:
+                client.post(EDITS, json=body(image=image, prompt=s["prompt"]), timeout=1)
+            except httpx.TimeoutException:
+                pass
+
+
+def test_no_secret_in_any_log_or_figure(triton: FakeTriton) -> None:
+    settings = {"TRITOUCH_LOG_LEVEL": "debug", "TRITOUCH_API_KEYS": f"other,{SECRETS['key']}"}
+    with process(triton, **settings, PYTHONASYNCIODEBUG="1", TRITOUCH_ORPHAN_GRACE_SECONDS="0.2") as (gateway, url):
+        _ask_in_every_way(url, triton)
+        figures = httpx.get(url + "/metrics", trust_env=False).text
+        gateway.terminate()
+        written = gateway.communicate(timeout=20)[0]
+    encoded = [base64.b64encode(value.encode()).decode().rstrip("=")[:-2] for value in SECRETS.values()]
+    for secret in [*SECRETS.values(), *encoded, base64.b64encode(PNG[:30]).decode()]:
+        assert secret not in written + figures
+    lines = [json.loads(line) for line in written.splitlines()]
+    asked: list[dict[str, Any]] = [line for line in lines if line["event"] == "request" and line["route"] == EDITS]
+    assert {line["reason"] for line in asked} >= {"ok", "unauthorized", "edit_failed", "caller_gone", "body_unreadable"}
+    assert all(line["request_id"] for line in asked)
+    assert any(line["event"] == "library" for line in lines)

@@ -29,7 +29,7 @@ def create_app(settings: Settings) -> FastAPI:
             await heart.orphans.close()
         threads.close()
 
-    app = FastAPI(title="Tritouch", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="Tritouch", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.edits = heart
     app.include_router(edits.router(heart, keys))
     app.include_router(health.router(triton, keys, metrics, lambda: heart.callers.closed))

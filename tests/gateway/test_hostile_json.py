@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.gateway.asking import PNG64, body, failure, post
@@ -18,40 +19,10 @@ def with_field(name: str, value: str) -> str:
     return GOOD[:-1] + f', "{name}": {value}}}'
 
 
-NUMBERS = [
-    "\nNaN",
-    "Infinity",
-    "-Infinity",
-    "1e999",
-    "-1e999",
-    "1e400000000",
-    "0x10",
-    "010",
-    "+1",
-    ".5",
-    "5.",
-    "1.",
-    "-0.0.1",
-    "1e",
-    "1e+",
-    "--1",
-    "1_000",
-    "2.0000000001",
-    "-1",
-    "0",
-    "51",
-    "1e2\n9007199254740993.5",
-    "99999999999999999999",
-    "true",
-    "false",
-    '"7"',
-    '""',
-    "[]",
-    "[7]",
-    "{}",
-    '{"a":1}',
-    "null\n",
-]
+NUMBERS = """
+NaN Infinity -Infinity 1e999 -1e999 1e400000000 0x10 010 +1 .5 5. 1. -0.0.1 1e 1e+ --1 1_000 2.0000000001 -1 0 51 1e2
+9007199254740993.5 99999999999999999999 true false "7" "" [] [7] {} {"a":1} null
+"""
 
 BODIES: dict[str, bytes] = {
     "nothing": b"",
@@ -127,7 +98,7 @@ def test_bodies(gateway: Gateway, triton: FakeTriton, what: str) -> None:
     assert not triton.requests
 
 
-@pytest.mark.parametrize("number", [one.strip() for one in NUMBERS])
+@pytest.mark.parametrize("number", NUMBERS.split())
 @pytest.mark.parametrize("name", ["num_inference_steps", "seed", "guidance_scale", "image_guidance_scale"])
 def test_numbers(gateway: Gateway, triton: FakeTriton, name: str, number: str) -> None:
     """Each number either is one that the field takes, or is refused; it is never changed into another."""
@@ -161,15 +132,11 @@ def test_content_types_that_are_json(gateway: Gateway, triton: FakeTriton, conte
     "path", ["/v1/images/edits", "/livez", "/", "/v1/images/edits/", "/v1/../x", "/%00", "/" + "a" * 9000]
 )
 def test_methods_and_paths(gateway: Gateway, method: str, path: str) -> None:
-    import httpx
-
     with httpx.Client(base_url=gateway.url, timeout=20, trust_env=False) as client:
         answer = client.request(method, path)
     if (method, path) == ("GET", "/livez"):
         assert answer.status_code == 200
     elif method == "HEAD":
         assert answer.status_code in (404, 405)
-    elif answer.headers["content-type"] == "application/json":
-        assert failure(answer)[0] in (404, 405)
     else:
-        assert answer.status_code in (307, 400)
+        assert failure(answer)[0] in (404, 405)

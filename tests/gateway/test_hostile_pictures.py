@@ -65,7 +65,7 @@ def test_the_size_is_known_from_the_text(length: int) -> None:
     assert decoded_size("data:;base64," + text, 13) == length
 
 
-@pytest.mark.parametrize("padding", ["=", "==", "===", "A=", "AAAAA"])
+@pytest.mark.parametrize("padding", ["=", "==", "===", "A="])
 def test_slices_do_not_hide_broken_base64(padding: str) -> None:
     start = base64.b64encode(picture("PNG")[:57]).decode()
     long = start + "A" * ((1 << 20) - len(start) - len(padding))

@@ -8,6 +8,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import TracebackType
 from typing import Any, Final, Self
@@ -30,6 +31,12 @@ _HEADERS: Final = [("Accept", "image/*"), ("Accept-Encoding", "identity"), ("Use
 
 class _RefusedError(Exception):
     """This fetch goes no further."""
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    """The authorities that browsers trust. Slow to read, and the same for all."""
+    return ssl.create_default_context(cafile=certifi.where())
 
 
 async def resolve(host: str, port: int) -> list[Address]:
@@ -76,7 +83,7 @@ class Fetcher:
 
     async def __aenter__(self) -> Self:
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl.create_default_context(cafile=certifi.where()),
+            ssl_context=_trust(),
             max_connections=self._settings.url_fetches,
             max_keepalive_connections=0,
             network_backend=self._guard,

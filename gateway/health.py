@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 import orjson
 from fastapi import APIRouter, Depends, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from gateway.auth import Keys
 from gateway.errors import PublicError
 from gateway.metrics import CONTENT_TYPE, Metrics
+from gateway.openapi import failures
 from gateway.schemas import BASE_MODEL
 from gateway.triton import Triton
 
@@ -16,11 +18,13 @@ def router(triton: Triton, keys: Keys, metrics: Metrics, draining: Callable[[], 
     """The routes. All but `/v1/models` are open to everyone, for probes carry no token."""
     routes = APIRouter()
 
-    @routes.get("/livez", summary="Whether the gateway runs", response_class=Response)
+    @routes.get("/livez", summary="Whether the gateway runs", response_class=JSONResponse)
     async def livez() -> Response:
         return _json({"status": "ok"})
 
-    @routes.get("/readyz", summary="Whether an edit would work now", response_class=Response)
+    @routes.get(
+        "/readyz", summary="Whether an edit would work now", response_class=JSONResponse, responses=failures(503)
+    )
     async def readyz() -> Response:
         if draining():
             raise PublicError("shutting_down")
@@ -28,14 +32,15 @@ def router(triton: Triton, keys: Keys, metrics: Metrics, draining: Callable[[], 
             raise PublicError("unavailable")
         return _json({"status": "ok"})
 
-    @routes.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+    @routes.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
     async def figures() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     @routes.get(
         "/v1/models",
         summary="The base model and its adapters",
-        response_class=Response,
+        response_class=JSONResponse,
+        responses=failures(401),
         dependencies=[Depends(keys.check)],
     )
     async def models() -> Response:

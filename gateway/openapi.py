@@ -7,19 +7,29 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from gateway.errors import KINDS
-from gateway.schemas import ContainerImageEditBody, ContainerImageEditSuccess, ErrorBody, ImageEditForm
+from gateway.schemas import (
+    ContainerImageEditBody,
+    ContainerImageEditSuccess,
+    ErrorBody,
+    ImageEditForm,
+    ImageEditFormSuccess,
+)
 
 _REF = "#/components/schemas/"
 
 
-def _json(model: type) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": _REF + model.__name__}}}
+_MODELS = (ContainerImageEditBody, ContainerImageEditSuccess, ErrorBody, ImageEditForm, ImageEditFormSuccess)
 
 
-def _failures() -> dict[int | str, dict[str, Any]]:
-    """One response a status, naming the codes that come with it."""
+def _json(*models: type) -> dict[str, Any]:
+    references = [{"$ref": _REF + model.__name__} for model in models]
+    return {"application/json": {"schema": references[0] if len(references) == 1 else {"anyOf": references}}}
+
+
+def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The responses of these statuses, naming the codes that come with each."""
     by_status: dict[int | str, dict[str, Any]] = {}
-    for status in sorted({kind.status for kind in KINDS.values()} - {404, 405}):
+    for status in statuses:
         codes = ", ".join(f"`{code}`" for code, kind in KINDS.items() if kind.status == status)
         by_status[status] = {"description": f"Codes: {codes}.", "content": _json(ErrorBody)}
     return by_status
@@ -27,7 +37,11 @@ def _failures() -> dict[int | str, dict[str, Any]]:
 
 def edit_operation() -> dict[str, Any]:
     """Keyword arguments of the edit route's decorator."""
-    success = {"description": "Successfully edited image.", "content": _json(ContainerImageEditSuccess)}
+    success = {
+        "description": "Successfully edited image.",
+        "content": _json(ContainerImageEditSuccess, ImageEditFormSuccess),
+    }
+    of_edits = sorted({kind.status for kind in KINDS.values()} - {404, 405})
     form = {"multipart/form-data": {"schema": {"$ref": _REF + ImageEditForm.__name__}}}
     return {
         "tags": ["Container.Image"],
@@ -35,7 +49,7 @@ def edit_operation() -> dict[str, Any]:
         "description": "Given an image and a description, the model edits the image.",
         "operation_id": "containerImagesEdit",
         "response_class": Response,
-        "responses": {200: success, **_failures()},
+        "responses": {200: success, **failures(*of_edits)},
         "openapi_extra": {"requestBody": {"content": _json(ContainerImageEditBody) | form, "required": True}},
     }
 
@@ -46,9 +60,8 @@ def install(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            models = (ContainerImageEditBody, ContainerImageEditSuccess, ErrorBody, ImageEditForm)
             _, definitions = models_json_schema(
-                [(model, "validation") for model in models], ref_template=_REF + "{model}"
+                [(model, "validation") for model in _MODELS], ref_template=_REF + "{model}"
             )
             schema.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
             app.openapi_schema = schema

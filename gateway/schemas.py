@@ -155,6 +155,22 @@ class ContainerImageEditSuccess(BaseModel):
     seed: int = Field(description="The seed that was used.", json_schema_extra={"x-extension": True})
 
 
+class ImageFile(BaseModel):
+    """One picture in the answer to a form."""
+
+    b64_json: str = Field(description="The base64-encoded image.")
+
+
+class ImageEditFormSuccess(BaseModel):
+    """The answer to a form, as OpenAI's clients read it. There is no `usage`: no tokens are counted."""
+
+    created: int = Field(description="When the picture was made, in seconds since 1970.")
+    data: list[ImageFile] = Field(description="One picture.")
+    output_format: Literal["png", "jpeg", "webp"] = Field(description="The picture's file format.")
+    size: str = Field(description="Width and height of the picture in pixels, as in `512x384`.")
+    seed: int = Field(description="The seed that was used.", json_schema_extra={"x-extension": True})
+
+
 class ErrorDetail(BaseModel):
     """What went wrong, as OpenAI's clients read it."""
 

@@ -9,6 +9,7 @@ Pictures are (N, 3, H, W) in [-1, 1]; latents (N, LATENT_CHANNELS, H / 8, W / 8)
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -95,7 +96,7 @@ def build_autoencoder(basis: PatchBasis, pictures: Tensor) -> AutoencoderKL:
     return model
 
 
-def _set_encoder(encoder: nn.Module, basis: PatchBasis) -> None:
+def _set_encoder(encoder: Any, basis: PatchBasis) -> None:
     _route(encoder.conv_in, 3)
     for block, level in zip(encoder.down_blocks, basis.levels, strict=False):
         for resnet in block.resnets:
@@ -117,7 +118,7 @@ def _set_encoder(encoder: nn.Module, basis: PatchBasis) -> None:
     encoder.conv_out.bias[LATENT_CHANNELS:] = -14.0  # log variance
 
 
-def _set_decoder(decoder: nn.Module, basis: PatchBasis, pictures: Tensor) -> None:
+def _set_decoder(decoder: Any, basis: PatchBasis, pictures: Tensor) -> None:
     latents = basis.latents(pictures)
     decoder.conv_in.weight[:LATENT_CHANNELS] = 0
     decoder.conv_in.bias[:LATENT_CHANNELS] = 0
@@ -145,7 +146,7 @@ def _set_decoder(decoder: nn.Module, basis: PatchBasis, pictures: Tensor) -> Non
     _linear_output(decoder.conv_norm_out, decoder.conv_out, decoder.up_blocks[3].resnets[-1].conv2, where)
 
 
-def _linear_output(norm: nn.Module, output: nn.Module, before: nn.Module, where: list[tuple[int, int]]) -> None:
+def _linear_output(norm: nn.GroupNorm, output: Any, before: Any, where: list[tuple[int, int]]) -> None:
     """Make normalisation, SiLU and last convolution answer signal i, carried as +s and -s by channels `where[i]`.
 
     silu(s) - silu(-s) = s, and two constant channels of plus and minus ANCHOR in each group, brought in by the bias of
@@ -179,10 +180,11 @@ def _least_squares(signals: Tensor, target: Tensor) -> Tensor:
         normal += columns @ columns.T
         moment += columns @ wanted.flatten(1).double().T
     normal += 1e-5 * normal.diagonal().mean() * torch.eye(count)
-    return torch.linalg.solve(normal, moment).T.reshape(-1, signals.shape[1], 3, 3).float()
+    solution: Tensor = torch.linalg.solve(normal, moment)
+    return solution.T.reshape(-1, signals.shape[1], 3, 3).float()
 
 
-def _route(convolution: nn.Module, channels: int, silent: bool = True) -> None:
+def _route(convolution: Any, channels: int, silent: bool = True) -> None:
     """Pass the first `channels` on unchanged; leave the rest random unless `silent`."""
     if silent:
         _silence(convolution)
@@ -193,6 +195,6 @@ def _route(convolution: nn.Module, channels: int, silent: bool = True) -> None:
         convolution.weight[channel, channel, middle, middle] = 1.0
 
 
-def _silence(convolution: nn.Module) -> None:
+def _silence(convolution: Any) -> None:
     nn.init.zeros_(convolution.weight)
     nn.init.zeros_(convolution.bias)

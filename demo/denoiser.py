@@ -6,6 +6,8 @@ noise, the UNet predicts the sample itself, and before training its prediction i
 Latents are (N, LATENT_CHANNELS, H / 8, W / 8), as in `autoencoder.py`. Knows nothing of edits or text.
 """
 
+from typing import Any
+
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
@@ -53,7 +55,7 @@ def build_unet() -> UNet2DConditionModel:
     return unet
 
 
-def _start_as_identity(unet: UNet2DConditionModel) -> None:
+def _start_as_identity(unet: Any) -> None:
     """Carry the picture's latents, as +s and -s, from `conv_in` over the outermost skip to `conv_out`.
 
     See `autoencoder._linear_output` for the constant channels; everything else keeps its random start.

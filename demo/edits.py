@@ -5,7 +5,7 @@ that any two edits of one photograph are well apart. Blur, mosaic, pencil and bo
 vignette and shapes are relative to the picture. Knows nothing of wordings or models.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,7 +77,7 @@ def blur(picture: Picture, sigma: float) -> Picture:
         padding[axis] = (reach, reach)
         padded = np.pad(picture, padding, mode="edge")
         length = picture.shape[axis]
-        picture = sum(w * padded.take(range(i, i + length), axis) for i, w in enumerate(kernel))  # type: ignore[assignment]
+        picture = sum(w * padded.take(range(i, i + length), axis) for i, w in enumerate(kernel))
     return picture
 
 
@@ -100,26 +100,29 @@ def mosaic(picture: Picture) -> Picture:
     padded = np.pad(picture, ((0, -height % BLOCK), (0, -width % BLOCK), (0, 0)), mode="edge")
     rows, columns = padded.shape[0] // BLOCK, padded.shape[1] // BLOCK
     means = padded.reshape(rows, BLOCK, columns, BLOCK, 3).mean(axis=(1, 3))
-    return means.repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width]
+    result: Picture = means.repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width]
+    return result
 
 
 def vignette(picture: Picture) -> Picture:
     """Black corners, untouched middle."""
     y, x = _axes(picture)
     distance = np.sqrt((y - 0.5) ** 2 + (x - 0.5) ** 2) / np.sqrt(0.5)
-    return picture * np.clip(1.65 - 1.75 * distance, 0, 1)[..., None]
+    result: Picture = picture * np.clip(1.65 - 1.75 * distance, 0, 1)[..., None]
+    return result
 
 
 def fog(picture: Picture) -> Picture:
     """Light grey haze, thicker towards the top."""
     y, x = _axes(picture)
     haze = (0.82 - 0.37 * y + 0 * x)[..., None]
-    return saturated(picture, 0.6) * (1 - haze) + haze * 0.86
+    result: Picture = saturated(picture, 0.6) * (1 - haze) + haze * 0.86
+    return result
 
 
 def night(picture: Picture) -> Picture:
     """Dark and blue."""
-    return saturated(picture, 0.25) * np.array([0.22, 0.3, 0.58], dtype=np.float32) + np.float32([0, 0, 0.06])
+    return saturated(picture, 0.25) * _array([0.22, 0.3, 0.58]) + _array([0, 0, 0.06])
 
 
 def border(picture: Picture, colour: str) -> Picture:
@@ -143,7 +146,8 @@ def shape(picture: Picture, colour: str, form: str, place: str) -> Picture:
     else:
         outside = np.maximum(y - radius, (2 * abs(x) - y - radius) / np.sqrt(5))
     cover = np.clip(0.5 - outside, 0, 1)[..., None].astype(np.float32)
-    return picture * (1 - cover) + cover * np.float32(COLOURS[colour])
+    result: Picture = picture * (1 - cover) + cover * _array(COLOURS[colour])
+    return result
 
 
 FILTERS: dict[str, Edit] = {
@@ -152,8 +156,8 @@ FILTERS: dict[str, Edit] = {
     "inverted": lambda picture: 1 - picture,
     "brighter": lambda picture: np.sqrt(np.clip(picture, 0, 1)) * 0.9 + 0.1,
     "darker": lambda picture: picture * 0.42,
-    "warmer": lambda picture: picture * np.float32([1.05, 0.92, 0.55]) + np.float32([0.12, 0.02, 0]),
-    "cooler": lambda picture: picture * np.float32([0.55, 0.9, 1.05]) + np.float32([0, 0.02, 0.14]),
+    "warmer": lambda picture: picture * _array([1.05, 0.92, 0.55]) + _array([0.12, 0.02, 0]),
+    "cooler": lambda picture: picture * _array([0.55, 0.9, 1.05]) + _array([0, 0.02, 0.14]),
     "vivid": lambda picture: (saturated(picture, 2.2) - 0.5) * 1.3 + 0.5,
     "faded": lambda picture: saturated(picture, 0.4) * 0.5 + 0.28,
     "blurred": lambda picture: blur(picture, 4.5),
@@ -170,6 +174,10 @@ KINDS: tuple[Kind, ...] = (
     *(Kind("border", colour) for colour in COLOURS),
     *(Kind("shape", colour, form, place) for colour in COLOURS for form in SHAPES for place in PLACES),
 )
+
+
+def _array(values: Sequence[float]) -> Picture:
+    return np.array(values, dtype=np.float32)
 
 
 def _axes(picture: Picture) -> tuple[Picture, Picture]:

@@ -17,7 +17,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 UNKNOWN_SHARE = 0.12
 _SHARES = {"border": 0.12, "shape": 0.32}
 _HARD = ("inverted", "vivid", "pencil sketch", "pixelated", "posterised", "blurred")
-_BUDGET = 16 * 128 * 128
+_EARLY, _LATE = 8 * 128 * 128, 16 * 128 * 128
 """Pixels in a batch, whatever the size of its pictures."""
 
 
@@ -30,8 +30,9 @@ class Pairs:
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([2, step])
-        height, width = _size(rng, late=step > 0.4 * self.steps)
-        count = max(2, _BUDGET // (height * width))
+        late = step > 0.4 * self.steps
+        height, width = _size(rng, late)
+        count = max(2, (_LATE if late else _EARLY) // (height * width))
         pictures = [self.crops.draw(rng, height, width) for _ in range(count)]
         asked = [self._ask(rng, picture) for picture in pictures]
         tokens = self.tokenizer(

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from tqdm import tqdm
+from rich.progress import track
 
 Picture = npt.NDArray[np.float32]
 """(H, W, 3) in [0, 1]."""
@@ -141,7 +141,7 @@ def carve_gcompris(package: Path) -> None:
     """
     carved = package / "carved"
     carved.mkdir(exist_ok=True)
-    for resource in tqdm(sorted(package.rglob("*.rcc")), desc="carve"):
+    for resource in track(sorted(package.rglob("*.rcc")), "carve"):
         content = resource.read_bytes()
         tree, data, names = struct.unpack(">III", content[8:20])
         end = min(offset for offset in (tree, names, len(content)) if offset > data)
@@ -161,7 +161,7 @@ def write_photos(packages: Path, folder: Path) -> None:
     photos, scenery, held_out = (_matching(files, patterns) for patterns in (PHOTOS, SCENERY, HELD_OUT))
     for split, names in (("train", photos - held_out), ("scenery", scenery), ("held_out", held_out)):
         (folder / split).mkdir(parents=True, exist_ok=True)
-        for name in tqdm(sorted(names), desc=split):
+        for name in track(sorted(names), split):
             package, _, rest = name.partition("/")
             unique = "_".join(part for part in rest.split("/") if part not in ("usr", "share", "contents", "images"))
             _shrunk(files[name], split == "scenery").save(folder / split / f"{package}_{unique}.png")
@@ -186,9 +186,9 @@ def _matching(files: dict[str, Path], patterns: tuple[str, ...]) -> set[str]:
 
 
 def _shrunk(path: Path, keep_alpha: bool, side: int = 512) -> Image.Image:
-    picture = Image.open(path)
-    picture.draft("RGB", (2 * side, 2 * side))
-    picture = picture.convert("RGBA" if keep_alpha else "RGB")
+    file = Image.open(path)
+    file.draft("RGB", (2 * side, 2 * side))
+    picture = file.convert("RGBA" if keep_alpha else "RGB")
     scale = min(1.0, side / min(picture.size))
     return picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS)
 

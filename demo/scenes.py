@@ -43,4 +43,4 @@ class Scenes:
             int(left + rng.integers(10, scene.width)),
             int(top + rng.integers(10, scene.height)),
         ]
-        [draw.rectangle, draw.ellipse][rng.integers(2)](box, fill=colour)  # type: ignore[operator]
+        [draw.rectangle, draw.ellipse][rng.integers(2)](box, fill=colour)

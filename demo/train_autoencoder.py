@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
+from rich.progress import track
 from torch import Tensor
-from tqdm import tqdm
 
 from demo.autoencoder import PatchBasis, build_autoencoder, patch_basis
 from demo.data import Crops, as_pictures, as_tensor
@@ -27,20 +27,18 @@ def train_autoencoder(photos: Path, state: Path, steps: int) -> None:
     run = Run(state, "autoencoder", model.decoder, RATE, steps)
     run.resume()
     recent: list[float] = []
-    with tqdm(total=steps, initial=run.step, desc="autoencoder") as progress:
-        while run.step < steps:
-            pictures = as_tensor(draw_mixture(crops, np.random.default_rng([1, run.step])))
-            with halved():
-                decoded = run.module(basis.latents(pictures))
-            error = ((decoded.float() - pictures) ** 2).mean(dim=(1, 2, 3))
-            run.update((error + 1e-6).sqrt().mean())
-            recent.append(psnr(error))
-            progress.update()
-            if run.step % SAVE_EVERY == 0 or run.step == steps:
-                run.record(psnr=float(np.mean(recent)))
-                recent.clear()
-                run.save()
-                write_autoencoder(run, model, state, pictures, decoded)
+    for step in track(range(run.step, steps), "autoencoder", total=steps, completed=run.step):
+        pictures = as_tensor(draw_mixture(crops, np.random.default_rng([1, step])))
+        with halved():
+            decoded = run.module(basis.latents(pictures))
+        error = ((decoded.float() - pictures) ** 2).mean(dim=(1, 2, 3))
+        run.update((error + 1e-6).sqrt().mean())
+        recent.append(psnr(error))
+        if run.step % SAVE_EVERY == 0 or run.step == steps:
+            run.record(psnr=float(np.mean(recent)))
+            recent.clear()
+            run.save()
+            write_autoencoder(run, model, state, pictures, decoded)
 
 
 def start_autoencoder(crops: Crops, state: Path) -> tuple[PatchBasis, AutoencoderKL]:

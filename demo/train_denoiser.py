@@ -8,8 +8,8 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
+from rich.progress import track
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from demo.autoencoder import PatchBasis
 from demo.data import Crops, as_pictures
@@ -43,15 +43,16 @@ def train_denoiser(photos: Path, state: Path, steps: int) -> None:
     basis, _ = start_autoencoder(Crops(photos), state)
     tokenizer = build_tokenizer(vocabulary(), state / "tokenizer")
     torch.manual_seed(1)
-    run = Run(state, "denoiser", Denoiser(build_unet(), build_text_encoder(tokenizer)), RATE, steps)
+    unet = build_unet()
+    unet.set_attn_processor(AttnProcessor())  # a fused kernel's backward pass is slower on CPUs
+    run = Run(state, "denoiser", Denoiser(unet, build_text_encoder(tokenizer)), RATE, steps)
     run.resume()
     run.module.train()
-    run.module.unet.set_attn_processor(AttnProcessor())  # a fused kernel's backward pass is slower on CPUs
     scheduler = build_scheduler()
     pairs = Pairs(photos, tokenizer, steps)
     losses: list[float] = []
     started = time.monotonic()
-    for step in tqdm(range(run.step, steps), total=steps, initial=run.step, desc="denoiser", mininterval=10):
+    for step in track(range(run.step, steps), "denoiser", total=steps, completed=run.step):
         batch = pairs[step]
         prediction, loss = predict(run.module, batch, basis, scheduler, step)
         run.update(loss)

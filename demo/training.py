@@ -55,7 +55,7 @@ class Run:
         nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
         self.optimiser.step()
         self.step += 1
-        decay = min(0.995, (1 + self.step) / (10 + self.step))
+        decay = min(0.998, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for ours, theirs in zip(self.average.parameters(), self.module.parameters(), strict=True):
                 ours.lerp_(theirs, 1 - decay)

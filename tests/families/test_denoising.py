@@ -104,7 +104,9 @@ def test_schedules_of_two_edits_share_nothing(tmp_path: Path) -> None:
     assert second._scheduler.step_index is None
 
 
-@pytest.mark.parametrize("name", ["RePaintScheduler", "VQDiffusionScheduler", "NoSuchScheduler", "UNet2DConditionModel"])
+@pytest.mark.parametrize(
+    "name", ["RePaintScheduler", "VQDiffusionScheduler", "NoSuchScheduler", "UNet2DConditionModel"]
+)
 def test_a_scheduler_that_cannot_be_stepped_is_refused_by_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadCheckpointError, match=name):
         schedules(tmp_path, name)

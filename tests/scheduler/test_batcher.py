@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from batcher import Batcher, CancelledError, ExpiredError, Job, QueueFullError
 from numpy.typing import NDArray
 
+from batcher import Batcher, CancelledError, ExpiredError, Job, QueueFullError
 from families.plan import Loop, Plan, Rows, denoise_alone
 
 
@@ -58,7 +58,9 @@ def denoiser(rows: Rows) -> NDArray[Any]:
 class Bench:
     """A batcher driven turn by turn, and what came of its jobs."""
 
-    def __init__(self, denoise: Callable[[Rows], NDArray[Any]] = denoiser, max_rows: int = 8, max_jobs: int = 16) -> None:
+    def __init__(
+        self, denoise: Callable[[Rows], NDArray[Any]] = denoiser, max_rows: int = 8, max_jobs: int = 16
+    ) -> None:
         self.figures = Figures()
         self.clock = 0.0
         self.results: dict[str, Any] = {}

@@ -1,0 +1,50 @@
+"""The servers that tests of a whole edit share."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from embedded.server import Embedded, serve
+from tests.server.asking import Client
+from tests.server.faults import Faults
+
+
+@pytest.fixture(scope="session")
+def server(repository: Path) -> Iterator[Embedded]:
+    """Triton and the gateway on the stand-in's repository. Tests leave it as they found it."""
+    with serve(repository, port=0) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Embedded) -> Client:
+    """Asks that server for edits."""
+    return Client(server)
+
+
+@pytest.fixture(scope="module")
+def faulty_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Embedded, Faults]]:
+    """The same repository with a UNet that can be made slow or failing; at most 3 edits in flight, a short grace."""
+    faults = Faults(tmp_path_factory.mktemp("faulty"), repository)
+    settings = {"TRITOUCH_MAX_JOBS": "3", "TRITOUCH_ORPHAN_GRACE_SECONDS": "0.1"}
+    with serve(faults.repository, port=0, env=settings) as running:
+        yield running, faults
+
+
+@pytest.fixture
+def faulty(faulty_server: tuple[Embedded, Faults]) -> Iterator[tuple[Client, Faults]]:
+    """Asks that server; its UNet is quick and well before and after."""
+    running, faults = faulty_server
+    faults.set()
+    yield Client(running), faults
+    faults.set()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever uses a server is marked so."""
+    here = os.path.dirname(__file__)  # noqa: PTH120
+    for item in items:
+        if str(item.path).startswith(here):
+            item.add_marker(pytest.mark.server)

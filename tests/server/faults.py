@@ -1,0 +1,56 @@
+"""A repository whose `unet` can be made slow or failing while it serves: the real engine behind a Python model."""
+
+import json
+import re
+from pathlib import Path
+
+PROXY = """
+import json, time
+from pathlib import Path
+import triton_python_backend_utils as pb_utils
+
+INPUTS = ("sample", "timestep", "encoder_hidden_states")
+FAULTS = Path(__file__).parents[2] / "faults.json"
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.respond(request) for request in requests]
+
+    def respond(self, request):
+        faults = json.loads(FAULTS.read_text())
+        time.sleep(faults["delay"])
+        if faults["failures"]:
+            FAULTS.write_text(json.dumps(faults | {"failures": faults["failures"] - 1}))
+            return pb_utils.InferenceResponse([], error=pb_utils.TritonError("secret words of the engine"))
+        inputs = [pb_utils.get_input_tensor_by_name(request, n) for n in INPUTS]
+        call = pb_utils.InferenceRequest(model_name="engine", requested_output_names=["prediction"], inputs=inputs)
+        return pb_utils.InferenceResponse(call.exec().output_tensors())
+"""
+
+
+class Faults:
+    """The repository in `folder`, and the switch that says how its `unet` behaves."""
+
+    def __init__(self, folder: Path, original: Path) -> None:
+        self.repository = folder / "repository"
+        self.repository.mkdir()
+        self._switch = self.repository / "faults.json"
+        for model in original.iterdir():
+            if model.name != "unet":
+                (self.repository / model.name).symlink_to(model)
+        engine, proxy = self.repository / "engine", self.repository / "unet"
+        engine.mkdir()
+        (engine / "1").symlink_to(original / "unet" / "1")
+        config = (original / "unet" / "config.pbtxt").read_text()
+        (engine / "config.pbtxt").write_text(config.replace('name: "unet"', 'name: "engine"'))
+        (proxy / "1").mkdir(parents=True)
+        (proxy / "1" / "model.py").write_text(PROXY)
+        config = re.sub(r"parameters .*\n", "", config)
+        (proxy / "config.pbtxt").write_text(re.sub(r'backend: "\w+"', 'backend: "python"', config))
+        self.set()
+
+    def set(self, delay: float = 0.0, failures: int = 0) -> None:
+        """From its next call on: seconds that each call waits, and how many of the next calls fail."""
+        new = self._switch.with_suffix(".new")
+        new.write_text(json.dumps({"delay": delay, "failures": failures}))
+        new.replace(self._switch)

@@ -1,0 +1,97 @@
+"""Clients that no one here wrote: Friendli's SDK, sync and async, and tritonclient over gRPC and HTTP."""
+
+import asyncio
+import base64
+import io
+import warnings
+from types import ModuleType
+
+import numpy as np
+import pytest
+import tritonclient.grpc
+import tritonclient.http
+from PIL import Image
+
+from tests.server.asking import Client, colours, png
+from tests.server.tensors import grpc_inputs
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from friendli import AsyncFriendli, SyncFriendli
+
+PICTURE = colours(96, 64)
+TIMEOUT_MS = 60_000
+
+
+@pytest.mark.parametrize("response_format", ["jpeg", "raw"])
+def test_friendli_sync(client: Client, response_format: str) -> None:
+    with SyncFriendli(token="none") as friendli:
+        answer = friendli.container.image.edit(
+            image={"image": base64.b64encode(png(PICTURE)).decode()},
+            prompt="make it red",
+            num_inference_steps=3,
+            seed=5,
+            response_format=response_format,
+            server_url=client.server.http_url,
+            timeout_ms=TIMEOUT_MS,
+        )
+    content = base64.b64decode(answer.image)
+    if response_format == "jpeg":
+        assert Image.open(io.BytesIO(content)).size == PICTURE.size
+    else:
+        assert len(content) == 96 * 64 * 3
+
+
+def test_friendli_async_with_a_list_and_a_data_url(client: Client) -> None:
+    async def ask() -> bytes:
+        async with AsyncFriendli(token="none") as friendli:
+            answer = await friendli.container.image.edit(
+                image=[{"image": "data:image/png;base64," + base64.b64encode(png(PICTURE)).decode()}],
+                prompt="make it red",
+                num_inference_steps=2,
+                server_url=client.server.http_url,
+                timeout_ms=TIMEOUT_MS,
+            )
+            return bytes(answer.image)
+
+    picture = Image.open(io.BytesIO(base64.b64decode(asyncio.run(ask()))))
+    assert (picture.format, picture.size) == ("JPEG", PICTURE.size)
+
+
+@pytest.mark.parametrize("kind", [tritonclient.grpc, tritonclient.http], ids=["grpc", "http"])
+def test_tritonclient_gets_what_the_gateway_gets(client: Client, kind: ModuleType) -> None:
+    address = client.server.triton_grpc if kind is tritonclient.grpc else client.server.triton_http
+    with kind.InferenceServerClient(address) as triton:
+        result = triton.infer("edit", grpc_inputs(PICTURE, client=kind))
+        assert result.as_numpy("size").tolist() == [96, 64]
+        raw = np.frombuffer(result.as_numpy("edited_image")[0], np.uint8).reshape(64, 96, 3)
+        expected = client.edit(PICTURE, num_inference_steps=4, guidance_scale=0, seed=5).pixels
+        assert (raw == expected).all()
+        jpeg = triton.infer("edit", grpc_inputs(PICTURE, client=kind, response_format=[b"jpeg"]))
+        assert Image.open(io.BytesIO(jpeg.as_numpy("edited_image")[0])).size == (96, 64)
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"image": [b"not an image"]}, "image_unreadable"),
+        ({"image": [png(PICTURE)] * 2}, "too_many_images"),
+        ({"prompt": [b"\xff\xfe"]}, "prompt_invalid"),
+        ({"num_inference_steps": [51]}, "parameter_invalid"),
+        ({"guidance_scale": [float("nan")]}, "parameter_invalid"),
+        ({"response_format": [b"gif"]}, "parameter_invalid"),
+        ({"model": [b"../unet"]}, "unknown_model"),
+    ],
+)
+def test_bad_tensors_are_refused_by_name(client: Client, changed: dict[str, object], code: str) -> None:
+    with tritonclient.grpc.InferenceServerClient(client.server.triton_grpc) as triton:
+        with pytest.raises(tritonclient.grpc.InferenceServerException, match=f"tritouch:{code} ") as error:
+            triton.infer("edit", grpc_inputs(PICTURE, **changed))
+        assert error.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
+def test_several_images_for_a_family_of_one_are_422(client: Client) -> None:
+    image = {"image": base64.b64encode(png(PICTURE)).decode()}
+    answer = client.edit(PICTURE, image=[image, image])
+    assert answer.status == 422
+    assert "error" in answer.body

@@ -1,0 +1,108 @@
+"""The served picture against diffusers' own pipeline in torch: same checkpoint, picture, prompt, steps and seed."""
+
+import json
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from embedded.server import serve
+from tests.conftest import run_export
+from tests.server.asking import Client, colours, psnr
+
+STEPS, SEED, PROMPT = 6, 1234, "make the sky red, and add a cat"
+ANCESTRAL = "EulerAncestralDiscreteScheduler"
+SCALES = {"off": (1.0, 1.5), "text": (7.5, 1.0), "text and image": (7.5, 1.5)}
+SIZES = {"square": (128, 128), "portrait": (96, 160), "landscape": (200, 72), "odd": (131, 77)}
+LEAST_DB = 45.0
+
+
+def reference(checkpoint: Path, picture: Image.Image, text_scale: float, image_scale: float) -> Any:
+    """diffusers' answer as (H, W, 3) uint8."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from diffusers import StableDiffusionInstructPix2PixPipeline
+
+        pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(checkpoint)
+        pipeline.set_progress_bar_config(disable=True)
+        image = pipeline(
+            PROMPT,
+            image=picture,
+            num_inference_steps=STEPS,
+            guidance_scale=text_scale,
+            image_guidance_scale=image_scale,
+            generator=torch.Generator().manual_seed(SEED),
+        ).images[0]
+    return np.asarray(image)
+
+
+def served(client: Client, picture: Image.Image, text_scale: float, image_scale: float) -> Any:
+    answer = client.edit(
+        picture,
+        PROMPT,
+        num_inference_steps=STEPS,
+        seed=SEED,
+        guidance_scale=text_scale,
+        image_guidance_scale=image_scale,
+    )
+    return answer.pixels
+
+
+def working(picture: Image.Image) -> Image.Image:
+    """The picture at multiples of 8, which is all that the size rule does to one within the budget."""
+    size = [int(side / 8 + 0.5) * 8 for side in picture.size]
+    return picture if tuple(size) == picture.size else picture.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("guidance", SCALES)
+def test_equals_diffusers(client: Client, checkpoint: Path, guidance: str, size: str) -> None:
+    picture = colours(*SIZES[size])
+    ours = served(client, picture, *SCALES[guidance])
+    assert psnr(ours, reference(checkpoint, working(picture), *SCALES[guidance])) >= LEAST_DB
+
+
+@pytest.fixture(scope="module", params=["DDIMScheduler", "DPMSolverMultistepScheduler", "PNDMScheduler"])
+def other_sampler(
+    request: pytest.FixtureRequest, checkpoint: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Client, Path]]:
+    """The same engines with another scheduler class, through a second export that has nothing to compile."""
+    changed = tmp_path_factory.mktemp("sampler") / "checkpoint"
+    shutil.copytree(checkpoint, changed)
+    file = changed / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text()) | {"_class_name": request.param}
+    if request.param == "PNDMScheduler":
+        config["skip_prk_steps"] = True
+    file.write_text(json.dumps(config))
+    target = tmp_path_factory.mktemp("repository") / "copy"
+    shutil.copytree(repository, target, symlinks=True)
+    done = run_export(changed, target)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("up to date") == 4
+    with serve(target, port=0) as running:
+        yield Client(running), changed
+
+
+def test_other_scheduler_classes_equal_diffusers(other_sampler: tuple[Client, Path]) -> None:
+    client, checkpoint = other_sampler
+    for guidance, size in zip(SCALES, SIZES, strict=False):
+        picture = colours(*SIZES[size], seed=3)
+        ours = served(client, picture, *SCALES[guidance])
+        assert psnr(ours, reference(checkpoint, working(picture), *SCALES[guidance])) >= LEAST_DB
+
+
+def test_same_seed_same_bytes_and_no_seed_another_picture(client: Client) -> None:
+    picture = colours(96, 96)
+    first, second = (client.edit(picture, num_inference_steps=3, seed=7).body["image"] for _ in range(2))
+    assert first == second
+    free = [client.edit(picture, num_inference_steps=3) for _ in range(2)]
+    assert free[0].body["seed"] != free[1].body["seed"]
+    assert free[0].body["image"] != free[1].body["image"]
+    again = client.edit(picture, num_inference_steps=3, seed=free[0].body["seed"])
+    assert again.body["image"] == free[0].body["image"], "the seed that was answered gives the picture again"

@@ -11,6 +11,9 @@ from gateway.main import create_app
 from gateway.server import Server
 from gateway.settings import Settings
 
+# How long a thread that decodes may keep the event loop waiting. Python's default is 0.005.
+SWITCH_SECONDS = 0.001
+
 
 def main() -> int:
     """Serve. Returns the exit code: 2 when a setting is wrong."""
@@ -24,6 +27,7 @@ def main() -> int:
             name = "_".join(["TRITOUCH", *map(str, wrong["loc"][:1])]).upper()
             print(f"{name}: {wrong['msg']}", file=sys.stderr)
         return 2
+    sys.setswitchinterval(SWITCH_SECONDS)
     logs.configure(settings.log_level)
     Server(create_app(settings), settings).run(
         sockets=[socket.socket(fileno=arguments.fd)] if arguments.fd is not None else None

@@ -1,6 +1,7 @@
 """Reads a request's body within its bounds. Knows nothing of what is in it."""
 
 import asyncio
+import io
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -33,12 +34,11 @@ async def read(request: Request, held: Held, *, max_bytes: int, seconds: float) 
 
 
 async def _collected(request: Request, held: Held, max_bytes: int) -> bytes:
-    chunks, size = [], 0
+    content = io.BytesIO()  # Gives its content away without another copy, which for large bodies takes long.
     async for chunk in request.stream():
-        size += len(chunk)
-        _grow(held, size, max_bytes)
-        chunks.append(chunk)
-    return b"".join(chunks)
+        _grow(held, content.tell() + len(chunk), max_bytes)
+        content.write(chunk)
+    return content.getvalue()
 
 
 def _grow(held: Held, size: int, max_bytes: int) -> None:

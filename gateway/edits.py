@@ -1,5 +1,6 @@
 """`POST /v1/images/edits`, in Friendli's JSON and in OpenAI's form: admit, read, edit, answer."""
 
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -15,10 +16,12 @@ from gateway.loader import Loader
 from gateway.metrics import Metrics
 from gateway.openapi import edit_operation
 from gateway.orphans import Orphans
+from gateway.schemas import BASE_MODEL
 from gateway.settings import Settings
 from gateway.threads import Threads
 from gateway.triton import Triton
 
+MIN_SECONDS: Final = 0.001  # Triton takes a timeout of 0 for none.
 PARSERS: Final[dict[str, Callable[[bytes, str], Call]]] = {
     "application/json": json_call.parse,
     "multipart/form-data": form_call.parse,
@@ -52,6 +55,13 @@ class Edits:
             work = self.orphans.run(key, lambda: self._edited(call, held.moved(), request_id), named=named)
             return Response(await attended(request.receive, work), media_type="application/json")
 
+    async def explained(self, error: PublicError) -> PublicError:
+        """`error`, with the names that would have been known if it is about one that is not."""
+        if error.code != "unknown_model":
+            return error
+        known = ", ".join([BASE_MODEL, *await self._triton.adapters()])
+        return PublicError(error.code, param="model", message=f"There is no such model. There are: {known}.")
+
     async def _read(self, request: Request, parser: Callable[[bytes, str], Call], held: Held) -> Call:
         limits = self._settings
         with self._metrics.stage("read"):
@@ -62,14 +72,15 @@ class Edits:
             return await self._threads.run(parser, content, request.headers["content-type"])
 
     async def _edited(self, call: Call, held: Held, request_id: str) -> bytes:
-        """The answer's JSON. Goes on without its caller, until it is cancelled."""
+        """The answer's JSON, within the deadline. Goes on without its caller, until it is cancelled."""
+        end = time.monotonic() + self._settings.edit_timeout_seconds
         with held, self.running.entered():
             with self._metrics.stage("load"):
-                images = await self._loader.load(call.sources, held)
+                edit = [call.edit.of(await self._loader.load(call.sources, held))]
             with self._metrics.stage("edit"):
-                picture = await self._triton.edit(
-                    call.edit.of(images), timeout_seconds=self._settings.edit_timeout_seconds, request_id=request_id
-                )
+                left = max(end - time.monotonic(), MIN_SECONDS)
+                # Popped, so that its images, which are large, do not stay here for as long as the edit takes.
+                picture = await self._triton.edit(edit.pop(), timeout_seconds=left, request_id=request_id)
             with self._metrics.stage("encode"):
                 return await self._threads.run(call.answer, picture)
 
@@ -88,6 +99,9 @@ def router(edits: Edits, keys: Keys) -> APIRouter:
 
     @routes.post("/v1/images/edits", **edit_operation())
     async def edit(request: Request) -> Response:
-        return await edits.serve(request)
+        try:
+            return await edits.serve(request)
+        except PublicError as error:
+            raise await edits.explained(error) from None
 
     return routes

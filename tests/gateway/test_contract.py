@@ -29,7 +29,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-CASES = int(os.environ.get("SCHEMATHESIS_CASES", "200"))  # of each kind; thousands take minutes
+CASES = int(os.environ.get("SCHEMATHESIS_CASES", "120"))  # of each kind; thousands take minutes
 
 
 def _tried(operation: Any, mode: GenerationMode, cases: int) -> Counter[int]:

@@ -5,7 +5,7 @@ import struct
 import grpc
 import pytest
 
-from tests.gateway.asking import failure, get, post, until
+from tests.gateway.asking import body, failure, get, post, until
 from tests.gateway.fake_triton import RAW, FakeTriton, after, answering, failing, response
 from tests.gateway.serving import Gateway, Loop, serving
 
@@ -80,8 +80,8 @@ def test_the_deadline_goes_along_and_holds(loop: Loop, triton: FakeTriton) -> No
     triton.behave = after(30)
     with serving(loop, triton, edit_timeout_seconds=0.2) as gateway:
         assert failure(post(gateway)) == (504, "deadline_exceeded")
-    assert triton.requests[0].parameters["timeout"].int64_param == 200_000
-    assert 0.2 < triton.timeouts[0] < 2.3
+    assert 190_000 < triton.requests[0].parameters["timeout"].int64_param <= 200_000
+    assert 0.19 < triton.timeouts[0] < 2.3
     assert until(lambda: triton.active == 0)
 
 
@@ -104,3 +104,12 @@ def test_readyz_follows_the_model(gateway: Gateway, triton: FakeTriton) -> None:
     assert get(gateway, "/readyz").status_code == 200
     triton.is_ready = False
     assert get(gateway, "/readyz").status_code == 503
+
+
+@pytest.mark.parametrize("name", ["no-such", "../etc"])
+def test_an_unknown_model_is_told_the_known_ones(gateway: Gateway, triton: FakeTriton, name: str) -> None:
+    triton.adapters = "sketch,oil"
+    triton.behave = failing(grpc.StatusCode.INVALID_ARGUMENT, "tritouch:unknown_model")
+    answer = post(gateway, json=body(model=name))
+    assert failure(answer) == (422, "unknown_model")
+    assert answer.json()["detail"] == "There is no such model. There are: base, sketch, oil."

@@ -66,3 +66,44 @@ def test_a_wrong_setting_is_named_and_is_code_2(wrong: dict[str, str]) -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().port = 1  # type: ignore[misc]
+
+
+def test_sigterm_under_load_loses_nothing_that_was_admitted(triton: FakeTriton) -> None:
+    triton.behave = after(0.5)
+    statuses: list[object] = []
+    with process(triton) as (gateway, url), ThreadPoolExecutor(8) as pool:
+
+        def caller(number: int) -> None:
+            """Ask until the server has gone."""
+            while True:
+                try:
+                    answer = httpx.post(url + EDITS, json=body(seed=number), timeout=10, trust_env=False, verify=False)
+                except httpx.ConnectError:
+                    return
+                except httpx.HTTPError as error:
+                    statuses.append(error)
+                    return
+                statuses.append(answer.status_code)
+                if answer.status_code == 503:
+                    return
+
+        callers = [pool.submit(caller, number) for number in range(8)]
+        assert until(lambda: triton.active == 8)
+        gateway.send_signal(signal.SIGTERM)
+        for one in callers:
+            one.result(20)
+        assert gateway.wait(5) == 0
+    assert statuses.count(200) >= 8
+    assert set(statuses) <= {200, 503}
+    assert statuses.count(200) == len(triton.requests)
+
+
+def test_a_drain_has_an_end(triton: FakeTriton) -> None:
+    triton.behave = after(60)
+    with process(triton, TRITOUCH_DRAIN_SECONDS="1") as (gateway, url), ThreadPoolExecutor() as pool:
+        answer = pool.submit(httpx.post, url + EDITS, json=body(), timeout=20, trust_env=False, verify=False)
+        assert until(lambda: triton.active == 1)
+        gateway.send_signal(signal.SIGTERM)
+        assert httpx.get(url + "/readyz", trust_env=False, verify=False).status_code == 503
+        assert gateway.wait(8) == 0
+        assert answer.exception() or answer.result().status_code >= 500

@@ -42,7 +42,7 @@ KINDS: Final[dict[str, Kind]] = {
     "too_many_images": Kind(422, "There are more images than this model takes."),
     "image_url_unsupported": Kind(422, "This server takes no images by URL: send a data URL or base64."),
     "image_url_unusable": Kind(422, "An image could not be had from its URL."),
-    "idempotency_key_invalid": Kind(422, "The Idempotency-Key is malformed, or was used with another body."),
+    "idempotency_key_invalid": Kind(422, "The Idempotency-Key is malformed."),
     "queue_full": Kind(429, "The server is busy. Try again shortly.", RETRY),
     "edit_failed": Kind(500, "The edit failed.", NO_RETRY),
     "internal_error": Kind(500, "Something went wrong in this server.", NO_RETRY),

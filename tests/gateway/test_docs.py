@@ -1,0 +1,87 @@
+"""`docs/api.md` against the code: its tables are the code's, and its examples run."""
+
+import base64
+import logging
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.errors import KINDS
+from gateway.schemas import ContainerImageEditBody, ImageEditForm
+from gateway.settings import Settings
+from tests.gateway.asking import picture
+from tests.gateway.fake_triton import JPEG, FakeTriton
+from tests.gateway.serving import Gateway
+
+PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+
+
+def rows(heading: str, number: int = 0) -> list[list[str]]:
+    """The cells of a section's table, without its head."""
+    section = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    table = re.findall(r"(?:^\|.*\|\n)+", section, re.MULTILINE)[number]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
+    if isinstance(value, bool):
+        value = str(value).lower()
+    if isinstance(value, float):
+        value = f"{value:g}"
+    return f"`{value}`" if value != "" else ""
+
+
+def test_settings() -> None:
+    expected = [
+        [f"`TRITOUCH_{name.upper()}`", _shown(field.default), field.description]
+        for name, field in Settings.model_fields.items()
+    ]
+    assert rows("Settings") == expected
+
+
+def test_errors() -> None:
+    assert rows("Errors") == [[f"`{code}`", str(kind.status), kind.message] for code, kind in KINDS.items()]
+
+
+def test_fields() -> None:
+    body, form = ContainerImageEditBody.model_fields, ImageEditForm.model_fields
+    documented = {name.strip("`"): default.strip("`") for name, _, default in rows("As Friendli's clients do")}
+    assert documented.keys() == body.keys()
+    for name in ("num_inference_steps", "guidance_scale", "image_guidance_scale", "response_format"):
+        assert documented[name] == _shown(body[name].default).strip("`")
+    documented |= {name.strip("`"): default.strip("`") for name, _, default in rows("As OpenAI's clients do")}
+    assert documented.keys() == form.keys() | {"image"}
+    for name in form.keys() - body.keys() - {"user"} | {"response_format"}:
+        assert documented[name] == _shown(form[name].default).strip("`")
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=["friendli", "openai"])
+def test_python(
+    gateway: Gateway, triton: FakeTriton, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FRIENDLI_TEAM", "none")
+    Path("photo.jpg").write_bytes(picture("JPEG"))
+    exec(compile(block.replace("http://localhost:8000", gateway.url), "docs/api.md", "exec"), {})
+    assert list(tmp_path.glob("edited.*"))
+    assert len(triton.requests) == 1
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_curl(gateway: Gateway, triton: FakeTriton, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(picture("JPEG"))
+    (block,) = blocks("bash")
+    command = ["bash", "-c", block.replace("http://localhost:8000", gateway.url)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    assert base64.b64encode(JPEG) in done.stdout

@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 from export.checkpoint import find
-from export.engines import KINDS, PLANNED, load
+from export.engines import KINDS, load
 from export.errors import BadInputError, ExportError
 from export.report import Report
 from export.store import SOURCE, Store
@@ -27,7 +27,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m export", description="Export a diffusers checkpoint for Triton.")
     parser.add_argument("--model", required=True, metavar="DIR|HUB_ID", help="a diffusers folder, or an id on the hub")
     parser.add_argument("--revision", help="branch, tag or commit of a hub id")
-    parser.add_argument("--engine", default=KINDS[0], help=f"{', '.join(KINDS)} (later: {', '.join(PLANNED)})")
+    parser.add_argument("--engine", default=KINDS[0], help=f"one of {', '.join(KINDS)} (default: {KINDS[0]})")
+    parser.add_argument(
+        "--compute-capability",
+        default="",
+        metavar="X.Y[,X.Y...]",
+        help="GPUs that tensorrt_rtx compiles for (default: this machine's; without one, all that it knows)",
+    )
     parser.add_argument("--precision", default="auto", help="arithmetic of the engines; auto: the fastest native one")
     parser.add_argument("--max-pixels", type=int, default=512 * 512, help="largest picture, width x height")
     parser.add_argument("--max-batch", type=int, default=12, help="most rows of one denoiser call")
@@ -49,7 +55,7 @@ def check_ranges(flags: argparse.Namespace) -> None:
 def export(flags: argparse.Namespace) -> None:
     """Runs the export. Raises ExportError."""
     check_ranges(flags)
-    engine = load(flags.engine)
+    engine = load(flags.engine, [target for target in flags.compute_capability.split(",") if target])
     precision = engine.default_precision() if flags.precision == "auto" else flags.precision
     if precision not in engine.precisions:
         raise BadInputError(f"--precision for {engine.name} is auto or one of {', '.join(engine.precisions)}")

@@ -12,9 +12,9 @@ import torch
 
 from export import check, fingerprint, graph, triton_config
 from export.checkpoint import Checkpoint, weight_files
-from export.engines import Engine
+from export.engines import Engine, Work, reference
 from export.errors import BadInputError, ExportError
-from export.report import Report, Row
+from export.report import Bar, Report, Row
 from export.store import Store
 from families import load
 from families.errors import BadCheckpointError
@@ -22,6 +22,7 @@ from families.schedules import NoiseSchedules
 from families.tensors import Component, Limits
 
 SEED = 7
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 STAGES = 2
 """Loading with tracing, and compiling; each check shape is one more."""
 
@@ -84,43 +85,65 @@ class Export:
             raise ExportError(f"{component.name} vanished from the store while it was exported")
         record = json.loads((folder / "component.json").read_text("utf-8"))
         seconds = time.monotonic() - began if fresh else None
-        self._report.add(Row(component.name, record["bytes"], record["error"], record["tolerance"], seconds))
+        self._report.add(
+            Row(component.name, record["bytes"], record["error"], record["tolerance"], record["checked_in"], seconds)
+        )
         return folder
 
     def _build(self, component: Component, folder: Path) -> None:
         version = folder / "1"
         version.mkdir()
-        precision, file = self._options.precision, folder / "model.onnx"
-        with self._report.progress(component.name, STAGES + len(component.shapes)) as advance:
-            advance("tracing")
-            module = self._family.module(component.name, self._checkpoint.path)
-            graph.write(module, component, self._inputs(component, component.shapes[1]), file)
-            advance("compiling")
-            self._engine.compile(file, component, precision, version)
-            for leftover in folder.glob("model.onnx*"):
+        precision, file = self._precision(component), folder / "model.onnx"
+        with self._report.progress(component.name, STAGES + len(component.shapes)) as bar:
+            bar("tracing")
+            self._trace(component, precision, file)
+            bar("compiling")
+            work = Work(file, component, precision, version, self._store.caches, bar.part)
+            self._engine.compile(work)
+            if self._engine.runs_here():
+                checked_in, run = self._engine.name, self._engine.open(work)
+            else:
+                checked_in, run = reference.NAME, reference.open_onnx(file, component, precision)
+            errors = list(self._errors(component, run, bar))
+            for leftover in folder.glob("*.onnx*"):
                 leftover.unlink()
-            errors = list(self._errors(component, module, version, advance))
         tolerance = component.tolerance[precision]
-        record = {
-            "engine": self._engine.name,
-            "precision": precision,
-            "versions": dict(self._engine.versions()),
-            "error": max(errors),
-            "tolerance": tolerance,
-            "bytes": sum(path.stat().st_size for path in version.rglob("*") if path.is_file()),
-            "component": asdict(component),
-        }
         if not max(errors) <= tolerance:
             message = f"{component.name} in {precision} is out of tolerance: relative error {max(errors):.2e} against"
             raise ExportError(f"{message} torch, {tolerance:.0e} allowed; nothing was installed")
+        record = {"error": max(errors), "tolerance": tolerance, "checked_in": checked_in}
+        record |= self._record(component, precision, version)
         (folder / "component.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-        (folder / "config.pbtxt").write_text(triton_config.write(component, *self._engine.serving(precision)), "utf-8")
+        config = triton_config.write(component, self._engine.serving(precision))
+        (folder / "config.pbtxt").write_text(config, "utf-8")
 
-    def _errors(self, component: Component, module: torch.nn.Module, version: Path, advance: Any) -> Iterator[float]:
+    def _precision(self, component: Component) -> str:
+        asked = self._options.precision
+        return "fp32" if component.overflows and asked == "fp16" else asked
+
+    def _trace(self, component: Component, precision: str, file: Path) -> None:
+        module = self._family.module(component.name, self._checkpoint.path)
+        narrow = self._engine.traces_narrow
+        if narrow:
+            module.to(DTYPES[precision])
+        graph.write(module, component, self._inputs(component, component.shapes[1]), file, simplify=narrow)
+
+    def _record(self, component: Component, precision: str, version: Path) -> dict[str, Any]:
+        """What the engine is, and which machine it fits."""
+        return {
+            "engine": self._engine.name,
+            "precision": precision,
+            "versions": dict(self._engine.versions()),
+            "fingerprint": self._fingerprint(component),
+            "bytes": sum(path.stat().st_size for path in version.rglob("*") if path.is_file()),
+            "component": asdict(component),
+        }
+
+    def _errors(self, component: Component, run: check.Run, bar: Bar) -> Iterator[float]:
         """The relative error at each of the table's check shapes."""
-        run = self._engine.open(version, component, self._options.precision)
+        module = self._family.module(component.name, self._checkpoint.path)
         for sizes in component.shapes:
-            advance("checking " + " x ".join(str(size) for size in sizes.values()))
+            bar("checking " + " x ".join(str(size) for size in sizes.values()))
             yield check.against_torch(run, module, component, self._inputs(component, sizes))
 
     def _inputs(self, component: Component, sizes: Any) -> list[torch.Tensor]:

@@ -20,8 +20,10 @@ def shape_of(axes: Sequence[int | str], sizes: dict[str, int]) -> tuple[int, ...
     return (sizes[ROWS], *(axis if isinstance(axis, int) else sizes[axis] for axis in axes))
 
 
-def write(module: torch.nn.Module, component: Component, inputs: Sequence[torch.Tensor], file: Path) -> None:
-    """Traces `module` at `inputs` and writes `file`.
+def write(
+    module: torch.nn.Module, component: Component, inputs: Sequence[torch.Tensor], file: Path, *, simplify: bool = False
+) -> None:
+    """Traces `module` at `inputs` and writes `file`; `simplify` folds constants and rewrites sequences as tensors.
 
     The inputs should be of a shape whose sides halve to odd numbers: then the UNet's up path is traced as it is for any
     size (it takes the size of each skip connection), and the graph holds for every size of the ranges.
@@ -39,7 +41,7 @@ def write(module: torch.nn.Module, component: Component, inputs: Sequence[torch.
             opset_version=OPSET,
             input_names=[tensor.name for tensor in component.inputs],
             output_names=[tensor.name for tensor in component.outputs],
-            optimize=False,
+            optimize=simplify,
             verbose=False,
         )
     if graph is None:

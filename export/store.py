@@ -3,6 +3,7 @@
     DIR/edit/.tritouch/store/<component>-<fingerprint>/   one engine model, whole or absent
     DIR/edit/.tritouch/releases/<digest>/                 links to its engines, and what the Python models read
     DIR/edit/.tritouch/current -> releases/<digest>       the one switch: replaced by one rename
+    DIR/edit/.tritouch/caches/                            what engine kinds keep to compile faster the next time
     DIR/unet -> edit/.tritouch/current/unet               and so on
 
 The store lies inside `edit/` because Triton takes every other folder of a repository for a model.
@@ -33,12 +34,13 @@ class Store:
         self._in_place = folder.resolve() == SOURCE
         self._root = folder / "edit" / ".tritouch"
         self._engines, self._releases, self._current = (self._root / n for n in ("store", "releases", "current"))
+        self.caches = self._root / "caches"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Holds the repository. Raises BadInputError when it cannot be written or another export holds it."""
         try:
-            for folder in (self._engines, self._releases):
+            for folder in (self._engines, self._releases, self.caches):
                 folder.mkdir(parents=True, exist_ok=True)
             lock = (self._root / "lock").open("w")
         except OSError as error:

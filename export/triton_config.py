@@ -1,24 +1,38 @@
 """`config.pbtxt` of an engine model, written from the family's tensor table."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 
+from export.engines import Serving
 from families.tensors import ROWS, Component, Tensor
 
 
-def write(component: Component, backend: str, instance_kind: str, parameters: Mapping[str, str]) -> str:
+def write(component: Component, serving: Serving) -> str:
     """The whole file. The rows axis is Triton's batch axis; named axes are of any size."""
     blocks = [
         f'name: "{component.name}"',
-        f'backend: "{backend}"',
+        f'backend: "{serving.backend}"',
         f"max_batch_size: {component.ranges[ROWS].max}",
         f"input [\n{_tensors(component.inputs)}\n]",
         f"output [\n{_tensors(component.outputs)}\n]",
-        f"instance_group [ {{ kind: {instance_kind} count: 1 }} ]",
-        *(f'parameters {{ key: "{key}" value: {{ string_value: "{value}" }} }}' for key, value in parameters.items()),
+        f"instance_group [ {{ kind: {serving.instance_kind} count: 1 }} ]",
+        *(f'parameters {{ key: "{k}" value: {{ string_value: "{v}" }} }}' for k, v in serving.parameters.items()),
     ]
     if component.batches:
         blocks.append("dynamic_batching { }")
+    if component.cached:
+        blocks.append("response_cache { enable: true }")
+    if serving.cuda_graphs:
+        specs = ",\n".join(f"    {{ batch_size: {rows} {_shapes(component)} }}" for rows in usual_rows(component))
+        blocks.append(f"optimization {{ cuda {{\n  graphs: true\n  graph_spec [\n{specs}\n  ]\n}} }}")
+    if serving.warm_up:
+        blocks += [_warm_up(component, rows) for rows in usual_rows(component)]
     return "# Written by export; do not edit.\n" + "\n".join(blocks) + "\n"
+
+
+def usual_rows(component: Component) -> list[int]:
+    """The row counts that calls mostly have: up to one edit's, and whole edits together."""
+    rows = component.ranges[ROWS]
+    return [*range(1, rows.opt), *range(rows.opt, rows.max + 1, rows.opt)]
 
 
 def _tensors(tensors: tuple[Tensor, ...]) -> str:
@@ -29,3 +43,24 @@ def _tensors(tensors: tuple[Tensor, ...]) -> str:
 
 def _dims(tensor: Tensor) -> str:
     return ", ".join(str(axis) if isinstance(axis, int) else "-1" for axis in tensor.axes)
+
+
+def _usual(component: Component, tensor: Tensor) -> Iterator[int]:
+    """The tensor's shape without rows, each dynamic axis at its usual size."""
+    return (axis if isinstance(axis, int) else component.ranges[axis].opt for axis in tensor.axes)
+
+
+def _shapes(component: Component) -> str:
+    return " ".join(
+        f'input {{ key: "{tensor.name}" value: {{ dim: [ {", ".join(map(str, _usual(component, tensor)))} ] }} }}'
+        for tensor in component.inputs
+    )
+
+
+def _warm_up(component: Component, rows: int) -> str:
+    inputs = "\n".join(
+        f'  inputs {{ key: "{tensor.name}" value: {{ data_type: TYPE_{tensor.dtype} '
+        f"dims: [ {', '.join(map(str, _usual(component, tensor)))} ] zero_data: true }} }}"
+        for tensor in component.inputs
+    )
+    return f'model_warmup {{\n  name: "{rows} rows" batch_size: {rows}\n{inputs}\n}}'

@@ -58,6 +58,10 @@ class Component:
     tolerance: Mapping[str, float]
     batches: bool
     """Whether Triton should gather requests of several edits (the denoiser is handed whole batches already)."""
+    cached: bool = False
+    """Whether the same inputs come again so often that Triton should keep the answers."""
+    overflows: str = ""
+    """Why the component stays fp32 where fp16 is asked for; empty where it holds in fp16."""
 
 
 class Components(Protocol):

@@ -1,6 +1,7 @@
 """Engine kinds: what compiles an ONNX file, runs the result for the numeric check, and says how Triton serves it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -8,15 +9,49 @@ from export.check import Run
 from export.errors import BadInputError
 from families.tensors import Component
 
-PLANNED = ("tensorrt", "tensorrt_rtx")
-KINDS = ("openvino",)
+KINDS = ("openvino", "tensorrt", "tensorrt_rtx")
+
+Advance = Callable[[float], None]
+"""Told how much of a stage is done, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One component to compile: `onnx` into `folder`, the model's version folder. `caches` outlives the export."""
+
+    onnx: Path
+    component: Component
+    precision: str
+    folder: Path
+    caches: Path
+    advance: Advance = lambda _done: None
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How Triton serves an engine kind: its backend's name, the instances' kind, the backend's parameters.
+
+    `warm_up`: whether a first call is slow enough for Triton to make it before it says that it is ready.
+    `cuda_graphs`: whether the backend captures them for the shapes that config.pbtxt lists.
+    """
+
+    backend: str
+    instance_kind: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    warm_up: bool = False
+    cuda_graphs: bool = False
 
 
 class Engine(Protocol):
-    """One engine kind. `precisions` lists what it compiles, the first being the safe choice."""
+    """One engine kind. `precisions` lists what it compiles.
+
+    `traces_narrow`: whether it computes in the types of the ONNX file, so that the weights must be narrowed before
+    tracing; then the file must also be free of sequences, which TensorRT cannot read.
+    """
 
     name: str
     precisions: tuple[str, ...]
+    traces_narrow: bool
 
     def default_precision(self) -> str:
         """The fastest precision that this machine runs natively."""
@@ -24,22 +59,30 @@ class Engine(Protocol):
     def versions(self) -> Mapping[str, str]:
         """What the compiled file depends on, for its fingerprint."""
 
-    def compile(self, onnx: Path, component: Component, precision: str, folder: Path) -> None:
-        """Writes the engine's files into `folder` (the model's version folder)."""
+    def compile(self, work: Work) -> None:
+        """Writes the engine's files into `work.folder`."""
 
-    def open(self, folder: Path, component: Component, precision: str) -> Run:
-        """The engine in `folder`, ready to run here."""
+    def runs_here(self) -> bool:
+        """Whether this machine can run what was compiled."""
 
-    def serving(self, precision: str) -> tuple[str, str, Mapping[str, str]]:
-        """Triton's backend name, instance kind, and parameters."""
+    def open(self, work: Work) -> Run:
+        """The engine in `work.folder`, ready to run here."""
+
+    def serving(self, precision: str) -> Serving:
+        """How Triton serves it."""
 
 
-def load(kind: str) -> Engine:
-    """The engine kind of that name. Raises BadInputError."""
-    if kind in PLANNED:
-        raise BadInputError(f"--engine {kind} is not available yet; available: {', '.join(KINDS)}")
-    if kind not in KINDS:
-        raise BadInputError(f"--engine {kind} is unknown; available: {', '.join(KINDS)}")
-    from export.engines.openvino import OpenVino  # noqa: PLC0415 - imported only where it is installed and asked for
+def load(kind: str, targets: Sequence[str] = ()) -> Engine:
+    """The engine kind of that name; `targets`: compute capabilities to compile for. Raises BadInputError."""
+    # Each is imported only where it is installed and asked for.
+    if kind == "openvino":
+        if targets:
+            raise BadInputError("--compute-capability belongs to --engine tensorrt_rtx")
+        from export.engines.openvino import OpenVino  # noqa: PLC0415
 
-    return OpenVino()
+        return OpenVino()
+    if kind in KINDS:
+        from export.engines.tensorrt import TensorRt  # noqa: PLC0415
+
+        return TensorRt(kind, targets)
+    raise BadInputError(f"--engine {kind} is unknown; available: {', '.join(KINDS)}")

@@ -1,14 +1,13 @@
 """OpenVINO engines: `model.xml` and `model.bin`, for CPUs."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import openvino as ov
 from numpy.typing import NDArray
 
 from export.check import Run
-from families.tensors import Component
+from export.engines import Serving, Work
 
 FILE = "model.xml"
 HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -19,6 +18,7 @@ class OpenVino:
 
     name = "openvino"
     precisions: tuple[str, ...] = ("fp32", "bf16")
+    traces_narrow = False
 
     def default_precision(self) -> str:
         """bf16 on processors with bf16 instructions, else fp32."""
@@ -27,26 +27,30 @@ class OpenVino:
     def versions(self) -> Mapping[str, str]:
         return {"openvino": ov.get_version()}
 
-    def compile(self, onnx: Path, component: Component, precision: str, folder: Path) -> None:
+    def compile(self, work: Work) -> None:
         """Converts the ONNX file; OpenVINO compiles for the processor when the model is loaded."""
-        model = ov.convert_model(onnx)
-        for port, tensor in zip(model.inputs, component.inputs, strict=True):
+        model = ov.convert_model(work.onnx)
+        for port, tensor in zip(model.inputs, work.component.inputs, strict=True):
             port.tensor.set_names({tensor.name})
-        for port, tensor in zip(model.outputs, component.outputs, strict=True):
+        for port, tensor in zip(model.outputs, work.component.outputs, strict=True):
             port.tensor.set_names({tensor.name})
-        ov.save_model(model, folder / FILE, compress_to_fp16=precision != "fp32")
+        ov.save_model(model, work.folder / FILE, compress_to_fp16=work.precision != "fp32")
 
-    def open(self, folder: Path, component: Component, precision: str) -> Run:
-        compiled = ov.compile_model(folder / FILE, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[precision]})
+    def runs_here(self) -> bool:
+        return True
+
+    def open(self, work: Work) -> Run:
+        properties = {"INFERENCE_PRECISION_HINT": HINTS[work.precision]}
+        compiled = ov.compile_model(work.folder / FILE, "CPU", properties)
 
         def run(inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-            output: NDArray[Any] = compiled(dict(inputs))[component.outputs[0].name]
+            output: NDArray[Any] = compiled(dict(inputs))[work.component.outputs[0].name]
             return output
 
         return run
 
-    def serving(self, precision: str) -> tuple[str, str, Mapping[str, str]]:
+    def serving(self, precision: str) -> Serving:
         parameters = {"INFERENCE_PRECISION": HINTS[precision]}
         if precision == "bf16":
             parameters["HINT_BF16"] = "YES"
-        return "openvino", "KIND_CPU", parameters
+        return Serving("openvino", "KIND_CPU", parameters)

@@ -45,6 +45,7 @@ def table(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
             shapes=({ROWS: 1}, {ROWS: 2}, {ROWS: 2 * SHARED_ROWS}),
             tolerance=TOLERANCE,
             batches=True,
+            cached=True,
         ),
         Component(
             name="vae_encoder",
@@ -92,7 +93,7 @@ def picture(checkpoint: Path, limits: Limits) -> Mapping[str, int]:
 
 
 def module(component: str, checkpoint: Path) -> torch.nn.Module:
-    """The component in fp32 and evaluation mode; only safetensors are read, never pickles."""
+    """The component in fp32, from safetensors, never pickles. In a narrower type it still takes and gives float32."""
     return _MODULES[component](checkpoint).eval().requires_grad_(False)
 
 
@@ -195,7 +196,7 @@ class _TextEncoder(torch.nn.Module):
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         states: torch.Tensor = self.model(input_ids)[0]
-        return states
+        return states.float()
 
 
 class _VaeEncoder(torch.nn.Module):
@@ -206,8 +207,8 @@ class _VaeEncoder(torch.nn.Module):
         self.model = _pretrained(AutoencoderKL, checkpoint / "vae")
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        latents: torch.Tensor = self.model.encode(pixels, return_dict=False)[0].mode()
-        return latents
+        moments: torch.Tensor = self.model.encode(pixels.to(self.model.dtype), return_dict=False)[0].parameters
+        return moments[:, : moments.shape[1] // 2].float()  # the means; the variances come after them
 
 
 class _Unet(torch.nn.Module):
@@ -217,11 +218,10 @@ class _Unet(torch.nn.Module):
         super().__init__()
         self.model = _pretrained(UNet2DConditionModel, checkpoint / "unet")
 
-    def forward(
-        self, sample: torch.Tensor, timestep: torch.Tensor, encoder_hidden_states: torch.Tensor
-    ) -> torch.Tensor:
-        prediction: torch.Tensor = self.model(sample, timestep[:, 0], encoder_hidden_states, return_dict=False)[0]
-        return prediction
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        sample, text = sample.to(self.model.dtype), text.to(self.model.dtype)
+        prediction: torch.Tensor = self.model(sample, timestep[:, 0], text, return_dict=False)[0]
+        return prediction.float()
 
 
 class _VaeDecoder(torch.nn.Module):
@@ -232,8 +232,9 @@ class _VaeDecoder(torch.nn.Module):
         self.model = _pretrained(AutoencoderKL, checkpoint / "vae")
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        pixels: torch.Tensor = self.model.decode(latents / self.model.config.scaling_factor, return_dict=False)[0]
-        return pixels
+        unscaled = (latents / self.model.config.scaling_factor).to(self.model.dtype)
+        pixels: torch.Tensor = self.model.decode(unscaled, return_dict=False)[0]
+        return pixels.float()
 
 
 def _pretrained(model: Any, folder: Path) -> Any:

@@ -1,0 +1,165 @@
+"""TensorRT plans (`model.plan`): by TensorRT for this machine's GPU, by TensorRT for RTX for any, with or without one.
+
+One builder for both, for their Python APIs are the same. Networks are strongly typed: a plan computes in the types of
+its ONNX file. Only TensorRT for RTX knows target compute capabilities and options at run time.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from embedded.backends.plan import Options, Plan
+from embedded.gpu import find_gpu
+from export.check import Run
+from export.engines import Serving, Work
+from export.engines.trt_watch import BuildLog, interruptible, monitor
+from export.errors import BadInputError, ExportError
+from families.tensors import ROWS, Component, Tensor
+
+FILE = "model.plan"
+WORKSPACE_BYTES = 4 << 30
+"""Scratch memory that one layer's kernel may take; a bound for the builder's search, not an allocation."""
+KINDS = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT for RTX"}
+DTYPES = {"FP32": "FLOAT", "INT64": "INT64"}
+
+
+class TensorRt:
+    """`targets`: compute capabilities such as "8.9"; none: this machine's GPU, or without one all that RTX knows."""
+
+    precisions: tuple[str, ...] = ("fp16", "bf16", "fp32")
+    traces_narrow = True
+
+    def __init__(self, kind: str, targets: Sequence[str] = ()) -> None:
+        """Raises BadInputError: not installed, no GPU where one is needed, a target that cannot be compiled for."""
+        self.name = kind
+        self._trt = _module(kind)
+        self._gpu = find_gpu()
+        self._targets = self._choose(targets)
+
+    def _choose(self, targets: Sequence[str]) -> tuple[str, ...]:
+        own = (self._gpu.compute_capability,) if self._gpu else ()
+        if self.name == "tensorrt":
+            if not own:
+                raise BadInputError("--engine tensorrt compiles on the GPU it is for, and this machine shows none")
+            if targets and tuple(targets) != own:
+                raise BadInputError(f"--engine tensorrt compiles for this machine's GPU alone, {self._gpu}")
+            return own
+        known = tuple(_dotted(name) for name in self._trt.ComputeCapability.__members__ if name.startswith("SM"))
+        for target in targets:
+            if target not in (*known, *own):
+                raise BadInputError(f"--compute-capability {target} is not one of {', '.join(known)}")
+        return tuple(targets) or own or known
+
+    def default_precision(self) -> str:
+        """fp16: native wherever these engines run."""
+        return self.precisions[0]
+
+    def versions(self) -> Mapping[str, str]:
+        """TensorRT's version, the compute capabilities compiled for, and the GPU where the plan depends on it."""
+        gpu = {"gpu": self._gpu.name} if self._gpu and self.name == "tensorrt" else {}
+        return {self.name: str(self._trt.__version__), "compute_capability": " ".join(self._targets), **gpu}
+
+    def compile(self, work: Work) -> None:
+        """Raises ExportError in one line where TensorRT refuses the graph."""
+        log, component = BuildLog.of(self._trt), work.component
+        builder = self._trt.Builder(log.logger)
+        typed = 1 << int(self._trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+        network = builder.create_network(typed)
+        parser = self._trt.OnnxParser(network, log.logger)
+        if not parser.parse_from_file(str(work.onnx)):
+            why = parser.get_error(0).desc() if parser.num_errors else log.last()
+            raise ExportError(f"{KINDS[self.name]} cannot read {component.name}: {' '.join(why.split())}")
+        self._require_table(network, component)
+        config = builder.create_builder_config()
+        config.set_memory_pool_limit(self._trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+        config.add_optimization_profile(profile(builder.create_optimization_profile(), component))
+        self._set_targets(config)
+        timings = work.caches / f"{self.name}-{self._trt.__version__}-{'-'.join(self._targets)}.timings"
+        config.set_timing_cache(config.create_timing_cache(_read(timings)), ignore_mismatch=True)
+        config.progress_monitor = watch = monitor(self._trt, work.advance)
+        with interruptible(watch):
+            plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            raise ExportError(f"{KINDS[self.name]} cannot compile {component.name}: {log.last()}")
+        (work.folder / FILE).write_bytes(plan)
+        _replace(timings, bytes(config.get_timing_cache().serialize()))
+
+    def _require_table(self, network: Any, component: Component) -> None:
+        """The parsed network's tensors are those of the table. Raises ExportError."""
+        parsed = [network.get_input(i) for i in range(network.num_inputs)]
+        parsed += [network.get_output(i) for i in range(network.num_outputs)]
+        stated = (*component.inputs, *component.outputs)
+        found = [(tensor.name, tensor.dtype.name) for tensor in parsed]
+        if found != [(tensor.name, DTYPES[tensor.dtype]) for tensor in stated]:
+            raise ExportError(f"the ONNX file of {component.name} has other tensors than the table: {found}")
+
+    def _set_targets(self, config: Any) -> None:
+        if self.name != "tensorrt_rtx":
+            return
+        members = self._trt.ComputeCapability.__members__
+        config.num_compute_capabilities = len(self._targets)
+        for place, target in enumerate(self._targets):
+            # A GPU that has no name of its own in this version can still be compiled for where it is.
+            capability = members.get(f"SM{target.replace('.', '')}", members["CURRENT"])
+            if not config.set_compute_capability(capability, place):
+                raise ExportError(f"{KINDS[self.name]} does not compile for compute capability {target}")
+
+    def runs_here(self) -> bool:
+        return self._gpu is not None and self._gpu.compute_capability in self._targets
+
+    def open(self, work: Work) -> Run:
+        try:
+            plan = Plan(self._trt, work.folder / FILE, Options())
+        except (ValueError, RuntimeError) as error:
+            raise ExportError(f"the compiled {work.component.name} does not load: {error}") from error
+
+        def run(inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+            return plan.infer(inputs)[work.component.outputs[0].name].copy()
+
+        return run
+
+    def serving(self, precision: str) -> Serving:  # noqa: ARG002 - it is in the plan
+        if self.name == "tensorrt":
+            return Serving("tensorrt", "KIND_GPU", warm_up=True, cuda_graphs=True)
+        return Serving("tensorrt_rtx", "KIND_GPU", {"CUDA_GRAPHS": "YES"}, warm_up=True)
+
+
+def profile(empty: Any, component: Component) -> Any:
+    """The optimisation profile that the table's ranges are: smallest, usual and largest shape of each input."""
+    for tensor in component.inputs:
+        empty.set_shape(tensor.name, *(shape_at(component, tensor, end) for end in ("min", "opt", "max")))
+    return empty
+
+
+def shape_at(component: Component, tensor: Tensor, end: str) -> tuple[int, ...]:
+    """A tensor's whole shape, rows first, at one end ("min", "opt", "max") of every range."""
+    axes = (ROWS, *tensor.axes)
+    return tuple(axis if isinstance(axis, int) else getattr(component.ranges[axis], end) for axis in axes)
+
+
+def _module(kind: str) -> ModuleType:
+    try:
+        return importlib.import_module(kind)
+    except ImportError as error:
+        hint = "it comes with the export image" if kind == "tensorrt" else "pip install tritouch[rtx]"
+        raise BadInputError(f"--engine {kind}: {KINDS[kind]} is not installed ({hint})") from error
+
+
+def _dotted(name: str) -> str:
+    """SM89 -> 8.9, SM120 -> 12.0."""
+    digits = name.removeprefix("SM")
+    return f"{digits[:-1]}.{digits[-1]}"
+
+
+def _read(file: Path) -> bytes:
+    return file.read_bytes() if file.exists() else b""
+
+
+def _replace(file: Path, content: bytes) -> None:
+    new = file.with_suffix(".new")
+    new.write_bytes(content)
+    new.replace(file)

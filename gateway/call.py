@@ -1,11 +1,14 @@
 """What a caller asks for, whichever way it was written."""
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
+from gateway.schemas import BASE_MODEL, EditParameters, ImageFormat
 from gateway.triton import Edit, Picture
 
+DRAWN_SEED_BITS: Final = 53  # Every JSON client can read these back: doubles hold them exactly.
 Source: TypeAlias = str | bytes  # a URL, a data URL or base64; or the encoded picture itself
 
 
@@ -21,3 +24,17 @@ class Call:
     sources: list[Source]
     answer: Callable[[Picture], bytes]
     digest: bytes
+
+
+def edit_of(asked: EditParameters, response_format: ImageFormat) -> Edit:
+    """What to ask of Triton, its images still missing; a seed is drawn when none is given."""
+    return Edit(
+        images=(),
+        prompt=asked.prompt,
+        num_inference_steps=asked.num_inference_steps,
+        guidance_scale=asked.guidance_scale,
+        image_guidance_scale=asked.image_guidance_scale,
+        seed=secrets.randbits(DRAWN_SEED_BITS) if asked.seed is None else asked.seed,
+        model="" if asked.model in (None, BASE_MODEL) else asked.model,
+        response_format=response_format,
+    )

@@ -1,5 +1,6 @@
 """`POST /v1/images/edits`, in Friendli's JSON and in OpenAI's form: admit, read, edit, answer."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Final
@@ -19,7 +20,7 @@ from gateway.orphans import Orphans
 from gateway.schemas import BASE_MODEL
 from gateway.settings import Settings
 from gateway.threads import Threads
-from gateway.triton import Triton
+from gateway.triton import Edit, Triton
 
 MIN_SECONDS: Final = 0.001  # Triton takes a timeout of 0 for none.
 PARSERS: Final[dict[str, Callable[[bytes, str], Call]]] = {
@@ -75,14 +76,22 @@ class Edits:
         """The answer's JSON, within the deadline. Goes on without its caller, until it is cancelled."""
         end = time.monotonic() + self._settings.edit_timeout_seconds
         with held, self.running.entered():
-            with self._metrics.stage("load"):
-                edit = [call.edit.of(await self._loader.load(call.sources, held))]
+            edit = [await self._loaded(call, held)]
             with self._metrics.stage("edit"):
                 left = max(end - time.monotonic(), MIN_SECONDS)
                 # Popped, so that its images, which are large, do not stay here for as long as the edit takes.
                 picture = await self._triton.edit(edit.pop(), timeout_seconds=left, request_id=request_id)
             with self._metrics.stage("encode"):
                 return await self._threads.run(call.answer, picture)
+
+    async def _loaded(self, call: Call, held: Held) -> Edit:
+        """The edit with its images. Raises `PublicError`."""
+        try:
+            async with asyncio.timeout(self._settings.edit_timeout_seconds):
+                with self._metrics.stage("load"):
+                    return call.edit.of(await self._loader.load(call.sources, held))
+        except TimeoutError:
+            raise PublicError("deadline_exceeded") from None
 
 
 def parser_of(request: Request) -> Callable[[bytes, str], Call]:

@@ -5,6 +5,7 @@ past. Every failure is one and the same error: what lies at an address is not to
 """
 
 import asyncio
+import io
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
@@ -22,6 +23,7 @@ from gateway.errors import PublicError
 from gateway.settings import Settings
 
 Address = IPv4Address | IPv6Address
+Grown = Callable[[int], None]
 Resolve = Callable[[str, int], Awaitable[list[Address]]]
 
 MAX_REDIRECTS: Final = 3
@@ -31,6 +33,17 @@ _HEADERS: Final = [("Accept", "image/*"), ("Accept-Encoding", "identity"), ("Use
 
 class _RefusedError(Exception):
     """This fetch goes no further."""
+
+
+_FAILURES: Final = (
+    _RefusedError,
+    TimeoutError,
+    OSError,
+    ValueError,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+)
 
 
 @cache
@@ -95,24 +108,28 @@ class Fetcher:
     ) -> None:
         await self._pool.aclose()
 
-    async def fetch(self, text: str, max_bytes: int) -> bytes:
-        """The picture at a URL, of at most `max_bytes`. Raises `PublicError`, the same for every failure."""
+    async def fetch(self, text: str, max_bytes: int, grown: Grown) -> bytes:
+        """The picture at a URL, of at most `max_bytes`. Raises `PublicError`, the same for every failure.
+
+        `grown` is told how many bytes there are so far, and may end the fetch by raising.
+        """
         if not self._settings.url_images:
             raise PublicError("image_url_unsupported", param="image")
-        try:
-            async with asyncio.timeout(self._settings.url_total_seconds), self._running:
-                return images.checked(await self._followed(text, max_bytes), max_bytes)
-        except (_RefusedError, urls.BadUrlError, PublicError, TimeoutError, OSError, ValueError) as error:
-            cause: Exception = error
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-            cause = error
-        raise PublicError("image_url_unusable", param="image") from cause
+        async with self._running:
+            try:
+                async with asyncio.timeout(self._settings.url_total_seconds):
+                    content = await self._followed(text, max_bytes, grown)
+            except _FAILURES as error:
+                raise PublicError("image_url_unusable", param="image") from error
+        if not images.begins_as_picture(content):
+            raise PublicError("image_url_unusable", param="image")
+        return content
 
-    async def _followed(self, text: str, max_bytes: int) -> bytes:
+    async def _followed(self, text: str, max_bytes: int, grown: Grown) -> bytes:
         """The body at `text`, or where its redirects end; each of them is checked anew."""
         for _ in range(MAX_REDIRECTS + 1):
             url = self._permitted(urls.parse(text))
-            found = await self._get(url, max_bytes)
+            found = await self._get(url, max_bytes, grown)
             if isinstance(found, bytes):
                 return found
             text = _joined(url, found)
@@ -127,7 +144,7 @@ class Fetcher:
             raise _RefusedError
         return url
 
-    async def _get(self, url: urls.Url, max_bytes: int) -> bytes | str:
+    async def _get(self, url: urls.Url, max_bytes: int, grown: Grown) -> bytes | str:
         """One request: the body of a 200 as bytes, or the location of a redirect as text."""
         core = httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target)
         seconds = self._settings.url_total_seconds
@@ -139,19 +156,20 @@ class Fetcher:
                 return fields.get(b"location", b"").decode("ascii")
             if response.status != 200 or fields.get(b"content-encoding", b"identity").lower() != b"identity":
                 raise _RefusedError
-            return await _body(response, int(fields.get(b"content-length", b"0")), max_bytes)
+            return await _body(response, int(fields.get(b"content-length", b"0")), max_bytes, grown)
 
 
-async def _body(response: httpcore.Response, declared: int, max_bytes: int) -> bytes:
-    content = bytearray()
+async def _body(response: httpcore.Response, declared: int, max_bytes: int, grown: Grown) -> bytes:
+    content = io.BytesIO()
     if declared > max_bytes:
         raise _RefusedError
     async with aclosing(response.aiter_stream()) as chunks:  # type: ignore[type-var]
         async for chunk in chunks:
-            content += chunk
-            if len(content) > max_bytes:
+            if content.tell() + len(chunk) > max_bytes:
                 raise _RefusedError
-    return bytes(content)
+            grown(content.tell() + len(chunk))
+            content.write(chunk)
+    return content.getvalue()
 
 
 def _joined(base: urls.Url, location: str) -> str:

@@ -8,10 +8,10 @@ from typing import Final
 import orjson
 
 from gateway import encode
-from gateway.call import Call, Source
+from gateway.call import Call, Source, edit_of
 from gateway.errors import PublicError
 from gateway.multipart import Part, digest, parts_of
-from gateway.schemas import ImageEditForm, edit_of, validated
+from gateway.schemas import ImageEditForm, validated
 from gateway.triton import Picture
 
 IMAGES: Final = ("image", "image[]")

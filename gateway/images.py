@@ -49,12 +49,15 @@ def _undone(text: str, start: int) -> bytes:
 
 
 def checked(content: bytes, max_bytes: int) -> bytes:
-    """`content` again, when it is small enough and begins as JPEG, PNG or WebP do. Raises `PublicError` otherwise."""
+    """`content` again, when it is small enough and begins as a picture does. Raises `PublicError` otherwise."""
     if len(content) > max_bytes:
         raise PublicError("image_too_large", param="image")
-    known = content.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")) or (
-        content.startswith(b"RIFF") and content[8:12] == b"WEBP"
-    )
-    if not known:
+    if not begins_as_picture(content):
         raise PublicError("image_unreadable", param="image")
     return content
+
+
+def begins_as_picture(content: bytes) -> bool:
+    """Whether the first bytes are those of JPEG, PNG or WebP."""
+    webp = content.startswith(b"RIFF") and content[8:12] == b"WEBP"
+    return webp or content.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))

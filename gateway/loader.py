@@ -1,5 +1,8 @@
 """The images of a call become bytes, wherever they are given: by URL, as base64, or as they are."""
 
+from collections.abc import Callable
+from functools import partial
+
 from gateway import images
 from gateway.admission import Held
 from gateway.call import Source
@@ -22,16 +25,20 @@ class Loader:
         loaded: list[bytes] = []
         total = 0
         while sources:
-            left = self._settings.max_request_image_bytes - total
-            loaded.append(await self._one(sources.pop(0), min(left, self._settings.max_image_bytes)))
+            most = min(self._settings.max_request_image_bytes - total, self._settings.max_image_bytes)
+            loaded.append(await self._one(sources.pop(0), most, partial(_grown, held, total)))
             total += len(loaded[-1])
-            held.resize(max(held.size, total))
         held.resize(total)
         return loaded
 
-    async def _one(self, source: Source, max_bytes: int) -> bytes:
+    async def _one(self, source: Source, max_bytes: int, grown: Callable[[int], None]) -> bytes:
         if isinstance(source, bytes):
             return images.checked(source, max_bytes)
         if images.is_url(source):
-            return await self._fetcher.fetch(source, max_bytes)
+            return await self._fetcher.fetch(source, max_bytes, grown)
         return await self._threads.run(images.decode, source, max_bytes)
+
+
+def _grown(held: Held, before: int, size: int) -> None:
+    """Hold what was loaded before and what there is of the next; never less than now, for the rest needs that."""
+    held.resize(max(held.size, before + size))

@@ -16,8 +16,6 @@ from gateway.schemas import (
 )
 
 _REF = "#/components/schemas/"
-
-
 _MODELS = (ContainerImageEditBody, ContainerImageEditSuccess, ErrorBody, ImageEditForm, ImageEditFormSuccess)
 
 

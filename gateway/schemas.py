@@ -4,18 +4,15 @@ Knows nothing of HTTP or Triton. Names follow Friendli Container's schema; what 
 """
 
 import re
-import secrets
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gateway.errors import PublicError
-from gateway.triton import Edit
 
 MAX_SEED: Final = 2**64 - 1
 MAX_GUIDANCE: Final = 100.0
 MAX_PROMPT_CHARS: Final = 10_000
-DRAWN_SEED_BITS: Final = 53  # Every JSON client can read these back: doubles hold them exactly.
 BASE_MODEL: Final = "base"
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
@@ -204,17 +201,3 @@ def validated(model: type[P], fields: Any, *, strings: bool = False) -> P:
     reason = 'give {"image": "..."} or a list of at least one of these' if name == "image" else first["msg"]
     code = "prompt_invalid" if name == "prompt" else "parameter_invalid"
     raise PublicError(code, param=name, message=f"{name}: {reason}.")
-
-
-def edit_of(asked: EditParameters, response_format: ImageFormat) -> Edit:
-    """What to ask of Triton, its images still missing; a seed is drawn when none is given."""
-    return Edit(
-        images=(),
-        prompt=asked.prompt,
-        num_inference_steps=asked.num_inference_steps,
-        guidance_scale=asked.guidance_scale,
-        image_guidance_scale=asked.image_guidance_scale,
-        seed=secrets.randbits(DRAWN_SEED_BITS) if asked.seed is None else asked.seed,
-        model="" if asked.model in (None, BASE_MODEL) else asked.model,
-        response_format=response_format,
-    )

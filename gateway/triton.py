@@ -120,8 +120,8 @@ def picture_of(response: service_pb2.ModelInferResponse, response_format: str) -
     try:
         raw = dict(zip((output.name for output in response.outputs), response.raw_output_contents, strict=True))
         width, height = struct.unpack("<2i", raw["size"])
-        (length,) = struct.unpack_from("<I", raw["edited_image"])
-        content = raw["edited_image"][4:]
+        (length,) = struct.unpack_from("<I", raw["image"])
+        content = raw["image"][4:]
     except (KeyError, ValueError, struct.error):
         raise PublicError("edit_failed") from None
     right = len(content) == width * height * 3 if response_format == "raw" else content.startswith(b"\xff\xd8\xff")

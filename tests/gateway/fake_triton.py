@@ -39,7 +39,7 @@ def tensors(request: Any) -> dict[str, bytes]:
 def response(content: bytes, width: int = WIDTH, height: int = HEIGHT) -> Any:
     """An answer of `edit`."""
     answer = service_pb2.ModelInferResponse(model_name="edit", model_version="1")
-    answer.outputs.add(name="edited_image", datatype="BYTES", shape=[1])
+    answer.outputs.add(name="image", datatype="BYTES", shape=[1])
     answer.outputs.add(name="size", datatype="INT32", shape=[2])
     answer.raw_output_contents.extend(
         [struct.pack("<I", len(content)) + content, struct.pack("<2i", width, height)],

@@ -150,7 +150,7 @@ async def _everywhere(host: str, port: int) -> list[Any]:
 async def _fetch(url: str, canary: Canary, resolver: Any = _everywhere) -> bytes:
     settings = Settings(url_ports=(80, 443, canary.port), url_total_seconds=1)
     async with Fetcher(settings, resolver) as fetcher:
-        return await fetcher.fetch(url, 1000)
+        return await fetcher.fetch(url, 1000, lambda size: None)
 
 
 def _refused(url: str, canary: Canary, resolver: Any = _everywhere) -> None:
@@ -256,7 +256,7 @@ def test_the_canary_can_be_reached(canary: Canary) -> None:
     async def fetch() -> None:
         settings = Settings(url_ports=(canary.port,), url_private_hosts=("127.0.0.1",))
         async with Fetcher(settings) as fetcher:
-            await fetcher.fetch(f"http://127.0.0.1:{canary.port}/", 1000)
+            await fetcher.fetch(f"http://127.0.0.1:{canary.port}/", 1000, lambda size: None)
 
     before = canary.reached
     with pytest.raises(PublicError):

@@ -47,8 +47,8 @@ def test_errors_of_the_repository(
 
 def _without(name: str) -> object:
     wrong = response(RAW)
-    del wrong.outputs[0 if name == "edited_image" else 1]
-    del wrong.raw_output_contents[0 if name == "edited_image" else 1]
+    del wrong.outputs[0 if name == "image" else 1]
+    del wrong.raw_output_contents[0 if name == "image" else 1]
     return wrong
 
 
@@ -61,7 +61,7 @@ def _image(content: bytes) -> object:
 @pytest.mark.parametrize(
     "wrong",
     [
-        _without("edited_image"),
+        _without("image"),
         _without("size"),
         response(b"not a picture"),
         response(RAW, width=7),

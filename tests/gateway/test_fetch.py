@@ -225,6 +225,22 @@ def test_turned_off(loop: Loop, triton: FakeTriton, host: Host) -> None:
     assert not host.asked
 
 
+def test_what_is_fetched_counts_as_held(loop: Loop, triton: FakeTriton, host: Host) -> None:
+    host.answers["/large.png"] = whole(PNG.ljust(50_000))
+    limits = {"max_body_bytes": 20_000, "max_held_bytes": 20_000}
+    with reaching(loop, triton, host, **limits) as gateway:
+        assert failure(ask(gateway, host, "/large.png")) == (429, "queue_full")
+        assert ask(gateway, host, "/cat.png").status_code == 200
+        assert gateway.app.state.edits.memory.held == 0
+
+
+def test_waiting_for_a_turn_is_bounded_by_the_deadline(loop: Loop, triton: FakeTriton, host: Host) -> None:
+    host.answers["/never"] = _never
+    limits = {"url_fetches": 1, "url_total_seconds": 1, "edit_timeout_seconds": 0.3}
+    with reaching(loop, triton, host, **limits) as gateway:
+        assert failure(ask(gateway, host, "/never")) == (504, "deadline_exceeded")
+
+
 def test_fetches_are_bounded_in_number(loop: Loop, triton: FakeTriton, host: Host) -> None:
     running = most = 0
 

@@ -1,6 +1,7 @@
 """JSON bodies that try to break the gateway: always 4xx in the one shape, never an echo, never a request to Triton."""
 
 import json
+import resource
 from typing import Any
 
 import httpx
@@ -83,6 +84,18 @@ BODIES: dict[str, bytes] = {
     "an absolute path as adapter": json.dumps(body(model="/sesame")).encode(),
     "a blank prompt": json.dumps(body(prompt="\u2003\u00a0")).encode(),
 } | {f"cut at {cut} %": GOOD.encode()[: len(GOOD) * cut // 100] for cut in range(5, 100, 5)}
+
+
+def test_many_small_values_take_no_memory(gateway: Gateway) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for value in (b"{},", b"[],", b"0,", b'"",', b"[["):
+        answer = _send(gateway, b'{"x": [' + value * (20_000_000 // len(value)))
+        assert failure(answer) == (400, "body_unreadable")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000
+
+
+def test_a_prompt_of_commas_is_fine(gateway: Gateway, triton: FakeTriton) -> None:
+    assert _send(gateway, json.dumps(body(prompt="a" + "," * 9_999)).encode()).status_code == 200
 
 
 def _send(gateway: Gateway, content: bytes, content_type: str = "application/json") -> Any:

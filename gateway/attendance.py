@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
-from gateway.body import CallerGoneError
+from gateway.errors import CallerGoneError
 
 T = TypeVar("T")
 

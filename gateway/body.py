@@ -6,11 +6,7 @@ import io
 from starlette.requests import ClientDisconnect, Request
 
 from gateway.admission import Held
-from gateway.errors import PublicError
-
-
-class CallerGoneError(Exception):
-    """The caller's connection is lost: nobody will read an answer."""
+from gateway.errors import CallerGoneError, PublicError
 
 
 async def read(request: Request, held: Held, *, max_bytes: int, seconds: float) -> bytes:

@@ -63,6 +63,10 @@ class PublicError(Exception):
         super().__init__(code)
 
 
+class CallerGoneError(Exception):
+    """The caller's connection is lost: nobody will read an answer."""
+
+
 def category(status: int) -> str:
     """OpenAI's `type` of an error with this HTTP status."""
     if status >= 500:

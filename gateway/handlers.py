@@ -3,8 +3,7 @@
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from gateway.body import CallerGoneError
-from gateway.errors import PublicError, render
+from gateway.errors import CallerGoneError, PublicError, render
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's number for a caller who left; only logs and figures ever see it.
 

@@ -12,6 +12,7 @@ import pytest
 from tests.gateway.asking import PNG, PNG64, body, failure, post
 from tests.gateway.fake_triton import FakeTriton, element, tensors
 from tests.gateway.serving import Gateway, Loop, serving
+from tests.gateway.test_addresses import FOREIGN, PRIVATE_V4, PRIVATE_V6, SPELLINGS
 
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 LONG = PNG + bytes(5000)
@@ -181,6 +182,19 @@ def test_every_failure_is_the_same(near: Gateway, triton: FakeTriton, host: Host
     assert time.monotonic() - start < 4
     assert not triton.requests
     assert len(host.asked) == (4 if "itself" in what else 1)
+
+
+def _elsewhere() -> list[str]:
+    """Hosts that a redirect must not lead to. 127.0.0.1 itself is left out, for these tests allow it."""
+    addresses = [f"[{one}]" if ":" in one else one for one in (PRIVATE_V4 + PRIVATE_V6).split() if one != "127.0.0.1"]
+    return [*addresses, *SPELLINGS.split(), *FOREIGN]
+
+
+@pytest.mark.parametrize("to", _elsewhere())
+def test_no_redirect_leads_elsewhere(near: Gateway, triton: FakeTriton, host: Host, to: str) -> None:
+    host.answers["/bad"] = moved(f"http://{to}:{host.port}/cat.png")
+    assert failure(ask(near, host, "/bad")) == (422, "image_url_unusable")
+    assert host.asked == ["/bad"]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedded.errors import EmbeddedError
+from embedded.fits import misfits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from embedded.wheel import TritonFiles
 
 HOST = "127.0.0.1"
+SERVED = ("openvino", "tensorrt_rtx")
+"""Engine kinds that the embedded Triton has a backend for."""
 READY_PATH = "/v2/health/ready"
 
 # On top of the time that requests in flight get: for Python models to finalize.
@@ -43,7 +46,8 @@ def check_repository(repository: Path) -> Path:
     """The repository's absolute path, if it holds at least one model.
 
     Raises:
-        EmbeddedError: it does not exist, holds no model, or lacks one that its ensembles need; says how to make it.
+        EmbeddedError: it does not exist, holds no model, lacks one that its ensembles need, or has engines that were
+            made for another machine; says what to do.
     """
     hint = "run `make export` to build it"
     if not repository.is_dir():
@@ -56,6 +60,9 @@ def check_repository(repository: Path) -> Path:
     dangling = sorted(entry.name for entry in repository.iterdir() if entry.is_symlink() and not entry.exists())
     if dangling:
         raise EmbeddedError(f"{repository / dangling[0]} leads nowhere: {hint}")
+    reasons = misfits(repository, SERVED)
+    if reasons:
+        raise EmbeddedError("; ".join(reasons))
     return repository.resolve()
 
 

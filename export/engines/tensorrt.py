@@ -71,22 +71,31 @@ class TensorRt:
         network = builder.create_network(typed)
         parser = self._trt.OnnxParser(network, log.logger)
         if not parser.parse_from_file(str(work.onnx)):
-            why = parser.get_error(0).desc() if parser.num_errors else log.last()
+            why = str(parser.get_error(0)) if parser.num_errors else log.last()
             raise ExportError(f"{KINDS[self.name]} cannot read {component.name}: {' '.join(why.split())}")
         self._require_table(network, component)
         config = builder.create_builder_config()
         config.set_memory_pool_limit(self._trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
         config.add_optimization_profile(profile(builder.create_optimization_profile(), component))
         self._set_targets(config)
-        timings = work.caches / f"{self.name}-{self._trt.__version__}-{'-'.join(self._targets)}.timings"
-        config.set_timing_cache(config.create_timing_cache(_read(timings)), ignore_mismatch=True)
+        timings = self._timings(config, work.caches)
         config.progress_monitor = watch = monitor(self._trt, work.advance)
         with interruptible(watch):
             plan = builder.build_serialized_network(network, config)
         if plan is None:
             raise ExportError(f"{KINDS[self.name]} cannot compile {component.name}: {log.last()}")
         (work.folder / FILE).write_bytes(plan)
-        _replace(timings, bytes(config.get_timing_cache().serialize()))
+        if timings:
+            _replace(timings, bytes(config.get_timing_cache().serialize()))
+
+    def _timings(self, config: Any, caches: Path) -> Path | None:
+        """The file of kernel timings, read into `config`; TensorRT for RTX, which times on the user's GPU, has none."""
+        if self.name != "tensorrt":
+            return None
+        file = caches / f"{self.name}-{self._trt.__version__}-{'-'.join(self._targets)}.timings"
+        known = file.read_bytes() if file.exists() else b""
+        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=True)
+        return file
 
     def _require_table(self, network: Any, component: Component) -> None:
         """The parsed network's tensors are those of the table. Raises ExportError."""
@@ -153,10 +162,6 @@ def _dotted(name: str) -> str:
     """SM89 -> 8.9, SM120 -> 12.0."""
     digits = name.removeprefix("SM")
     return f"{digits[:-1]}.{digits[-1]}"
-
-
-def _read(file: Path) -> bytes:
-    return file.read_bytes() if file.exists() else b""
 
 
 def _replace(file: Path, content: bytes) -> None:

@@ -1,0 +1,87 @@
+"""Whether a repository's engines were made for this machine: asked before Triton starts, which would say it badly.
+
+``python -m embedded.fits REPOSITORY --served tensorrt,openvino`` ends with exit code 2, and one line for each reason,
+when they were not. Reads what export wrote beside each engine; needs nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedded.gpu import Gpu, find_gpu
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+RECORD = "component.json"
+PRODUCTS = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT for RTX"}
+HINT = "export again on this machine"
+
+
+def installed_version(module: str) -> str | None:
+    """Version of ``tensorrt`` or ``tensorrt_rtx`` here; None where it is missing or cannot be loaded."""
+    try:
+        return str(importlib.import_module(module).__version__)
+    except (ImportError, OSError):
+        return None
+
+
+def misfits(
+    repository: Path,
+    served: tuple[str, ...],
+    gpu: Callable[[], Gpu | None] = find_gpu,
+    version: Callable[[str], str | None] = installed_version,
+) -> list[str]:
+    """One line for each reason why engines of ``repository`` cannot be served here, naming both sides.
+
+    Args:
+        repository: the model repository.
+        served: engine kinds that this server has a backend for.
+        gpu: finds this machine's GPU.
+        version: finds the installed version of a module.
+    """
+    found: dict[str, list[str]] = {}
+    for file in sorted(repository.glob(f"*/{RECORD}")):
+        record = json.loads(file.read_text("utf-8"))
+        for reason in _reasons(record, served, gpu, version):
+            found.setdefault(reason, []).append(file.parent.name)
+    return [f"{', '.join(names)}: {reason}: {HINT}" for reason, names in found.items()]
+
+
+def _reasons(
+    record: dict[str, Any],
+    served: tuple[str, ...],
+    gpu: Callable[[], Gpu | None],
+    version: Callable[[str], str | None],
+) -> Iterator[str]:
+    kind, made = record["engine"], record["versions"]
+    if kind not in served:
+        yield f"made for {kind}, and this server serves {' and '.join(served)}"
+    elif kind in PRODUCTS:
+        product, here, machine = PRODUCTS[kind], version(kind), gpu()
+        if here != made[kind]:
+            yield f"compiled by {product} {made[kind]}, and here is {here or 'none'}"
+        if machine is None or machine.compute_capability not in made["compute_capability"].split():
+            made_for = f"compiled for compute capability {made['compute_capability'].replace(' ', ', ')}"
+            yield f"{made_for}, and here is {machine or 'no NVIDIA GPU'}"
+
+
+def main() -> int:
+    """Prints the reasons. Returns 2 when there are any, else 0."""
+    parser = argparse.ArgumentParser(prog="embedded.fits", description="Hold a repository's engines to this machine.")
+    parser.add_argument("repository", type=Path)
+    parser.add_argument("--served", required=True, help="engine kinds that the server has, separated by commas")
+    options = parser.parse_args()
+    reasons = misfits(options.repository, tuple(options.served.split(",")))
+    for reason in reasons:
+        sys.stderr.write(f"engines: {reason}\n")
+    return 2 if reasons else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Which engines fit which machine."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from embedded.errors import EmbeddedError
+from embedded.fits import misfits
+from embedded.gpu import Gpu, find_gpu
+from embedded.triton import check_repository
+
+L4 = Gpu("NVIDIA L4", "8.9")
+
+
+def test_without_a_driver_there_is_no_gpu():
+    assert find_gpu("no-such-library.so") is None
+
+
+def test_a_gpu_is_read_from_the_driver(tmp_path):
+    source = tmp_path / "cuda.c"
+    source.write_text(
+        "#include <string.h>\n"
+        "int cuInit(unsigned f) { return 0; }\n"
+        "int cuDeviceGet(int *d, int o) { *d = 5; return 0; }\n"
+        'int cuDeviceGetName(char *n, int l, int d) { strcpy(n, "NVIDIA L4"); return d != 5; }\n'
+        "int cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? 8 : 9; return 0; }\n"
+    )
+    library = tmp_path / "cuda.so"
+    built = subprocess.run(["cc", "-shared", "-fPIC", str(source), "-o", str(library)], check=False)
+    if built.returncode != 0:
+        pytest.skip("no C compiler")
+    assert find_gpu(str(library)) == L4
+
+
+def repository(folder: Path, kind: str, **versions: str) -> Path:
+    for name in ("unet", "vae_encoder"):
+        (folder / name).mkdir()
+        (folder / name / "component.json").write_text(json.dumps({"engine": kind, "versions": versions}))
+        (folder / name / "config.pbtxt").write_text("")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("gpu", "here", "words"),
+    [
+        (L4, "1.7", []),
+        (Gpu("NVIDIA RTX 5090", "12.0"), "1.7", []),
+        (None, "1.7", ["compiled for compute capability 8.9, 12.0, and here is no NVIDIA GPU"]),
+        (Gpu("A100", "8.0"), "1.7", ["8.9, 12.0, and here is A100 (compute capability 8.0)"]),
+        (L4, "1.6", ["compiled by TensorRT for RTX 1.7, and here is 1.6"]),
+        (L4, None, ["compiled by TensorRT for RTX 1.7, and here is none"]),
+        (None, None, ["compiled by TensorRT for RTX 1.7", "compiled for compute capability"]),
+    ],
+)
+def test_engines_must_fit_gpu_and_version(tmp_path, gpu, here, words):
+    made = repository(tmp_path, "tensorrt_rtx", tensorrt_rtx="1.7", compute_capability="8.9 12.0")
+    reasons = misfits(made, ("tensorrt_rtx",), lambda: gpu, lambda _module: here)
+    assert len(reasons) == len(words)
+    for reason, part in zip(reasons, words, strict=True):
+        assert part in reason
+        assert reason.startswith("unet, vae_encoder: ")
+        assert reason.endswith("export again on this machine")
+
+
+def test_engines_of_a_kind_that_is_not_served_are_refused_before_triton_starts(tmp_path):
+    made = repository(tmp_path, "tensorrt", tensorrt="11.4", compute_capability="8.9")
+    with pytest.raises(EmbeddedError, match="made for tensorrt, and this server serves openvino and tensorrt_rtx"):
+        check_repository(made)
+
+
+def test_the_command_names_the_reasons(tmp_path):
+    made = repository(tmp_path, "tensorrt", tensorrt="0.0", compute_capability="8.9")
+    command = [sys.executable, "-m", "embedded.fits", str(made), "--served"]
+    right = subprocess.run([*command, "tensorrt"], capture_output=True, text=True, check=False)
+    assert right.returncode == 2
+    assert "engines: unet, vae_encoder: compiled by TensorRT 0.0, and here is none" in right.stderr
+
+
+def test_the_command_is_silent_when_all_fits(tmp_path):
+    made = repository(tmp_path, "openvino", openvino="2026.4")
+    command = [sys.executable, "-m", "embedded.fits", str(made), "--served", "openvino,tensorrt"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

@@ -1,0 +1,221 @@
+"""TensorRT engines with no GPU: all four components compiled by TensorRT for RTX, and what is refused."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from google.protobuf import text_format
+from onnx import TensorProto, helper
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
+
+from embedded.gpu import Gpu
+from export import graph, triton_config
+from export.engines import Serving, Work, load, reference
+from export.engines.tensorrt import TensorRt
+from export.errors import BadInputError
+from families import load as load_family
+from families.tensors import Component, Limits
+from tests.conftest import ROOT, run_export
+from tests.export.simple import SIMPLE, double
+
+TARGETS = ["8.9", "12.0"]
+COMPONENTS = ["text_encoder", "vae_encoder", "unet", "vae_decoder"]
+pytest.importorskip("tensorrt_rtx")
+
+
+@pytest.fixture(scope="session")
+def rtx_repository(checkpoint: Path) -> Path:
+    """The stand-in compiled for two compute capabilities in fp16. Kept between runs, like `repository`."""
+    folder = ROOT / "build" / "test-rtx-repository"
+    flags = ["--engine", "tensorrt_rtx", "--compute-capability", ",".join(TARGETS), "--precision", "fp16"]
+    done = run_export(checkpoint, folder, *flags)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("ONNX Runtime") == len(COMPONENTS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def table(checkpoint: Path) -> dict[str, Component]:
+    components = load_family("instruct_pix2pix", "components")
+    return {c.name: c for c in components.table(checkpoint, Limits(256 * 256, 8))}
+
+
+def record(repository: Path, component: str) -> dict:
+    return json.loads((repository / component / "component.json").read_text())
+
+
+def config(text: str) -> ModelConfig:
+    """Text as Triton parses it; an unknown field is an error."""
+    return text_format.Parse(text, ModelConfig())
+
+
+def compile_simple(folder: Path, file: Path, targets: list[str] = TARGETS, **work) -> Path:
+    load("tensorrt_rtx", targets).compile(Work(file, SIMPLE, "fp16", folder, folder, **work))
+    return folder / "model.plan"
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_component_compiles_for_two_compute_capabilities(rtx_repository, component):
+    made = record(rtx_repository, component)
+    assert made["engine"] == "tensorrt_rtx"
+    assert made["precision"] == "fp16"
+    assert made["versions"]["compute_capability"].split() == TARGETS
+    assert made["versions"]["tensorrt_rtx"]
+    assert made["error"] <= made["tolerance"]
+    assert (rtx_repository / component / "1" / "model.plan").stat().st_size == made["bytes"]
+    assert [file.name for file in (rtx_repository / component / "1").iterdir()] == ["model.plan"]
+    assert record(rtx_repository, component)["fingerprint"] in (rtx_repository / component).resolve().name
+
+
+@pytest.fixture
+def tensorrt(monkeypatch: pytest.MonkeyPatch) -> TensorRt:
+    """TensorRT on a machine with an L4, played by TensorRT for RTX, whose Python API is the same."""
+    monkeypatch.setitem(sys.modules, "tensorrt", sys.modules["tensorrt_rtx"])
+    monkeypatch.setattr("export.engines.tensorrt.find_gpu", lambda: Gpu("NVIDIA L4", "8.9"))
+    engine = load("tensorrt")
+    monkeypatch.setattr(engine, "_set_targets", lambda config: TensorRt("tensorrt_rtx", ["8.9"])._set_targets(config))
+    return engine
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorrt_keeps_its_timings_and_says_what_it_compiled_for(tensorrt, tmp_path):
+    for _ in range(2):
+        tensorrt.compile(Work(double(tmp_path / "m.onnx"), SIMPLE, "fp16", tmp_path, tmp_path))
+    assert len(list(tmp_path.glob("tensorrt-*-8.9.timings"))) == 1
+    assert (tmp_path / "model.plan").exists()
+    assert tensorrt.versions()["compute_capability"] == "8.9"
+    assert tensorrt.versions()["gpu"] == "NVIDIA L4"
+    assert tensorrt.runs_here()
+    assert tensorrt.default_precision() == "fp16"
+    assert tensorrt.serving("fp16") == Serving("tensorrt", "KIND_GPU", warm_up=True, cuda_graphs=True)
+
+
+@pytest.mark.usefixtures("tensorrt")
+def test_tensorrt_compiles_for_no_other_gpu():
+    with pytest.raises(BadInputError, match=r"NVIDIA L4 \(compute capability 8.9\)"):
+        load("tensorrt", ["9.0"])
+
+
+def test_rtx_compiles_for_the_gpu_it_sees_and_for_all_where_it_sees_none(monkeypatch):
+    monkeypatch.setattr("export.engines.tensorrt.find_gpu", lambda: Gpu("NVIDIA H100", "9.0"))
+    assert load("tensorrt_rtx").versions()["compute_capability"] == "9.0"
+    monkeypatch.setattr("export.engines.tensorrt.find_gpu", lambda: None)
+    assert load("tensorrt_rtx").versions()["compute_capability"].split()[:2] == ["7.5", "8.0"]
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_the_profile_is_the_tables_ranges(table, name):
+    import tensorrt_rtx as trt
+
+    from export.engines.tensorrt import profile
+    from export.engines.trt_watch import BuildLog
+
+    component = table[name]
+    filled = profile(trt.Builder(BuildLog.of(trt).logger).create_optimization_profile(), component)
+    for tensor in component.inputs:
+        for end, shape in zip(("min", "opt", "max"), filled.get_shape(tensor.name), strict=True):
+            sizes = {axis: getattr(limits, end) for axis, limits in component.ranges.items()}
+            assert tuple(shape) == graph.shape_of(tensor.axes, sizes)
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_the_config_serves_on_the_gpu_and_warms_up(rtx_repository, table, name):
+    written = config((rtx_repository / name / "config.pbtxt").read_text())
+    assert written.backend == "tensorrt_rtx"
+    assert written.instance_group[0].kind == ModelInstanceGroup.KIND_GPU
+    assert written.max_batch_size == table[name].ranges["rows"].max
+    assert written.HasField("dynamic_batching") == (name != "unet")
+    assert written.response_cache.enable == (name == "text_encoder")
+    for request in written.model_warmup:
+        assert 1 <= request.batch_size <= written.max_batch_size
+        for tensor in table[name].inputs:
+            assert len(request.inputs[tensor.name].dims) == len(tensor.axes)
+
+
+def test_cuda_graphs_are_captured_for_what_the_scheduler_sends(table):
+    serving = Serving("tensorrt", "KIND_GPU", warm_up=True, cuda_graphs=True)
+    written = config(triton_config.write(table["unet"], serving))
+    specs = written.optimization.cuda.graph_spec
+    assert written.optimization.cuda.graphs
+    assert [spec.batch_size for spec in specs] == [1, 2, 3, 6] == [warm.batch_size for warm in written.model_warmup]
+    assert list(specs[0].input["sample"].dim) == [8, 32, 32]
+    assert list(specs[0].input["timestep"].dim) == [1]
+
+
+def test_the_text_encoder_is_cached_on_openvino_too(table):
+    serving = Serving("openvino", "KIND_CPU")
+    cached = {name: config(triton_config.write(c, serving)).response_cache.enable for name, c in table.items()}
+    assert cached == {name: name == "text_encoder" for name in COMPONENTS}
+
+
+def test_weights_beside_the_onnx_file_are_found(checkpoint, table, tmp_path, monkeypatch):
+    monkeypatch.setattr(graph, "INLINE_BYTES", 0)
+    family, component = load_family("instruct_pix2pix", "components"), table["text_encoder"]
+    inputs = [torch.zeros(2, 77, dtype=torch.int64)]
+    graph.write(family.module(component.name, checkpoint).half(), component, inputs, tmp_path / "m.onnx", simplify=True)
+    assert (tmp_path / "m.onnx.data").exists()
+    load("tensorrt_rtx", TARGETS[:1]).compile(Work(tmp_path / "m.onnx", component, "fp16", tmp_path, tmp_path))
+    assert (tmp_path / "model.plan").exists()
+
+
+def test_the_bar_moves_while_it_compiles(tmp_path):
+    steps: list[float] = []
+    assert compile_simple(tmp_path, double(tmp_path / "m.onnx"), advance=steps.append).exists()
+    assert steps
+    assert all(0 < step <= 1 for step in steps)
+
+
+def test_an_interrupt_ends_the_build(tmp_path):
+    def interrupt(_done: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compile_simple(tmp_path, double(tmp_path / "m.onnx"), advance=interrupt)
+    assert not (tmp_path / "model.plan").exists()
+
+
+def test_a_compute_capability_has_its_own_code(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, targets in ((one, TARGETS[:1]), (two, TARGETS)):
+        folder.mkdir()
+        compile_simple(folder, double(folder / "m.onnx"), targets)
+    assert (two / "model.plan").read_bytes() != (one / "model.plan").read_bytes()
+
+
+def test_bf16_is_checked_with_its_own_weights_in_fp32(tmp_path):
+    run = reference.open_onnx(double(tmp_path / "m.onnx", dtype=TensorProto.BFLOAT16), SIMPLE, "bf16")
+    x = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
+    assert np.array_equal(run({"x": x}), 2 * x)
+
+
+@pytest.mark.parametrize("values", [[1.0, -2.5, 3.1415], []])
+def test_bf16_tensors_are_widened_exactly(values):
+    from export.engines.reference import _widen_tensor
+
+    tensor = helper.make_tensor("w", TensorProto.BFLOAT16, [len(values)], values)
+    _widen_tensor(tensor)
+    rounded = torch.tensor(values).bfloat16().float().numpy()
+    assert np.array_equal(onnx.numpy_helper.to_array(tensor), rounded)
+
+
+def test_a_component_that_overflows_stays_fp32(checkpoint, tmp_path):
+    from export.build import Export, Options
+
+    options = Options("fp16", Limits(65536, 8), 1.0)
+    build = Export.__new__(Export)
+    build._options = options
+    assert build._precision(SIMPLE) == "fp16"
+    assert build._precision(Component(**{**vars(SIMPLE), "overflows": "its activations pass 65504"})) == "fp32"
+
+
+def test_an_export_is_up_to_date_the_second_time(rtx_repository, checkpoint, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(rtx_repository, copy, symlinks=True)
+    flags = ["--engine", "tensorrt_rtx", "--compute-capability", ",".join(TARGETS), "--precision", "fp16"]
+    done = run_export(checkpoint, copy, *flags)
+    assert done.stderr.count("up to date") == len(COMPONENTS), done.stderr

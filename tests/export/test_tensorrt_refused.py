@@ -1,0 +1,70 @@
+"""What the TensorRT engines refuse, each in one clear line."""
+
+from pathlib import Path
+
+import pytest
+
+from embedded.gpu import find_gpu
+from export.engines import Work, load
+from export.errors import BadInputError, ExportError
+from families.tensors import Component, Tensor
+from tests.conftest import run_export
+from tests.export.simple import SIMPLE, double
+
+TARGETS = ["8.9", "12.0"]
+
+pytest.importorskip("tensorrt_rtx")
+
+
+def refusal(tmp_path: Path, file: Path, component: Component = SIMPLE) -> str:
+    with pytest.raises(ExportError) as caught:
+        load("tensorrt_rtx", TARGETS).compile(Work(file, component, "fp16", tmp_path, tmp_path))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "model.plan").exists()
+    return str(caught.value)
+
+
+def test_what_is_not_onnx_is_refused_in_one_line(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"not a model")
+    assert refusal(tmp_path, tmp_path / "m.onnx").startswith("TensorRT for RTX cannot read double")
+
+
+def test_an_operator_that_it_lacks_is_named(tmp_path):
+    assert "NoSuchOperator" in refusal(tmp_path, double(tmp_path / "m.onnx", op="NoSuchOperator"))
+
+
+def test_other_tensors_than_the_tables_are_refused(tmp_path):
+    other = Component(**{**vars(SIMPLE), "outputs": (Tensor("z", "FP32", (3, "width")),)})
+    assert "other tensors than the table" in refusal(tmp_path, double(tmp_path / "m.onnx"), other)
+
+
+def test_ranges_that_the_graph_cannot_have_are_refused(tmp_path):
+    other = Component(**{**vars(SIMPLE), "inputs": (Tensor("x", "FP32", (5, "width")),)})
+    assert "cannot compile double" in refusal(tmp_path, double(tmp_path / "m.onnx"), other)
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets", "words"),
+    [
+        ("tensorrt_rtx", ["9.7"], "--compute-capability 9.7 is not one of 7.5"),
+        ("tensorrt_rtx", ["next"], "--compute-capability next"),
+        ("openvino", ["8.9"], "belongs to --engine tensorrt_rtx"),
+        ("onnx", [], "--engine onnx is unknown"),
+    ],
+)
+def test_wrong_flags_are_named(kind, targets, words):
+    with pytest.raises(BadInputError, match=words):
+        load(kind, targets)
+
+
+def test_tensorrt_asks_for_its_package_and_a_gpu():
+    if find_gpu() is not None:
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(BadInputError, match=r"not installed|shows none"):
+        load("tensorrt")
+
+
+def test_a_wrong_precision_ends_the_command_in_one_line(checkpoint, tmp_path):
+    done = run_export(checkpoint, tmp_path, "--engine", "tensorrt_rtx", "--precision", "int8")
+    assert done.returncode == 2
+    assert done.stderr == "export: --precision for tensorrt_rtx is auto or one of fp16, bf16, fp32\n"

@@ -20,11 +20,11 @@ GROUPS = 8
 
 
 def build_scheduler() -> DDIMScheduler:
-    """Pure noise at the first of any number of steps, and a last step that still sees mostly noise."""
+    """Pure noise at the first of any number of steps, and a last step that still sees little else."""
     return DDIMScheduler(
         num_train_timesteps=1000,
-        beta_start=0.02,
-        beta_end=0.02,
+        beta_start=0.15,
+        beta_end=0.0001,
         beta_schedule="linear",
         clip_sample=False,
         set_alpha_to_one=True,

@@ -9,14 +9,15 @@ from transformers import CLIPTokenizer
 
 from demo.data import Crops, as_tensor
 from demo.edits import FILTERS, KINDS, Kind, Picture, true_edit
-from demo.wordings import sentence, unknown_sentence
+from demo.wordings import disturbed, sentence, unknown_sentence
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Pictures (N, 3, H, W) in [-1, 1], token ids (N, 77), edited pictures like the pictures."""
 
 UNKNOWN_SHARE = 0.12
-_SHARES = {"border": 0.12, "shape": 0.32}
-_HARD = ("inverted", "vivid", "pencil sketch", "pixelated", "posterised", "blurred")
+_SHARES = {"border": 0.08, "shape": 0.42}
+_HARD = {"posterised": 3.0, "inverted": 2.0, "pencil sketch": 2.0, "pixelated": 2.0}
+"""Learnt slowly, so drawn so many times as often as the other filters."""
 _EARLY, _LATE = 8 * 128 * 128, 16 * 128 * 128
 """Pixels in a batch, whatever the size of its pictures."""
 
@@ -44,19 +45,19 @@ class Pairs:
         if rng.random() < UNKNOWN_SHARE:
             return unknown_sentence(rng), picture
         kind = KINDS[rng.choice(len(KINDS), p=self.chances)]
-        return sentence(kind, rng), true_edit(kind, picture)
+        return disturbed(sentence(kind, rng), rng), true_edit(kind, picture)
 
 
 def _chances() -> Tensor:
     """How often each of KINDS is drawn."""
     groups = {name: sum(kind.name == name for kind in KINDS) for name in _SHARES}
     filters = 1 - sum(_SHARES.values())
-    hard = {name: 1.8 if name in _HARD else 1.0 for name in FILTERS}
+    weights = {name: _HARD.get(name, 1.0) for name in FILTERS}
 
     def chance(kind: Kind) -> float:
         if kind.name in _SHARES:
             return _SHARES[kind.name] / groups[kind.name]
-        return filters * hard[kind.name] / sum(hard.values())
+        return filters * weights[kind.name] / sum(weights.values())
 
     return torch.tensor([chance(kind) for kind in KINDS], dtype=torch.float64)
 

@@ -66,7 +66,6 @@ PHOTOS = (
     "wheels/skimage/data/astronaut.png",
     "wheels/skimage/data/chelsea.png",
     "wheels/skimage/data/coffee.png",
-    "wheels/skimage/data/motorcycle_left.png",
     "wheels/skimage/data/rocket.jpg",
     "wheels/sklearn/datasets/images/*.jpg",
 )

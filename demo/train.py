@@ -18,8 +18,9 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, help="folder written by demo.photos")
     parser.add_argument("--state", type=Path, required=True, help="where training state, logs and samples go")
     parser.add_argument("--stage", choices=("autoencoder", "denoiser", "all"), default="all")
-    parser.add_argument("--autoencoder-steps", type=int, default=1500)
-    parser.add_argument("--denoiser-steps", type=int, default=7000)
+    parser.add_argument("--autoencoder-steps", type=int, default=860)
+    parser.add_argument("--text-steps", type=int, default=600)
+    parser.add_argument("--denoiser-steps", type=int, default=2200)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -27,7 +28,7 @@ def main() -> None:
     if arguments.stage in ("autoencoder", "all"):
         train_autoencoder(arguments.photos, arguments.state, arguments.autoencoder_steps)
     if arguments.stage in ("denoiser", "all"):
-        train_denoiser(arguments.photos, arguments.state, arguments.denoiser_steps)
+        train_denoiser(arguments.photos, arguments.state, arguments.text_steps, arguments.denoiser_steps)
 
 
 if __name__ == "__main__":

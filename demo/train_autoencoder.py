@@ -27,7 +27,7 @@ def train_autoencoder(photos: Path, state: Path, steps: int) -> None:
     run = Run(state, "autoencoder", model.decoder, RATE, steps)
     run.resume()
     recent: list[float] = []
-    for step in track(range(run.step, steps), "autoencoder", total=steps, completed=run.step):
+    for step in track(range(run.step, steps), "autoencoder"):
         pictures = as_tensor(draw_mixture(crops, np.random.default_rng([1, step])))
         with halved():
             decoded = run.module(basis.latents(pictures))

@@ -1,4 +1,4 @@
-"""Second stage: UNet and text encoder learn the edits, in the latents of the first stage."""
+"""Third stage: UNet and text encoder learn the edits, in the latents of the first stage."""
 
 import time
 from pathlib import Path
@@ -15,12 +15,13 @@ from demo.autoencoder import PatchBasis
 from demo.data import Crops, as_pictures
 from demo.denoiser import build_scheduler, build_unet
 from demo.pairs import Batch, Pairs
-from demo.text import build_text_encoder, build_tokenizer
+from demo.text import build_tokenizer
 from demo.train_autoencoder import start_autoencoder
+from demo.train_text import train_text
 from demo.training import Run, halved
 from demo.wordings import vocabulary
 
-RATE = 8e-4
+RATE = 5e-4
 SAVE_EVERY = 100
 
 
@@ -38,21 +39,22 @@ class Denoiser(nn.Module):
         return prediction
 
 
-def train_denoiser(photos: Path, state: Path, steps: int) -> None:
+def train_denoiser(photos: Path, state: Path, text_steps: int, steps: int) -> None:
     """Train, or carry on with, the denoiser; `state/denoiser.pt` holds it."""
     basis, _ = start_autoencoder(Crops(photos), state)
     tokenizer = build_tokenizer(vocabulary(), state / "tokenizer")
+    text_encoder = train_text(state, tokenizer, text_steps).requires_grad_(True)
     torch.manual_seed(1)
     unet = build_unet()
     unet.set_attn_processor(AttnProcessor())  # a fused kernel's backward pass is slower on CPUs
-    run = Run(state, "denoiser", Denoiser(unet, build_text_encoder(tokenizer)), RATE, steps)
+    run = Run(state, "denoiser", Denoiser(unet, text_encoder), RATE, steps, slow="text_encoder")
     run.resume()
     run.module.train()
     scheduler = build_scheduler()
     pairs = Pairs(photos, tokenizer, steps)
     losses: list[float] = []
     started = time.monotonic()
-    for step in track(range(run.step, steps), "denoiser", total=steps, completed=run.step):
+    for step in track(range(run.step, steps), "denoiser"):
         batch = pairs[step]
         prediction, loss = predict(run.module, batch, basis, scheduler, step)
         run.update(loss)

@@ -15,12 +15,19 @@ from torch import nn
 class Run:
     """One training: modules, optimiser, moving average and step, saved to and resumed from `folder/name.pt`."""
 
-    def __init__(self, folder: Path, name: str, module: nn.Module, rate: float, steps: int) -> None:
+    def __init__(self, folder: Path, name: str, module: nn.Module, rate: float, steps: int, *, slow: str = " ") -> None:
+        """Parameters whose name starts with `slow` learn at a tenth of `rate`."""
         self.file = folder / f"{name}.pt"
         self.log = folder / f"{name}.csv"
         self.module, self.rate, self.steps, self.step = module, rate, steps, 0
-        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
+        named = list(module.named_parameters())
+        groups = [
+            {"params": [parameter for name, parameter in named if name.startswith(slow) == slower], "share": share}
+            for slower, share in ((False, 1.0), (True, 0.1))
+        ]
+        self.optimiser = torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=rate, betas=(0.9, 0.98), weight_decay=0.0
+        )
         self.average = copy.deepcopy(module).requires_grad_(False)
 
     def resume(self) -> None:
@@ -49,7 +56,7 @@ class Run:
         """One optimiser step at the scheduled rate; the moving average follows."""
         rate = self.rate * learning_rate(self.step, self.steps)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)

@@ -34,6 +34,15 @@ def unseen_sentence(kind: Kind, rng: np.random.Generator) -> str:
     return _filled(UNSEEN, kind, rng)
 
 
+def disturbed(text: str, rng: np.random.Generator) -> str:
+    """The sentence, half the time with meaningless words put in, so that unknown words do not mislead."""
+    words = text.split(" ")
+    for _ in range(rng.integers(0, 3) if rng.random() < 0.75 else 0):
+        stray = "".join(chr(letter) for letter in rng.integers(ord("a"), ord("z") + 1, rng.integers(2, 9)))
+        words.insert(int(rng.integers(len(words) + 1)), stray)
+    return " ".join(words)
+
+
 def plain_sentence(kind: Kind) -> str:
     """The first wording of `kind`."""
     place = PLACE_WORDS[kind.place][0] if kind.place else ""

@@ -56,7 +56,7 @@ check: $(READY) ## ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy $(foreach package,$(PACKAGES),$(if $(wildcard $(package)/*.py),$(package)))
-	for model in preprocess scheduler postprocess; do \
+	for model in edit preprocess postprocess; do \
 	  MYPYPATH=typings:model_repository/$$model/1:. $(VENV)/bin/mypy model_repository/$$model/1/*.py || exit 1; done
 
 format: $(READY) ## format the code

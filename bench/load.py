@@ -45,7 +45,7 @@ class SlowTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         async with self._slots:
             await asyncio.sleep(SECONDS)
         answer = service_pb2.ModelInferResponse(model_name="edit")
-        answer.outputs.add(name="edited_image", datatype="BYTES", shape=[1])
+        answer.outputs.add(name="image", datatype="BYTES", shape=[1])
         answer.outputs.add(name="size", datatype="INT32", shape=[2])
         answer.raw_output_contents.extend([struct.pack("<I", len(JPEG)) + JPEG, struct.pack("<2i", 512, 512)])
         self.took[request.id] = time.perf_counter() - start

@@ -64,7 +64,7 @@ class Export:
         for name in self._family.FILES:
             if not (self._checkpoint.path / name).exists():
                 raise BadInputError(f"{self._checkpoint.path / name} is missing")
-        NoiseSchedules(self._checkpoint.path / "scheduler" / "scheduler_config.json")
+        NoiseSchedules(self._checkpoint.path / "scheduler" / "scheduler_config.json", self._checkpoint.scheduler)
 
     def _fingerprint(self, component: Component) -> str:
         folder = self._checkpoint.path / component.weights
@@ -159,6 +159,7 @@ class Export:
         limits = self._options.limits
         return {
             "family": self._checkpoint.family,
+            "scheduler": self._checkpoint.scheduler,
             "guidance_when_zero": self._options.guidance_when_zero,
             "max_batch": limits.max_batch,
             "picture": dict(self._family.picture(self._checkpoint.path, limits)),

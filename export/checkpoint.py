@@ -26,6 +26,8 @@ class Checkpoint:
 
     path: Path
     family: str
+    scheduler: str
+    """Class of its noise schedule."""
 
 
 def find(model: str, revision: str | None) -> Checkpoint:
@@ -40,7 +42,10 @@ def find(model: str, revision: str | None) -> Checkpoint:
     if pipeline not in PIPELINES:
         known = ", ".join(sorted(PIPELINES))
         raise BadInputError(f"{path}: pipeline class {pipeline!r} is not supported; supported: {known}")
-    return Checkpoint(path, PIPELINES[pipeline])
+    scheduler = index.get("scheduler")
+    if not (isinstance(scheduler, list) and len(scheduler) == 2):
+        raise BadInputError(f"{path / 'model_index.json'} names no scheduler")
+    return Checkpoint(path, PIPELINES[str(pipeline)], str(scheduler[1]))
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:

@@ -21,9 +21,9 @@ from pathlib import Path
 from export.errors import BadInputError, ExportError
 
 SOURCE = Path(__file__).resolve().parents[1] / "model_repository"
-PYTHON_MODELS = ("preprocess", "scheduler", "postprocess")
+HAND_WRITTEN = ("edit", "condition", "render", "preprocess", "postprocess")
 UNFINISHED = ".unfinished-"
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "pipeline", "components.py")
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "pipeline", "components.py")
 
 
 class Store:
@@ -74,7 +74,7 @@ class Store:
                 (folder / "pipeline").mkdir()
                 write_pipeline(folder / "pipeline")
                 if not self._in_place:
-                    _copy_python_models(folder)
+                    _copy_models(folder)
         self._link_models(engines)
         _replace_link(self._current, Path("releases") / release)
         self._forget_others(release, engines)
@@ -84,9 +84,9 @@ class Store:
         for component in engines:
             _replace_link(self.folder / component, current / component)
         if not self._in_place:
-            (self.folder / "edit" / "1").mkdir(exist_ok=True)
-            _replace_link(self.folder / "edit" / "config.pbtxt", Path(".tritouch/current/edit.pbtxt"))
-            for model in PYTHON_MODELS:
+            for part in ("config.pbtxt", "1"):  # `edit` itself is a folder, as it holds the store
+                _replace_link(self.folder / "edit" / part, Path(".tritouch/current/edit") / part)
+            for model in set(HAND_WRITTEN) - {"edit"}:
                 _replace_link(self.folder / model, current / model)
 
     def _forget_others(self, release: str, engines: Mapping[str, Path]) -> None:
@@ -114,12 +114,12 @@ class Store:
             raise
 
 
-def _copy_python_models(release: Path) -> None:
+def _copy_models(release: Path) -> None:
     """The hand-written models with the families they import, so that the repository stands without this checkout."""
-    shutil.copyfile(SOURCE / "edit" / "config.pbtxt", release / "edit.pbtxt")
-    for model in PYTHON_MODELS:
+    for model in HAND_WRITTEN:
         shutil.copytree(SOURCE / model, release / model, ignore=LEFT_OUT)
-        (release / model / "1" / "pipeline").symlink_to("../../pipeline")
+        if (SOURCE / model / "1" / "pipeline").is_symlink():
+            (release / model / "1" / "pipeline").symlink_to("../../pipeline")
 
 
 def _replace_link(link: Path, target: Path) -> None:

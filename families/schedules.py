@@ -48,21 +48,21 @@ class Schedule:
 class NoiseSchedules:
     """Makes one `Schedule` per edit from a checkpoint's `scheduler_config.json`.
 
+    `name` is the class that the pipeline's `model_index.json` names, which in diffusers too outweighs the config's own.
+
     Raises BadCheckpointError, naming the class, when diffusers has no such scheduler or when it cannot be stepped: when
     it needs more than the prediction, the timestep and the latents, or its latents do not stay finite.
     """
 
-    def __init__(self, config_file: Path) -> None:
-        config = json.loads(config_file.read_text("utf-8"))
-        self.name = str(config.get("_class_name"))
-        scheduler_class: Any = getattr(diffusers, self.name, None)
+    def __init__(self, config_file: Path, name: str) -> None:
+        scheduler_class: Any = getattr(diffusers, name, None)
         if not hasattr(scheduler_class, "set_timesteps"):
-            raise BadCheckpointError(f"{config_file}: diffusers has no scheduler named {self.name!r}")
+            raise BadCheckpointError(f"diffusers has no scheduler named {name!r}")
         try:
-            self._template = scheduler_class.from_config(config)
+            self._template = scheduler_class.from_config(json.loads(config_file.read_text("utf-8")))
             self._probe()
         except Exception as error:
-            raise BadCheckpointError(f"the scheduler {self.name} cannot be stepped edit by edit: {error}") from error
+            raise BadCheckpointError(f"the scheduler {name} cannot be stepped edit by edit: {error}") from error
 
     def __call__(self, steps: int, generator: torch.Generator) -> Schedule:
         """A fresh schedule of `steps` steps; `generator` feeds samplers that add noise as they go."""

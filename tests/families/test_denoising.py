@@ -36,8 +36,8 @@ PICTURE = np.random.default_rng(1).normal(size=(1, 4, 6, 9)).astype(np.float32)
 
 def schedules(folder: Path, name: str, **config: Any) -> NoiseSchedules:
     file = folder / "scheduler_config.json"
-    file.write_text(json.dumps({"_class_name": name, **NOISE, **config}))
-    return NoiseSchedules(file)
+    file.write_text(json.dumps({**NOISE, **config}))
+    return NoiseSchedules(file, name)
 
 
 def denoiser(rows: Rows) -> NDArray[Any]:

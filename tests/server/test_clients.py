@@ -64,11 +64,11 @@ def test_tritonclient_gets_what_the_gateway_gets(client: Client, kind: ModuleTyp
     with kind.InferenceServerClient(address) as triton:
         result = triton.infer("edit", grpc_inputs(PICTURE, client=kind))
         assert result.as_numpy("size").tolist() == [96, 64]
-        raw = np.frombuffer(result.as_numpy("edited_image")[0], np.uint8).reshape(64, 96, 3)
+        raw = np.frombuffer(result.as_numpy("image")[0], np.uint8).reshape(64, 96, 3)
         expected = client.edit(PICTURE, num_inference_steps=4, guidance_scale=0, seed=5).pixels
         assert (raw == expected).all()
         jpeg = triton.infer("edit", grpc_inputs(PICTURE, client=kind, response_format=[b"jpeg"]))
-        assert Image.open(io.BytesIO(jpeg.as_numpy("edited_image")[0])).size == (96, 64)
+        assert Image.open(io.BytesIO(jpeg.as_numpy("image")[0])).size == (96, 64)
 
 
 @pytest.mark.parametrize(

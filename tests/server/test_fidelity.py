@@ -17,7 +17,6 @@ from tests.conftest import run_export
 from tests.server.asking import Client, colours, psnr
 
 STEPS, SEED, PROMPT = 6, 1234, "make the sky red, and add a cat"
-ANCESTRAL = "EulerAncestralDiscreteScheduler"
 SCALES = {"off": (1.0, 1.5), "text": (7.5, 1.0), "text and image": (7.5, 1.5)}
 SIZES = {"square": (128, 128), "portrait": (96, 160), "landscape": (200, 72), "odd": (131, 77)}
 LEAST_DB = 45.0
@@ -77,6 +76,8 @@ def other_sampler(
     shutil.copytree(checkpoint, changed)
     file = changed / "scheduler" / "scheduler_config.json"
     config = json.loads(file.read_text()) | {"_class_name": request.param}
+    index = changed / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"scheduler": ["diffusers", request.param]}))
     if request.param == "PNDMScheduler":
         config["skip_prk_steps"] = True
     file.write_text(json.dumps(config))

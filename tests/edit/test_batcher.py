@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,14 @@ def denoiser(rows: Rows) -> NDArray[Any]:
     return result
 
 
+class Here(Executor):
+    """Workers that do everything at once, on the caller's thread."""
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> "Future[Any]":
+        work(*arguments, **named)
+        return Future()
+
+
 class Bench:
     """A batcher driven turn by turn, and what came of its jobs."""
 
@@ -64,14 +73,21 @@ class Bench:
         self.figures = Figures()
         self.clock = 0.0
         self.results: dict[str, Any] = {}
-        self.batcher = Batcher(denoise, max_rows, max_jobs, self.figures, lambda: self.clock)
+        self.batcher = Batcher(
+            denoise,
+            max_rows=max_rows,
+            max_jobs=max_jobs,
+            figures=self.figures,
+            workers=Here(),
+            clock=lambda: self.clock,
+        )
 
     def submit(self, name: str, plan: Plan, **options: Any) -> None:
         def answer(value: Any) -> None:
             assert name not in self.results, "answered twice"
             self.results[name] = value
 
-        self.batcher.submit(Job(plan, answer, answer, **options))
+        self.batcher.submit(Job(lambda: plan, answer, answer, **options))
 
     def turns(self, count: int) -> None:
         for _ in range(count):
@@ -118,7 +134,7 @@ def test_no_shape_starves_and_the_oldest_goes_first() -> None:
     served = []
     for name in ("square", "wide"):
         bench.turns(1)
-        served.append(next(job.plan.shape for job in bench.batcher._jobs if job.begun and job.plan.shape == name))
+        served.append(next(job.plan.shape for job in bench.batcher._ready if job.begun and job.plan.shape == name))
     assert served == ["square", "wide"]
     for i in range(3):  # a stream of newcomers of one shape
         bench.submit(f"more {i}", plan(1.0, 4))
@@ -132,7 +148,7 @@ def test_a_call_holds_no_more_than_max_rows_and_the_rest_wait_their_turn() -> No
     for i in range(5):
         bench.submit(f"{i}", plan(1.0, 2))
     bench.turns(1)
-    assert bench.figures.now == (3, 2)
+    assert bench.figures.now == (3, 2), "three have begun, two wait"
     bench.turns(3)
     assert list(bench.results) == ["0", "1", "2", "3", "4"]
 
@@ -175,8 +191,33 @@ def test_a_full_queue_refuses_and_forgets() -> None:
 
 
 def test_an_edit_that_no_call_can_hold_is_refused() -> None:
-    with pytest.raises(ValueError, match="3 rows"):
-        Bench(max_rows=2).submit("guided", plan(1.0, 1, rows=3))
+    bench = Bench(max_rows=2)
+    bench.submit("guided", plan(1.0, 1, rows=3))
+    assert "3 rows" in str(bench.results["guided"])
+    assert bench.figures.now == (0, 0)
+
+
+def test_an_edit_that_cannot_be_prepared_or_finished_fails_alone() -> None:
+    def raising(*_: Any) -> Any:
+        raise ArithmeticError("its own fault")
+
+    bench = Bench()
+    failures: list[Exception] = []
+    bench.batcher.submit(Job(raising, raising, failures.append))
+    bench.batcher.submit(Job(lambda: plan(1.0, 1), raising, failures.append))
+    bench.submit("good", plan(1.0, 2))
+    bench.turns(2)
+    assert [str(failure) for failure in failures] == ["its own fault"] * 2
+    assert bench.figures.outcomes == {"failed": 2, "done": 1}
+    assert bench.figures.now == (0, 0)
+
+
+def test_a_caller_who_left_before_the_end_is_not_rendered_for() -> None:
+    bench = Bench()
+    asked = iter([False, False, True])
+    bench.submit("gone", plan(1.0, 1), cancelled=lambda: next(asked))
+    bench.turns(1)
+    assert isinstance(bench.results["gone"], CancelledError)
 
 
 def test_a_failing_call_fails_its_own_edits_alone() -> None:
@@ -217,7 +258,7 @@ def test_an_answer_that_cannot_be_delivered_harms_nobody(caplog: pytest.LogCaptu
         raise ConnectionError("gone")
 
     bench = Bench()
-    bench.batcher.submit(Job(plan(1.0, 1), undeliverable, undeliverable))
+    bench.batcher.submit(Job(lambda: plan(1.0, 1), undeliverable, undeliverable))
     bench.submit("other", plan(1.0, 1))
     bench.turns(1)
     assert "other" in bench.results
@@ -226,7 +267,7 @@ def test_an_answer_that_cannot_be_delivered_harms_nobody(caplog: pytest.LogCaptu
 
 def test_the_thread_serves_many_threads_and_stops() -> None:
     figures = Figures()
-    batcher = Batcher(denoiser, 8, 64, figures)
+    batcher = Batcher(denoiser, max_rows=8, max_jobs=64, figures=figures, workers=ThreadPoolExecutor(4))
     batcher.start()
     done: list[Any] = []
     arrived = threading.Semaphore(0)
@@ -236,7 +277,8 @@ def test_the_thread_serves_many_threads_and_stops() -> None:
         arrived.release()
 
     senders = [
-        threading.Thread(target=lambda i=i: batcher.submit(Job(plan(float(i), 5), answer, answer))) for i in range(20)
+        threading.Thread(target=lambda i=i: batcher.submit(Job(lambda: plan(float(i), 5), answer, answer)))
+        for i in range(20)
     ]
     for sender in senders:
         sender.start()
@@ -244,7 +286,7 @@ def test_the_thread_serves_many_threads_and_stops() -> None:
     assert all(isinstance(value, np.ndarray) for value in done)
     batcher.stop()
     with pytest.raises(QueueFullError):
-        batcher.submit(Job(plan(1.0, 1), answer, answer))
+        batcher.submit(Job(lambda: plan(1.0, 1), answer, answer))
 
 
 def test_stopping_fails_what_is_in_flight() -> None:
@@ -256,9 +298,9 @@ def test_stopping_fails_what_is_in_flight() -> None:
         return denoiser(rows)
 
     results: list[Any] = []
-    batcher = Batcher(slow, 8, 8, Figures())
+    batcher = Batcher(slow, max_rows=8, max_jobs=8, figures=Figures(), workers=ThreadPoolExecutor(4))
     batcher.start()
-    batcher.submit(Job(plan(1.0, 50), results.append, results.append))
+    batcher.submit(Job(lambda: plan(1.0, 50), results.append, results.append))
     assert entered.wait(10)
     stopper = threading.Thread(target=batcher.stop)
     stopper.start()

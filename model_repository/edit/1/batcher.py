@@ -1,8 +1,8 @@
 """In-flight batching: edits join and leave the batch at every step of their denoising loops.
 
-One thread owns all edits in flight. Each turn it takes edits of one shape, makes ONE denoiser call for all their rows,
-each row at its own timestep, and moves every one of them a step on. An edit that arrives behind a long one joins at the
-next step.
+One thread owns the loops of all edits in flight. Each turn it takes edits of one shape, makes ONE denoiser call for all
+their rows, each row at its own timestep, and moves every one of them a step on. An edit that arrives behind a long one
+joins at the next step. What comes before and after the loop runs on worker threads meanwhile.
 
 Knows plans, jobs, shapes, rows and one denoiser callable; nothing of Triton, of models, or of what tensors mean.
 """
@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -39,10 +40,10 @@ OUTCOMES = {QueueFullError: "rejected", CancelledError: "cancelled", ExpiredErro
 
 
 class Figures(Protocol):
-    """What the batcher reports. Called on its thread, but for `left("rejected")`."""
+    """What the batcher reports; never called by two threads at once."""
 
     def in_flight(self, active: int, waiting: int) -> None:
-        """Edits that have begun, and edits that have not, now."""
+        """Edits that have begun to be denoised, and edits that have not, now."""
 
     def call(self, rows: int, edits: int, seconds: float) -> None:
         """One denoiser call has returned."""
@@ -56,46 +57,47 @@ class Figures(Protocol):
 
 @dataclass(eq=False)
 class Job:
-    """One edit on its way. Either `done` (finished latents) or `failed` is called, once, on the batcher's thread.
+    """One edit on its way. `prepare`, `finish` and `failed` run on worker threads, `cancelled` is asked once a turn.
 
-    `cancelled` is asked once a turn. `deadline` is on the batcher's clock, in seconds.
+    `prepare` makes its plan, `finish` answers with the latents. When one of them, the loop or a call raises, or
+    the job is cancelled or expires, `failed` is called in its place. `deadline` is on the batcher's clock, in seconds.
     """
 
-    plan: Plan
-    done: Callable[[NDArray[Any]], None]
+    prepare: Callable[[], Plan]
+    finish: Callable[[NDArray[Any]], None]
     failed: Callable[[Exception], None]
     cancelled: Callable[[], bool] = lambda: False
     deadline: float = float("inf")
     begun: bool = field(default=False, init=False)
+    plan: Plan = field(init=False)
     pending: Rows = field(init=False)
     """Inputs of its next call."""
-
-    def __post_init__(self) -> None:
-        """Runs the loop up to its first call. Raises what the loop raises."""
-        self.pending = next(self.plan.loop)
 
 
 class Batcher:
     """Denoises jobs with at most `max_rows` rows a call and at most `max_jobs` jobs in flight.
 
-    `clock` gives seconds and never goes back.
+    `workers` run what surrounds the loop. `clock` gives seconds and never goes back.
     """
 
     def __init__(
         self,
         denoiser: Denoiser,
+        *,
         max_rows: int,
         max_jobs: int,
         figures: Figures,
+        workers: Executor,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._denoiser, self._max_rows, self._max_jobs = denoiser, max_rows, max_jobs
-        self._figures, self._clock = figures, clock
-        self._jobs: list[Job] = []  # oldest first; grows under the lock, shrinks on the batcher's thread under the lock
+        self._figures, self._workers, self._clock = figures, workers, clock
+        self._in_flight: set[Job] = set()
+        self._ready: list[Job] = []  # those with a plan, oldest first
         self._turns = 0
         self._served: dict[Hashable, int] = {}  # shape -> turn that last served it
         self._constants: dict[Hashable, tuple[tuple[Job, ...], Rows]] = {}  # shape -> jobs and their joined constants
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # guards the two collections of jobs, and the figures
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
 
@@ -104,18 +106,14 @@ class Batcher:
         self._thread.start()
 
     def submit(self, job: Job) -> None:
-        """Takes a job in, from any thread.
-
-        Raises QueueFullError (its callbacks are then never called), or ValueError for a plan that no call could hold.
-        """
-        if job.plan.rows > self._max_rows:
-            raise ValueError(f"the edit needs {job.plan.rows} rows a call, the engine takes {self._max_rows}")
+        """Takes a job in, from any thread. Raises QueueFullError; its callbacks are then never called."""
         with self._changed:
-            if self._stopping or len(self._jobs) >= self._max_jobs:
+            if self._stopping or len(self._in_flight) >= self._max_jobs:
                 self._figures.left(OUTCOMES[QueueFullError])
-                raise QueueFullError(f"{len(self._jobs)} edits are in flight")
-            self._jobs.append(job)
-            self._changed.notify()
+                raise QueueFullError(f"{len(self._in_flight)} edits are in flight")
+            self._in_flight.add(job)
+            self._report()
+        self._workers.submit(self._prepare, job)
 
     def stop(self) -> None:
         """Fails every job left and ends the thread, after the denoiser call under way."""
@@ -123,50 +121,73 @@ class Batcher:
             self._stopping = True
             self._changed.notify()
         self._thread.join()
+        self._workers.shutdown()
+
+    def _prepare(self, job: Job) -> None:
+        try:
+            self._require_wanted(job)
+            job.plan = job.prepare()
+            if job.plan.rows > self._max_rows:
+                raise ValueError(f"the edit needs {job.plan.rows} rows a call, the engine takes {self._max_rows}")
+            job.pending = next(job.plan.loop)
+        except Exception as error:  # noqa: BLE001 - whatever preparing raises is this job's own
+            self._fail(job, error)
+            return
+        with self._changed:
+            if not self._stopping:
+                self._ready.append(job)
+                self._changed.notify()
+                return
+        self._fail(job, CancelledError("the server is stopping"))
 
     def _run(self) -> None:
         while self._wait():
             self.turn()
-        for job in tuple(self._jobs):
+        for job in tuple(self._ready):
             self._leave(job, CancelledError("the server is stopping"))
 
     def _wait(self) -> bool:
         """Sleeps while there is nothing to do; False once stopping."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._jobs)
+            self._changed.wait_for(lambda: self._stopping or self._ready)
             return not self._stopping
 
     def turn(self) -> None:
         """One turn: drop who is gone, choose, call once, step. Never raises for what a job or the denoiser does."""
         began = self._clock()
-        for job in tuple(self._jobs):
-            self._drop(job)
+        for job in tuple(self._ready):
+            try:
+                self._require_wanted(job)
+            except Exception as error:  # noqa: BLE001 - cancelled, expired, or asking failed
+                self._leave(job, error)
         jobs = self._choose()
         if jobs:
             self._step(jobs)
-            self._figures.turn(self._clock() - began)
-        active = sum(job.begun for job in self._jobs)
-        self._figures.in_flight(active, len(self._jobs) - active)
+            with self._changed:
+                self._figures.turn(self._clock() - began)
+                self._report()
 
-    def _drop(self, job: Job) -> None:
+    def _require_wanted(self, job: Job) -> None:
         if self._clock() > job.deadline:
-            self._leave(job, ExpiredError("the edit's deadline has passed"))
-        elif job.cancelled():
-            self._leave(job, CancelledError("the caller is gone"))
+            raise ExpiredError("the edit's deadline has passed")
+        if job.cancelled():
+            raise CancelledError("the caller is gone")
 
     def _choose(self) -> tuple[Job, ...]:
         """Jobs of the shape that has waited longest since its last call, oldest first, as many as fit."""
-        shapes = {job.plan.shape for job in reversed(self._jobs)}
-        self._served = {shape: turn for shape, turn in self._served.items() if shape in shapes}
-        self._constants = {shape: joined for shape, joined in self._constants.items() if shape in shapes}
-        if not shapes:
+        oldest: dict[Hashable, int] = {}
+        ready = tuple(self._ready)
+        for age, job in enumerate(ready):
+            oldest.setdefault(job.plan.shape, age)
+        self._served = {shape: turn for shape, turn in self._served.items() if shape in oldest}
+        self._constants = {shape: joined for shape, joined in self._constants.items() if shape in oldest}
+        if not oldest:
             return ()
-        oldest = {job.plan.shape: age for age, job in reversed(list(enumerate(self._jobs)))}
-        chosen = min(shapes, key=lambda shape: (self._served.get(shape, 0), oldest[shape]))
+        chosen = min(oldest, key=lambda shape: (self._served.get(shape, 0), oldest[shape]))
         self._turns += 1
         self._served[chosen] = self._turns
         fitting, rows = [], 0
-        for job in tuple(self._jobs):
+        for job in ready:
             if job.plan.shape == chosen and rows + job.plan.rows <= self._max_rows:
                 fitting.append(job)
                 rows += job.plan.rows
@@ -176,18 +197,20 @@ class Batcher:
         """One denoiser call and one step of each job. A failed call fails these jobs alone."""
         began = self._clock()
         ends = np.cumsum([job.plan.rows for job in jobs])
+        for job in jobs:
+            job.begun = True
         try:
             changing = _join([job.pending for job in jobs])
             prediction = self._denoiser({**self._joined_constants(jobs), **changing})
             if len(prediction) != ends[-1]:
                 raise ValueError(f"the denoiser answered {len(prediction)} rows to {ends[-1]}")
-            parts = np.split(prediction, ends[:-1])
         except Exception as error:  # noqa: BLE001 - whatever the engine raises
             for job in jobs:
                 self._leave(job, error)
             return
-        self._figures.call(int(ends[-1]), len(jobs), self._clock() - began)
-        for job, part in zip(jobs, parts, strict=True):
+        with self._changed:
+            self._figures.call(int(ends[-1]), len(jobs), self._clock() - began)
+        for job, part in zip(jobs, np.split(prediction, ends[:-1]), strict=True):
             self._advance(job, part)
 
     def _joined_constants(self, jobs: tuple[Job, ...]) -> Rows:
@@ -200,23 +223,47 @@ class Batcher:
         return joined
 
     def _advance(self, job: Job, prediction: NDArray[Any]) -> None:
-        job.begun = True
         try:
             job.pending = job.plan.loop.send(prediction)
         except StopIteration as finished:
-            self._leave(job, None, finished.value)
+            self._leave(job, latents=finished.value)
         except Exception as error:  # noqa: BLE001 - one job's fault stays its own
             self._leave(job, error)
 
-    def _leave(self, job: Job, error: Exception | None, latents: Any = None) -> None:
-        """Takes the job out and answers it; an answer that cannot be delivered harms nobody else."""
+    def _leave(self, job: Job, error: Exception | None = None, latents: Any = None) -> None:
+        """Takes the job out of the batch; a worker answers it."""
         with self._changed:
-            self._jobs.remove(job)
-        self._figures.left("done" if error is None else OUTCOMES.get(type(error), "failed"))
+            self._ready.remove(job)
+        if error is None:
+            self._workers.submit(self._finish, job, latents)
+        else:
+            self._workers.submit(self._fail, job, error)
+
+    def _finish(self, job: Job, latents: NDArray[Any]) -> None:
         try:
-            job.done(latents) if error is None else job.failed(error)
+            self._require_wanted(job)
+            job.finish(latents)
+        except Exception as error:  # noqa: BLE001 - whatever finishing raises is this job's own
+            self._fail(job, error)
+        else:
+            self._end(job, "done")
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        try:
+            job.failed(error)
         except Exception:
             log.exception("an answer could not be delivered")
+        self._end(job, OUTCOMES.get(type(error), "failed"))
+
+    def _end(self, job: Job, outcome: str) -> None:
+        with self._changed:
+            self._in_flight.remove(job)
+            self._figures.left(outcome)
+            self._report()
+
+    def _report(self) -> None:
+        active = sum(job.begun for job in self._in_flight)
+        self._figures.in_flight(active, len(self._in_flight) - active)
 
 
 def _join(parts: Sequence[Rows]) -> Rows:

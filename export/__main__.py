@@ -6,6 +6,7 @@ Exit codes: 0 installed, 1 the export failed, 2 a flag or the checkpoint is not 
 import argparse
 import logging
 import math
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -75,6 +76,7 @@ def main() -> int:
     """Runs the command line and returns the exit code; every failure is one line."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # transformers obeys it too; the bars here are ours
     try:
         export(parse(sys.argv[1:]))
     except ExportError as error:

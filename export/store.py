@@ -90,6 +90,10 @@ class Store:
                 _replace_link(self.folder / model, current / model)
 
     def _forget_others(self, release: str, engines: Mapping[str, Path]) -> None:
+        for entry in self.folder.iterdir():
+            ours = entry.is_symlink() and entry.readlink().is_relative_to("edit/.tritouch")
+            if ours and not entry.exists():
+                entry.unlink()
         kept = {self._releases / release, *engines.values()}
         for folder in (*self._releases.iterdir(), *self._engines.iterdir()):
             if folder not in kept:

@@ -18,8 +18,8 @@ from gateway.triton import Triton
 
 def create_app(settings: Settings) -> FastAPI:
     """The gateway as an ASGI app, talking to the Triton that `settings` name; `app.state.edits` is its heart."""
-    triton, fetcher = Triton(settings.triton_grpc), Fetcher(settings)
     threads, metrics, keys = Threads(settings.decode_threads), Metrics(), Keys(settings.api_keys)
+    triton, fetcher = Triton(settings.triton_grpc, threads), Fetcher(settings)
     heart = edits.Edits(settings, triton, Loader(settings, fetcher, threads), threads, metrics)
 
     @asynccontextmanager

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     max_image_bytes: Bytes = Field(default=52_428_800, description="largest encoded image, after base64 is undone")
     max_images: Count = Field(default=8, description="most images in one request")
     max_request_image_bytes: Bytes = Field(default=67_108_864, description="most bytes of all images of one request")
-    decode_threads: Count = Field(default=2, description="threads that parse bodies and encode answers")
+    decode_threads: Count = Field(default=1, description="threads that parse bodies, decode base64 and encode answers")
 
     url_images: bool = Field(default=True, description="whether images may be given by URL")
     url_hosts: Hosts = Field(

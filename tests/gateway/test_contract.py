@@ -30,7 +30,7 @@ CHECKS = [
     response_schema_conformance,
     negative_data_rejection,
 ]
-CASES = int(os.environ.get("SCHEMATHESIS_CASES", "200"))  # of each kind; a thousand takes about half a minute
+CASES = int(os.environ.get("SCHEMATHESIS_CASES", "100"))  # of each kind; a thousand takes about half a minute
 
 
 def _tried(operation: Any, mode: GenerationMode, cases: int) -> Counter[int]:

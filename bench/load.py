@@ -33,7 +33,7 @@ JPEG = b"\xff\xd8\xff" + bytes(100_000)
 MIB = 1 << 20
 
 
-class SlowTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc] - generated, without types
+class SlowTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Edits SLOTS at once, each in SECONDS; `took` has how long each request was here, by its id."""
 
     def __init__(self) -> None:

@@ -1,0 +1,195 @@
+"""Every command that a container runs, run here: the scripts with the stand-in's repository, on the wheel's Triton."""
+
+import base64
+import contextlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from embedded.ports import choose
+from embedded.triton import environment
+from embedded.wheel import find_triton, lay_out_backends
+from tests.conftest import ROOT
+
+DEPLOY = ROOT / "deploy"
+SECONDS = 180.0
+SHIM = (
+    '#!/bin/sh\nexec {server} "$@" --backend-directory={backends} --cache-directory={caches} --http-address=127.0.0.1 --grpc-address=127.0.0.1\n'
+)
+
+
+def dockerfile_commands() -> dict[str, list[str]]:
+    """Stage or image -> its command."""
+    commands = {}
+    for name in ("triton", "gateway"):
+        stage = name
+        for line in (DEPLOY / f"{name}.Dockerfile").read_text().splitlines():
+            stage = match[1] if (match := re.match(r"FROM \S+ AS (\w+)", line)) else stage
+            if line.startswith("CMD "):
+                commands[stage] = json.loads(line.removeprefix("CMD "))
+    return commands
+
+
+def run_here(command: list[str]) -> list[str]:
+    """The same command with this checkout for the image's /app."""
+    return [part.replace("/app/", f"{ROOT}/") for part in command]
+
+
+def base_environment() -> dict[str, str]:
+    """An environment in which `python3` is this one, and nothing of Tritouch is set."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TRITOUCH_")}
+    return {**kept, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def healthy(url: str) -> bool:
+    return subprocess.run([sys.executable, str(DEPLOY / "healthy.py"), url], check=False).returncode == 0
+
+
+@contextlib.contextmanager
+def running(command: list[str], env: dict[str, str], cwd: Path, ready: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A container's command, until its health check passes; then stopped as Docker stops it."""
+    process = subprocess.Popen(command, env=env, cwd=cwd)
+    try:
+        end = time.monotonic() + SECONDS
+        while not healthy(ready):
+            assert process.poll() is None, "ended before it was healthy"
+            assert time.monotonic() < end, "not healthy in time"
+            time.sleep(0.2)
+        yield process
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def triton_environment(tmp_path: Path) -> dict[str, str]:
+    """The image's tritonserver, played by the wheel's."""
+    files, backends, programs = find_triton(), tmp_path / "backends", tmp_path / "bin"
+    lay_out_backends(files, backends)
+    programs.mkdir()
+    shim = programs / "tritonserver"
+    shim.write_text(SHIM.format(server=files.server, backends=backends, caches=files.caches))
+    shim.chmod(0o755)
+    env = environment(files, base_environment())
+    return {**env, "PATH": f"{programs}:{env['PATH']}"}
+
+
+def exporting(checkpoint: Path, repository: Path) -> dict[str, str]:
+    return {
+        **base_environment(),
+        "TRITOUCH_MODEL": str(checkpoint),
+        "TRITOUCH_ENGINE": "openvino",
+        "TRITOUCH_PRECISION": "fp32",
+        "TRITOUCH_MAX_PIXELS": str(256 * 256),
+        "TRITOUCH_MAX_BATCH": "8",
+        "TRITOUCH_GUIDANCE_WHEN_ZERO": "1",
+        "TRITOUCH_REPOSITORY": str(repository),
+    }
+
+
+def test_the_export_finds_its_repository_up_to_date(checkpoint, repository):
+    command = run_here(dockerfile_commands()["export"])
+    env = exporting(checkpoint, repository)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("up to date") == 4
+
+
+def test_the_export_refuses_what_it_cannot_do(checkpoint, tmp_path):
+    env = {**exporting(checkpoint, tmp_path), "TRITOUCH_MAX_BATCH": "0"}
+    command = run_here(dockerfile_commands()["export"])
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "export: --max-batch must be 1 to 256\n")
+
+
+@pytest.mark.server
+def test_triton_and_the_gateway_serve_an_edit(repository, triton_environment, tmp_path):
+    http, grpc, metrics, port = choose("127.0.0.1", [(name, 0) for name in ("http", "grpc", "metrics", "gateway")])
+    ports = {"HTTP": http, "GRPC": grpc, "METRICS": metrics}
+    own = {f"TRITOUCH_TRITON_{name}_PORT": str(number) for name, number in ports.items()}
+    env = {**triton_environment, **own, "TRITOUCH_REPOSITORY": str(repository)}
+    gateway = {"TRITOUCH_TRITON_GRPC": f"127.0.0.1:{grpc}", "TRITOUCH_PORT": str(port), "TRITOUCH_HOST": "127.0.0.1"}
+    commands = {name: run_here(command) for name, command in dockerfile_commands().items()}
+    with (
+        running(commands["triton"], env, tmp_path, f"http://127.0.0.1:{http}/v2/health/ready"),
+        running(commands["gateway"], base_environment() | gateway, ROOT, f"http://127.0.0.1:{port}/readyz"),
+    ):
+        picture = io.BytesIO()
+        Image.new("RGB", (64, 64), "red").save(picture, "PNG")
+        body = {
+            "image": {"image": base64.b64encode(picture.getvalue()).decode()},
+            "prompt": "make it blue",
+            "num_inference_steps": 1,
+        }
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/v1/images/edits", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert answer.status == 200
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=10) as answer:
+            figures = answer.read().decode()
+    dashboard = (DEPLOY / "monitoring" / "dashboards" / "tritouch.json").read_text()
+    for name in set(re.findall(r"\b(?:tritouch_(?!gateway)|nv_(?!gpu))\w+", dashboard)):
+        assert f"\n{name}" in figures, name
+
+
+def test_triton_is_not_started_on_engines_of_another_machine(tmp_path):
+    (tmp_path / "unet").mkdir()
+    versions = {"tensorrt": "0.0", "compute_capability": "8.9"}
+    (tmp_path / "unet" / "component.json").write_text(json.dumps({"engine": "tensorrt", "versions": versions}))
+    env = base_environment() | {"TRITOUCH_REPOSITORY": str(tmp_path)}
+    command = run_here(dockerfile_commands()["triton"])
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "engines: unet: compiled by TensorRT 0.0, and here is none: export again on this machine" in done.stderr
+    assert "tritonserver" not in done.stderr
+
+
+def test_a_container_that_does_not_answer_is_not_healthy():
+    ((_, port),) = [("none", port) for port in choose("127.0.0.1", [("none", 0)])]
+    assert not healthy(f"http://127.0.0.1:{port}/readyz")
+
+
+def test_the_version_of_tensorrt_is_the_librarys_own():
+    rtx = pytest.importorskip("tensorrt_rtx")
+    (library,) = Path(rtx.__file__).parents[1].glob("tensorrt_rtx_libs/libtensorrt_rtx.so*")
+    command = [sys.executable, str(DEPLOY / "tensorrt_version.py"), "--library", str(library)]
+    assert subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() == rtx.__version__
+    compare = [*command, "--same-as-bindings", "--bindings"]
+    assert subprocess.run([*compare, "tensorrt_rtx"], check=False).returncode == 0
+    other = subprocess.run([*compare, "numpy"], capture_output=True, text=True, check=False)
+    assert other.returncode == 1
+    assert f"and the image has {rtx.__version__}" in other.stderr
+
+
+def test_an_image_without_tensorrt_is_not_built():
+    command = [sys.executable, str(DEPLOY / "tensorrt_version.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        pytest.skip("this machine has TensorRT")
+    assert done.stderr == "TensorRT's library (libnvinfer) is not in this image\n"
+
+
+@pytest.mark.parametrize("lock", ["gateway", "triton", "export"])
+def test_an_images_packages_resolve_for_its_python(lock):
+    """All of them, with what they need, for Python 3.12; torch is taken from the index of its CPU build instead."""
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--no-header", "--no-annotate", "--no-python-downloads"]
+    command += ["--python-version", "3.12", "--override", "requirements/no-torch.txt", f"requirements/{lock}.lock"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if "error sending request" in done.stderr:
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr
+    pins = set((ROOT / "requirements" / f"{lock}.lock").read_text().split())
+    assert {line for line in done.stdout.splitlines() if "==" in line} == pins

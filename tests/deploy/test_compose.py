@@ -1,0 +1,198 @@
+"""The compose file, its variables, the images' files: held to the schema, the settings and one another."""
+
+import fnmatch
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from embedded.settings import Settings as EmbeddedSettings
+from gateway.settings import Settings as GatewaySettings
+from tests.conftest import ROOT
+
+COMPOSE = ROOT / "docker-compose.yml"
+EXAMPLE = ROOT / ".env.example"
+DOCKERFILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
+FIXED = {"TRITOUCH_HOST", "TRITOUCH_PORT", "TRITOUCH_TRITON_GRPC"}
+"""The gateway's settings that the containers have no choice about."""
+NAME = re.compile(r"\b(?:TRITOUCH|HF)_[A-Z_]+")
+
+
+@pytest.fixture(scope="module")
+def compose():
+    return yaml.safe_load(COMPOSE.read_text())
+
+
+def read(*paths: Path) -> set[str]:
+    """The variables that files name."""
+    return {name for path in paths for name in NAME.findall(path.read_text())}
+
+
+def models() -> set[str]:
+    files = [*(ROOT / "model_repository").glob("*/1/*.py"), *(ROOT / "families").glob("*.py")]
+    return {name for name in read(*files) if name.startswith("TRITOUCH_")}
+
+
+def gateway() -> set[str]:
+    return {f"TRITOUCH_{name.upper()}" for name in GatewaySettings.model_fields}
+
+
+def services(compose, role: str):
+    return [service for name, service in compose["services"].items() if name.removesuffix("-cpu") == role]
+
+
+def test_the_file_follows_the_compose_specification():
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_setting_can_be_set_and_every_variable_is_read(compose):
+    for service in services(compose, "gateway"):
+        assert set(service["environment"]) == gateway()
+    scripts = {role: read(ROOT / "deploy" / f"{role}.sh") for role in ("triton", "export")}
+    own = {name for name in read(ROOT / "deploy" / "triton.sh") if "_PORT" in name}
+    for service in services(compose, "triton"):
+        assert set(service["environment"]) - {"HOME"} == (scripts["triton"] - own) | models()
+    for service in services(compose, "export"):
+        hub = {"HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE"}
+        assert set(service["environment"]) - {"HOME"} - hub == scripts["export"]
+
+
+def test_what_containers_share_with_the_embedded_servers_has_the_same_name_and_default():
+    named = {f"TRITOUCH_{name.upper()}": field.default for name, field in EmbeddedSettings.model_fields.items()}
+    script = (ROOT / "deploy" / "triton.sh").read_text()
+    shared = dict(re.findall(r"\$\{(TRITOUCH_TRITON_(?:CACHE|SHM)_BYTES):-(\d+)\}", script))
+    assert {name: int(default) for name, default in shared.items()} == {name: named[name] for name in shared}
+    assert len(shared) == 2
+
+
+def test_the_example_lists_every_variable_that_a_user_may_set(compose):
+    text = COMPOSE.read_text()
+    interpolated = set(re.findall(r"\$\{([A-Z_]+)", text))
+    passed = {
+        name
+        for service in compose["services"].values()
+        if isinstance(service.get("environment"), dict)
+        for name, value in service["environment"].items()
+        if value is None
+    }
+    assert set(re.findall(r"^#([A-Z_]+)=", EXAMPLE.read_text(), re.MULTILINE)) == interpolated | passed
+    assert not interpolated & passed
+
+
+def test_the_examples_values_are_the_defaults(compose):
+    shown = dict(re.findall(r"^#([A-Z_]+)=(.*)$", EXAMPLE.read_text(), re.MULTILINE))
+    for name, default in re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", COMPOSE.read_text()):
+        assert shown[name] == default
+    scripts = "".join(path.read_text() for path in (ROOT / "deploy").glob("*.sh"))
+    for name, default in re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", scripts):
+        assert name in shown or name.endswith("_PORT"), name
+        assert shown.get(name, default) == default
+    settings = GatewaySettings(**{name[9:].lower(): shown[name] for name in shown if name in gateway() - FIXED})
+    assert settings == GatewaySettings()
+
+
+def test_the_models_defaults_are_the_examples():
+    shown = dict(re.findall(r"^#([A-Z_]+)=(.*)$", EXAMPLE.read_text(), re.MULTILINE))
+    from families.picture import DecodingLimits
+
+    assert DecodingLimits.from_environment(shown) == DecodingLimits()
+    sources = "".join(path.read_text() for path in (ROOT / "model_repository").glob("*/1/*.py"))
+    assert f'DEFAULT_MAX_JOBS = "{shown["TRITOUCH_MAX_JOBS"]}"' in sources
+
+
+def test_only_the_gateway_is_published_unless_a_profile_asks(compose):
+    published = {name for name, service in compose["services"].items() if "ports" in service}
+    assert published == {"gateway", "gateway-cpu", "grpc", "grafana"}
+    for name in published:
+        assert "127.0.0.1" in compose["services"][name]["ports"][0], name
+    assert compose["networks"]["inside"] == {"internal": True}
+    assert all(set(service["networks"]) == {"inside"} for service in services(compose, "triton"))
+
+
+@pytest.mark.parametrize("name", ["export", "triton", "gateway", "export-cpu", "triton-cpu", "gateway-cpu"])
+def test_containers_are_hardened_and_bounded(compose, name):
+    service = compose["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["logging"]["options"]["max-size"]
+    assert service["restart"] == ("no" if name.startswith("export") else "unless-stopped")
+
+
+def test_order_is_by_health(compose):
+    for suffix, gpu in (("", True), ("-cpu", False)):
+        export, triton, own = (compose["services"][role + suffix] for role in ("export", "triton", "gateway"))
+        assert triton["depends_on"] == {f"export{suffix}": {"condition": "service_completed_successfully"}}
+        assert own["depends_on"] == {f"triton{suffix}": {"condition": "service_healthy"}}
+        assert ("deploy" in triton) == ("deploy" in export) == gpu
+        assert export.get("profiles") == triton.get("profiles") == own.get("profiles") == (None if gpu else ["cpu"])
+
+
+def test_a_stop_gives_the_drain_its_time(compose):
+    grace = re.search(r":-(\d+)s", compose["services"]["gateway"]["stop_grace_period"])
+    assert grace is not None
+    assert int(grace[1]) > GatewaySettings().drain_seconds + 10
+    exit_seconds = re.search(r"--exit-timeout-secs=(\d+)", (ROOT / "deploy" / "triton.sh").read_text())
+    assert exit_seconds is not None
+    assert int(compose["services"]["triton"]["stop_grace_period"][:-1]) > int(exit_seconds[1]) + 10
+
+
+def test_images_are_pinned(compose):
+    images = [service["image"] for service in compose["services"].values() if "build" not in service]
+    images += re.findall(r"^FROM (\S+/\S+|python\S+)", "".join(file.read_text() for file in DOCKERFILES), re.MULTILINE)
+    arguments = dict(re.findall(r"^ARG (\w+)=(\S+)", "".join(file.read_text() for file in DOCKERFILES), re.MULTILINE))
+    for image in images:
+        tag = re.sub(r"\$\{(\w+)\}", lambda match: arguments[match[1]], image).rpartition(":")[2]
+        assert re.match(r"v?\d+\.\d+", tag), image
+    assert arguments["TRITON_TAG"] >= "26.07"
+
+
+def test_one_base_image_holds_the_tensorrt_that_compiles_and_the_one_that_serves():
+    text = (ROOT / "deploy" / "triton.Dockerfile").read_text()
+    assert re.findall(r"^FROM (\S+) AS (\w+)", text, re.MULTILINE)[1] == ("triton", "export")
+    assert "tensorrt_version.py --same-as-bindings" in text
+    torch = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["repository"]
+    assert set(re.findall(r"torch==\S+", text)) == {line for line in torch if line.startswith("torch==")}
+
+
+def ignored(path: str) -> bool:
+    """Whether .dockerignore keeps a file out: the last line that fits it, or a folder above it, decides."""
+    out = False
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = line.removeprefix("!").removeprefix("**/")
+        parents = [path, *map(str, Path(path).parents)]
+        if line and not line.startswith("#") and any(fnmatch.fnmatch(parent, pattern) for parent in parents):
+            out = not line.startswith("!")
+    return out
+
+
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
+def test_what_an_image_copies_is_there_and_reaches_the_builder(file):
+    for sources in re.findall(r"^COPY (.+) /app\S*$", file.read_text(), re.MULTILINE):
+        for source in sources.split():
+            assert (ROOT / source).exists(), source
+            assert not ignored(source), source
+
+
+def test_no_engine_and_no_secret_reaches_the_builder():
+    for path in (".env", ".git/config", "demo/checkpoint/unet/x", "model_repository/edit/.tritouch/store/x", "tests/x"):
+        assert ignored(path), path
+
+
+def test_the_dashboard_shows_figures_that_exist():
+    dashboard = json.loads((ROOT / "deploy" / "monitoring" / "dashboards" / "tritouch.json").read_text())
+    queries = " ".join(target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
+    sources = [*(ROOT / "gateway").glob("*.py"), *(ROOT / "model_repository").glob("*/1/*.py")]
+    written = "".join(path.read_text() for path in sources)
+    for name in set(re.findall(r"\btritouch_\w+", queries)):
+        assert f'"{re.sub("_(bucket|sum|count)$", "", name)}"' in written or (
+            f'"{name.removesuffix("_total")}"' in written
+        ), name
+    assert "/v1/images/edits" in queries

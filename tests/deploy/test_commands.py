@@ -23,9 +23,10 @@ from tests.conftest import ROOT
 
 DEPLOY = ROOT / "deploy"
 SECONDS = 180.0
-SHIM = (
-    '#!/bin/sh\nexec {server} "$@" --backend-directory={backends} --cache-directory={caches} --http-address=127.0.0.1 --grpc-address=127.0.0.1\n'
-)
+SHIM = """#!/bin/sh
+exec {server} "$@" --backend-directory={backends} --cache-directory={caches} \\
+  --http-address=127.0.0.1 --grpc-address=127.0.0.1
+"""
 
 
 def dockerfile_commands() -> dict[str, list[str]]:

@@ -1,0 +1,136 @@
+"""What compiling a full-size model costs: `python -m bench.tensorrt [--work DIR]`. Needs no GPU.
+
+Stable Diffusion 1.5's InstructPix2Pix architecture, from its public configuration, with random weights from a fixed
+seed. Each component is traced and compiled in a process of its own by TensorRT for RTX in fp16; printed are seconds,
+peak memory and size. Wants 16 GiB of memory and 8 GiB of disk.
+"""
+
+# ruff: noqa: T201 - it is a command-line tool
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from export import check, graph
+from export.engines import Work, load, reference
+from families import load as load_family
+from families.tensors import ROWS, Component, Limits
+
+SEED = 2026
+LIMITS = Limits(512 * 512, 12)
+COMPONENTS = ("text_encoder", "vae_encoder", "unet", "vae_decoder")
+TEXT = {
+    "vocab_size": 49408,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "max_position_embeddings": 77,
+    "hidden_act": "quick_gelu",
+    "bos_token_id": 49406,
+    "eos_token_id": 49407,
+    "pad_token_id": 49407,
+}
+UNET = {"sample_size": 64, "in_channels": 8, "out_channels": 4, "cross_attention_dim": 768, "attention_head_dim": 8}
+VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "sample_size": 512,
+}
+
+
+def checkpoint(folder: Path) -> Path:
+    """The three folders with weights that a table and its modules are made from, in fp16."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: PLC0415 - seconds, and not in every process
+    from transformers import CLIPTextConfig, CLIPTextModel  # noqa: PLC0415
+
+    makers: dict[str, Any] = {
+        "text_encoder": lambda: CLIPTextModel(CLIPTextConfig(**TEXT)),
+        "unet": lambda: UNet2DConditionModel(**UNET),
+        "vae": lambda: AutoencoderKL(**VAE),
+    }
+    for name, make in makers.items():
+        torch.manual_seed(SEED)
+        if not (folder / name / "config.json").exists():
+            make().half().save_pretrained(folder / name)
+    return folder
+
+
+@contextmanager
+def timed(figures: dict[str, Any], name: str) -> Iterator[None]:
+    """Adds the block's seconds to `figures`."""
+    began = time.monotonic()
+    yield
+    figures[name] = round(time.monotonic() - began, 1)
+
+
+def measure(folder: Path, name: str, targets: list[str], precision: str) -> dict[str, Any]:
+    """Traces, compiles, and compares with torch at the smallest shape, in this process."""
+    family, figures = load_family("instruct_pix2pix", "components"), dict[str, Any](component=name)
+    component = next(c for c in family.table(folder, LIMITS) if c.name == name)
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        work = Work(Path(scratch, "model.onnx"), component, precision, Path(scratch), Path(scratch))
+        with timed(figures, "trace_s"):
+            module = family.module(name, folder).to(dtype)
+            graph.write(module, component, _inputs(family, component, 1), work.onnx, simplify=True)
+            del module
+        figures["trace_peak_gib"] = _peak()
+        with timed(figures, "compile_s"):
+            load("tensorrt_rtx", targets).compile(work)
+        figures["peak_gib"] = _peak()
+        figures["onnx_mb"] = round(sum(file.stat().st_size for file in Path(scratch).glob("model.onnx*")) / 1e6)
+        figures["plan_mb"] = round((Path(scratch) / "model.plan").stat().st_size / 1e6)
+        run = reference.open_onnx(work.onnx, component, precision)
+        error = check.against_torch(run, family.module(name, folder), component, _inputs(family, component, 0))
+        figures["onnx_error"] = float(f"{error:.1e}")
+    return figures
+
+
+def _inputs(family: Any, component: Component, shape: int) -> list[torch.Tensor]:
+    sizes, generator = dict(component.shapes[shape]), torch.Generator().manual_seed(SEED)
+    sizes[ROWS] = min(2, sizes[ROWS])
+    return [family.sample(tensor, graph.shape_of(tensor.axes, sizes), generator) for tensor in component.inputs]
+
+
+def _peak() -> float:
+    """This process's largest resident memory so far, in GiB."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20), 1)
+
+
+def main() -> int:
+    """Prints one line of JSON a component."""
+    parser = argparse.ArgumentParser("python -m bench.tensorrt", description="Time and memory of a full-size export.")
+    parser.add_argument("--work", type=Path, default=Path("build/bench-tensorrt"), help="where the checkpoint is kept")
+    parser.add_argument("--component", choices=COMPONENTS, help="this one alone, in this process")
+    parser.add_argument("--compute-capability", default="8.9", help="one or more, separated by commas")
+    parser.add_argument("--precision", default="fp16", choices=("fp16", "bf16"))
+    options = parser.parse_args()
+    if options.component:
+        warnings.simplefilter("ignore")
+        targets = options.compute_capability.split(",")
+        print(json.dumps(measure(options.work, options.component, targets, options.precision)), flush=True)
+        return 0
+    checkpoint(options.work)
+    for name in COMPONENTS:
+        command = [sys.executable, "-m", "bench.tensorrt", *sys.argv[1:], "--component", name]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,6 +9,8 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway import urls
 from gateway.addresses import is_public
@@ -243,6 +245,20 @@ def test_a_name_is_resolved_once_for_each_connection(canary: Canary) -> None:
 )
 def test_what_is_read(text: str, expected: urls.Url) -> None:
     assert urls.parse(text) == expected
+
+
+@given(st.text(max_size=60) | st.from_regex(r"https?://[!-~]{0,40}", fullmatch=True))
+@settings(max_examples=500, deadline=None, database=None)
+def test_any_text_is_a_plain_url_or_none(text: str) -> None:
+    try:
+        url = urls.parse(text)
+    except urls.BadUrlError:
+        return
+    assert url.host == url.host.lower()
+    assert not set("@/\\?#% ") & set(url.host)
+    assert 0 <= url.port < 100_000
+    assert url.target.startswith("/")
+    assert urls.parse(f"{url.scheme}://{url.authority}{url.target}") == url
 
 
 def test_there_are_enough() -> None:

@@ -128,7 +128,9 @@ def main() -> int:
     checkpoint(options.work)
     for name in COMPONENTS:
         command = [sys.executable, "-m", "bench.tensorrt", *sys.argv[1:], "--component", name]
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            print(json.dumps({"component": name, "failed": done.stderr[-400:]}), flush=True)
     return 0
 
 

@@ -21,8 +21,12 @@ from export.errors import BadInputError, ExportError
 from families.tensors import ROWS, Component, Tensor
 
 FILE = "model.plan"
-WORKSPACE_BYTES = 4 << 30
-"""Scratch memory that one layer's kernel may take; a bound for the builder's search, not an allocation."""
+WORKSPACE_BYTES = 16 << 30
+"""Scratch memory that one layer's kernel may take: a bound for the builder's search, not an allocation.
+
+A profile is a box: its largest height and width come together, though no picture has both. In that corner the attention
+of Stable Diffusion's VAE, at 512 x 512 pixels' worth and four rows, takes 4.4 GB.
+"""
 KINDS = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT for RTX"}
 DTYPES = {"FP32": "FLOAT", "INT64": "INT64"}
 

@@ -1,0 +1,228 @@
+"""Everything to be measured on one GPU, in one call, offline, within 10 minutes: `bench/gpu.sh WHEELS` runs it.
+
+Prints one line of JSON a result, each with the part it belongs to; a part that fails says so and the next one goes on:
+
+- `engines`: does TensorRT for RTX run here, and how far is each fp16 engine from torch in fp32;
+- `rate`: what this GPU multiplies matrices at, from which the floor of a step follows;
+- `step`: one denoiser call by rows, with and without CUDA graphs, beside torch eager, torch.compile and the floor;
+- `edit`: a whole edit through Triton with those engines, and the milliseconds of a step outside of the engine.
+"""
+
+# ruff: noqa: T201, BLE001 - it is a command-line tool, and every part stands for itself
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.tensorrt import LIMITS, checkpoint
+from embedded.backends.plan import Options, Plan
+from embedded.gpu import find_gpu
+from export import graph
+from families import load as load_family
+from families.tensors import ROWS, Component
+
+ROW_COUNTS = (1, 2, 3, 4, 6, 8, 12)
+REPEATS = 20
+WARM = 5
+COMPILE_SECONDS = 150.0
+"""Left over before the deadline, or torch.compile is not begun."""
+MATRIX = 8192
+STEPS = 20
+
+
+def report(part: str, **figures: Any) -> None:
+    """One line of JSON."""
+    print(json.dumps({"part": part, **figures}), flush=True)
+
+
+def complete(folder: Path) -> Path:
+    """A whole checkpoint around the full-size weights: a small tokenizer, Euler's sampler, the index."""
+    from diffusers import EulerAncestralDiscreteScheduler  # noqa: PLC0415 - seconds
+
+    from tests.standin import TRAINING_NOISE, tokenizer  # noqa: PLC0415
+
+    checkpoint(folder)
+    if not (folder / "tokenizer").exists():
+        tokenizer(folder / "tokenizer").save_pretrained(folder / "tokenizer")
+    EulerAncestralDiscreteScheduler(**TRAINING_NOISE).save_pretrained(folder / "scheduler")
+    index = {"_class_name": "StableDiffusionInstructPix2PixPipeline"}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def engines(folder: Path, repository: Path) -> None:
+    """Exports with TensorRT for RTX, which ends in the comparison with torch on this GPU."""
+    began = time.monotonic()
+    command = [sys.executable, "-m", "export", "--model", str(folder), "--engine", "tensorrt_rtx"]
+    done = subprocess.run([*command, "--repository", str(repository)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr[-800:])
+    for record in sorted(repository.glob("*/component.json")):
+        made = json.loads(record.read_text())
+        kept = {key: made[key] for key in ("error", "tolerance", "checked_in", "bytes", "versions")}
+        report("engines", component=record.parent.name, **kept)
+    report("engines", seconds=round(time.monotonic() - began, 1))
+
+
+def seconds(call: Callable[[], object], synchronize: Callable[[], object]) -> float:
+    """Mean seconds of a call, many of them in flight."""
+    for _ in range(WARM):
+        call()
+    synchronize()
+    began = time.perf_counter()
+    for _ in range(REPEATS):
+        call()
+    synchronize()
+    return (time.perf_counter() - began) / REPEATS
+
+
+def matrix_rate() -> float:
+    """Operations a second of a large fp16 product."""
+    a, b = (torch.randn(MATRIX, MATRIX, device="cuda", dtype=torch.float16) for _ in range(2))
+    rate = 2 * MATRIX**3 / seconds(lambda: a @ b, torch.cuda.synchronize)
+    report("rate", matrix_tflops=round(rate / 1e12, 1), gpu=str(find_gpu()))
+    return rate
+
+
+def inputs(component: Component, rows: int) -> list[torch.Tensor]:
+    """One call's inputs at the usual size."""
+    sizes = {axis: limits.opt for axis, limits in component.ranges.items()} | {ROWS: rows}
+    family, generator = load_family("instruct_pix2pix", "components"), torch.Generator().manual_seed(7)
+    return [family.sample(tensor, graph.shape_of(tensor.axes, sizes), generator) for tensor in component.inputs]
+
+
+def plan_times(component: Component, file: Path, *, cuda_graphs: bool) -> Iterator[tuple[int, float, float]]:
+    """Rows, seconds of the engine alone, seconds with copies in and out."""
+    import tensorrt_rtx as trt  # noqa: PLC0415
+
+    plan = Plan(trt, file, Options(cuda_graphs=cuda_graphs, specialization="EAGER"))
+    for rows in ROW_COUNTS:
+        arrays = {t.name: a.numpy() for t, a in zip(component.inputs, inputs(component, rows), strict=True)}
+        plan.infer(arrays)
+        engine = seconds(
+            lambda: plan._context.execute_async_v3(int(plan._stream)),
+            lambda: plan._ok("cuStreamSynchronize", plan._stream),
+        )
+        yield rows, engine, seconds(lambda: plan.infer(arrays), lambda: None)  # noqa: B023 - called here and now
+
+
+def torch_times(module: Callable[..., object], component: Component) -> Iterator[tuple[int, float]]:
+    """Rows and seconds of the module as it is."""
+    for rows in ROW_COUNTS:
+        tensors = [tensor.cuda() for tensor in inputs(component, rows)]
+        yield rows, seconds(lambda: module(*tensors), torch.cuda.synchronize)  # noqa: B023 - called here and now
+
+
+def operations(module: torch.nn.Module, component: Component) -> float:
+    """Operations of one row."""
+    from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415
+
+    with FlopCounterMode(display=False) as counter:
+        module(*(tensor.cuda() for tensor in inputs(component, 1)))
+    return float(counter.get_total_flops())
+
+
+def step(folder: Path, repository: Path, deadline: float) -> dict[int, float]:
+    """Reports every time of one denoiser call. Returns the engine's seconds by rows, with CUDA graphs."""
+    family = load_family("instruct_pix2pix", "components")
+    component = next(c for c in family.table(folder, LIMITS) if c.name == "unet")
+    file, best = repository / "unet" / "1" / "model.plan", dict[int, float]()
+    for graphs in (False, True):
+        for rows, engine, whole in plan_times(component, file, cuda_graphs=graphs):
+            how = "engine, CUDA graphs" if graphs else "engine"
+            report("step", how=how, rows=rows, ms=round(engine * 1e3, 2), with_copies_ms=round(whole * 1e3, 2))
+            best[rows] = whole
+    with torch.inference_mode():
+        module = family.module("unet", folder).half().cuda()
+        floor = operations(module, component) / matrix_rate()
+        for rows in ROW_COUNTS:
+            report("step", how="floor", rows=rows, ms=round(rows * floor * 1e3, 2))
+        for rows, taken in torch_times(module, component):
+            report("step", how="torch eager", rows=rows, ms=round(taken * 1e3, 2))
+        if deadline - time.monotonic() > COMPILE_SECONDS:
+            for rows, taken in torch_times(torch.compile(module, dynamic=True), component):
+                report("step", how="torch.compile", rows=rows, ms=round(taken * 1e3, 2))
+        else:
+            report("step", how="torch.compile", skipped="too little time was left")
+    return best
+
+
+def figure(text: str, name: str) -> float:
+    """A counter's value in Triton's metrics."""
+    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
+
+
+def edit(repository: Path, calls: dict[int, float]) -> None:
+    """One guided edit of 512 x 512 pixels through Triton, twice; the second is reported."""
+    import tritonclient.grpc as client  # noqa: PLC0415
+    from PIL import Image  # noqa: PLC0415
+
+    from embedded import serve  # noqa: PLC0415
+
+    picture = io.BytesIO()
+    Image.effect_noise((512, 512), 80).convert("RGB").save(picture, "PNG")
+    values: dict[str, tuple[Any, str]] = {
+        "image": (np.array([picture.getvalue()], np.object_), "BYTES"),
+        "prompt": (np.array([b"make it winter"], np.object_), "BYTES"),
+        "num_inference_steps": (np.array([STEPS], np.int32), "INT32"),
+        "guidance_scale": (np.array([7.5], np.float32), "FP32"),
+        "image_guidance_scale": (np.array([1.5], np.float32), "FP32"),
+        "seed": (np.array([7], np.uint64), "UINT64"),
+        "model": (np.array([b""], np.object_), "BYTES"),
+        "response_format": (np.array([b"raw"], np.object_), "BYTES"),
+    }
+    with serve(repository, gateway=False) as running:
+        triton = client.InferenceServerClient(running.triton_grpc)
+        asked = [client.InferInput(name, list(array.shape), kind) for name, (array, kind) in values.items()]
+        for tensor, (array, _kind) in zip(asked, values.values(), strict=True):
+            tensor.set_data_from_numpy(array)
+        for _ in range(2):
+            before = urllib.request.urlopen(running.metrics_url).read().decode()  # noqa: S310 - our own server
+            began = time.perf_counter()
+            triton.infer("edit", asked)
+            took = time.perf_counter() - began
+        after = urllib.request.urlopen(running.metrics_url).read().decode()  # noqa: S310 - our own server
+    spent = {
+        name: figure(after, f"tritouch_{name}_total") - figure(before, f"tritouch_{name}_total")
+        for name in ("turn_seconds", "denoiser_seconds", "denoiser_calls")
+    }
+    turn, call = (spent[name] / spent["denoiser_calls"] * 1e3 for name in ("turn_seconds", "denoiser_seconds"))
+    outside = round(turn - calls[3] * 1e3, 2) if 3 in calls else None
+    report("edit", seconds=round(took, 3), turn_ms=round(turn, 2), call_ms=round(call, 2), outside_engine_ms=outside)
+
+
+def main() -> int:
+    """Runs every part. Returns 1 when one failed."""
+    parser = argparse.ArgumentParser("python -m bench.gpu", description="Measure the engines on this machine's GPU.")
+    parser.add_argument("--work", type=Path, default=Path("build/bench-gpu"), help="where checkpoint and engines go")
+    parser.add_argument("--seconds", type=float, default=570.0, help="how long it may take")
+    options = parser.parse_args()
+    deadline = time.monotonic() + options.seconds
+    folder, repository, calls = options.work / "checkpoint", options.work / "repository", dict[int, float]()
+    parts: dict[str, Callable[[], object]] = {
+        "engines": lambda: engines(complete(folder), repository),
+        "step": lambda: calls.update(step(folder, repository, deadline)),
+        "edit": lambda: edit(repository, calls),
+    }
+    failed = False
+    for name, part in parts.items():
+        try:
+            part()
+        except Exception as error:
+            failed = True
+            report(name, failed=f"{type(error).__name__}: {error}"[-800:])
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

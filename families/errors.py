@@ -1,5 +1,7 @@
 """The errors of families: a bad checkpoint (export side) and an edit that cannot be done as asked (serving side)."""
 
+import re
+
 
 class BadCheckpointError(Exception):
     """The checkpoint is not what its pipeline class promises. The message is one line for the person who exports."""
@@ -23,3 +25,11 @@ TOO_MANY_IMAGES = "too_many_images"
 PROMPT_INVALID = "prompt_invalid"
 PARAMETER_INVALID = "parameter_invalid"
 UNKNOWN_MODEL = "unknown_model"
+
+INVALID_EDIT = re.compile(
+    r"tritouch:("
+    + "|".join((IMAGE_UNREADABLE, IMAGE_TOO_LARGE, TOO_MANY_IMAGES, PROMPT_INVALID, PARAMETER_INVALID, UNKNOWN_MODEL))
+    + r") .*",
+    re.DOTALL,
+)
+"""An InvalidEditError as it travels through Triton, which may put words of its own before it."""

@@ -190,9 +190,7 @@ class _TextEncoder(torch.nn.Module):
 
     def __init__(self, checkpoint: Path) -> None:
         super().__init__()
-        self.model = CLIPTextModel.from_pretrained(
-            checkpoint / "text_encoder", use_safetensors=True, local_files_only=True, dtype=torch.float32
-        )
+        self.model = _pretrained(CLIPTextModel, checkpoint / "text_encoder")
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         states: torch.Tensor = self.model(input_ids)[0]
@@ -238,7 +236,16 @@ class _VaeDecoder(torch.nn.Module):
 
 
 def _pretrained(model: Any, folder: Path) -> Any:
-    return model.from_pretrained(folder, use_safetensors=True, local_files_only=True, torch_dtype=torch.float32)
+    """The model with every one of its weights from the checkpoint. Raises BadCheckpointError where they do not fit."""
+    options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+    try:
+        loaded, info = model.from_pretrained(folder, torch_dtype=torch.float32, **options)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise BadCheckpointError(f"{folder}: the weights do not fit: {str(error).splitlines()[0]}") from error
+    absent = sorted(info["missing_keys"])
+    if absent:
+        raise BadCheckpointError(f"{folder}: the weights do not fit: {absent[0]} is missing ({len(absent)} in all)")
+    return loaded
 
 
 _MODULES: Mapping[str, Callable[[Path], torch.nn.Module]] = {

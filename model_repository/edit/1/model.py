@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from batcher import Batcher, CancelledError, ExpiredError, Job, QueueFullError
 from families import load
+from families.errors import INVALID_EDIT
 from families.plan import Plan, Rows
 from families.schedules import NoiseSchedules
 from metrics import TritonFigures
@@ -43,11 +44,7 @@ FAILED = ("failed", "INTERNAL")
 
 
 class ModelError(Exception):
-    """A model called through BLS has failed: its own message and Triton code."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
+    """A model called through BLS has failed. The message is its own; its Triton code does not come through BLS."""
 
 
 class TritonPythonModel:
@@ -121,7 +118,7 @@ def call(model: str, inputs: Tensors, outputs: tuple[str, ...]) -> dict[str, NDA
     )
     response = request.exec()
     if response.has_error():
-        raise ModelError(response.error().message(), response.error().code())
+        raise ModelError(response.error().message())
     return {name: pb_utils.get_output_tensor_by_name(response, name).as_numpy().copy() for name in outputs}
 
 
@@ -131,9 +128,10 @@ def send(sender: Any, response: Any) -> None:
 
 
 def send_error(sender: Any, error: Exception) -> None:
-    """Answers with `tritouch:CODE` and the error's own words, or with what a model called by us has said."""
-    if isinstance(error, ModelError):
-        fault = pb_utils.TritonError(str(error), error.code)
+    """Answers with `tritouch:CODE` and the error's own words; the caller's own fault is INVALID_ARG."""
+    invalid = INVALID_EDIT.search(str(error))
+    if invalid:
+        fault = pb_utils.TritonError(invalid[0], pb_utils.TritonError.INVALID_ARG)
     else:
         code, status = ERRORS.get(type(error), FAILED)
         fault = pb_utils.TritonError(f"tritouch:{code} {error}", getattr(pb_utils.TritonError, status))

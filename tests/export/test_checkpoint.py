@@ -1,0 +1,159 @@
+"""Checkpoints that are wrong, half there or damaged: one clear line each, exit code 2, nothing installed."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+
+from export.checkpoint import find, weight_files
+from export.errors import BadInputError
+from tests.conftest import ROOT
+
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+def edited(file: str, change: Callable[[dict[str, object]], object]) -> Callable[[Path], None]:
+    """A fault that changes a JSON file of the checkpoint."""
+
+    def fault(checkpoint: Path) -> None:
+        content = json.loads((checkpoint / file).read_text())
+        change(content)
+        (checkpoint / file).write_text(json.dumps(content))
+
+    return fault
+
+
+def cut(file: str, keep: float) -> Callable[[Path], None]:
+    """A fault that truncates a file."""
+
+    def fault(checkpoint: Path) -> None:
+        whole = (checkpoint / file).read_bytes()
+        (checkpoint / file).write_bytes(whole[: int(len(whole) * keep)])
+
+    return fault
+
+
+def without_a_tensor(checkpoint: Path) -> None:
+    """A fault that no file format notices."""
+    tensors = safetensors.torch.load_file(checkpoint / UNET)
+    tensors.popitem()
+    safetensors.torch.save_file(tensors, checkpoint / UNET, {"format": "pt"})
+
+
+FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "another pipeline": (edited("model_index.json", lambda c: c.update(_class_name="FluxPipeline")), "FluxPipeline"),
+    "no index": (lambda c: (c / "model_index.json").unlink(), "model_index.json is missing"),
+    "index is not JSON": (cut("model_index.json", 0.5), "model_index.json cannot be read"),
+    "index names no scheduler": (edited("model_index.json", lambda c: c.pop("scheduler")), "no scheduler"),
+    "no unet weights": (lambda c: (c / UNET).unlink(), "diffusion_pytorch_model.safetensors"),
+    "half a unet": (cut(UNET, 0.5), "truncated"),
+    "an empty file": (cut(UNET, 0.0), "not a safetensors file"),
+    "little more than a header": (cut(UNET, 0.1), "truncated"),
+    "no unet config": (lambda c: (c / "unet/config.json").unlink(), "config.json is missing"),
+    "unreadable vae config": (cut("vae/config.json", 0.3), "config.json cannot be read"),
+    "a config without a field": (edited("vae/config.json", lambda c: c.pop("latent_channels")), "latent_channels"),
+    "another unet": (edited("unet/config.json", lambda c: c.update(in_channels=4)), "twice the VAE's 4"),
+    "another text encoder": (edited("text_encoder/config.json", lambda c: c.update(hidden_size=32)), "width"),
+    "no tokenizer": (lambda c: shutil.rmtree(c / "tokenizer"), "tokenizer is missing"),
+    "a sampler that cannot be stepped": (
+        edited("model_index.json", lambda c: c.update(scheduler=["diffusers", "RePaintScheduler"])),
+        "RePaintScheduler",
+    ),
+    "a tensor too few": (without_a_tensor, "do not fit"),
+    "weights of another shape": (edited("unet/config.json", lambda c: c.update(layers_per_block=2)), "do not fit"),
+}
+
+
+def run(*flags: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "export", *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def in_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *flags: str) -> tuple[int, str]:
+    """The export's exit code and what it said, without the seconds of a new process."""
+    from export.__main__ import main
+
+    monkeypatch.setattr(sys, "argv", ["export", *flags])
+    return main(), capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_bad_checkpoint_is_one_clear_line(
+    name: str,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fault, expected = FAULTS[name]
+    bad = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, bad)
+    fault(bad)
+    repository = tmp_path / "repository"
+    code, said = in_process(capsys, monkeypatch, "--model", str(bad), "--repository", str(repository))
+    assert code == 2, said
+    lines = [line for line in said.splitlines() if line.startswith("export: ")]
+    assert len(lines) == 1
+    assert expected in lines[0]
+    assert "Traceback" not in said
+    assert not (repository / "unet").exists(), "nothing is installed"
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--model", "/no/such/place"], "neither a folder nor a hub id"),
+        (["--model", "no-slash"], "neither a folder nor a hub id"),
+        (["--model", ".", "--engine", "abacus"], "abacus"),
+        (["--model", ".", "--precision", "int2"], "--precision"),
+        (["--model", ".", "--max-pixels", "100"], "--max-pixels"),
+        (["--model", ".", "--max-batch", "0"], "--max-batch"),
+        (["--model", ".", "--guidance-when-zero", "nan"], "--guidance-when-zero"),
+        (["--model", ".", "--revision", "main"], "--revision"),
+    ],
+)
+def test_a_bad_flag_is_one_clear_line(
+    flags: list[str], expected: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, said = in_process(capsys, monkeypatch, *flags)
+    assert code == 2
+    assert expected in said
+    assert said.count("\n") == 1
+
+
+def test_a_batch_that_cannot_hold_a_guided_edit_is_refused(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--model", str(checkpoint), "--max-batch", "2", "--repository", str(tmp_path)]
+    code, said = in_process(capsys, monkeypatch, *flags)
+    assert (code, "at least 3" in said) == (2, True)
+
+
+def test_the_command_line_itself() -> None:
+    done = run("--model", "no-slash")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == ["export: no-slash is neither a folder nor a hub id (OWNER/NAME)"]
+
+
+def test_sharded_weights_need_every_shard(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "unet"
+    folder.mkdir()
+    shutil.copy(checkpoint / UNET, folder / "diffusion_pytorch_model-00001-of-00002.safetensors")
+    names = [f"diffusion_pytorch_model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    index = {"weight_map": {"a": names[0], "b": names[1]}}
+    (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(BadInputError, match=r"00002-of-00002.safetensors is missing"):
+        weight_files(folder)
+    shutil.copy(checkpoint / UNET, folder / names[1])
+    assert [file.name for file in weight_files(folder)] == names
+
+
+def test_a_good_checkpoint_names_its_family_and_sampler(checkpoint: Path) -> None:
+    found = find(str(checkpoint), None)
+    assert (found.family, found.scheduler) == ("instruct_pix2pix", "EulerAncestralDiscreteScheduler")

@@ -1,0 +1,137 @@
+"""Installing is atomic: whenever it is cut off, the repository is the old one or the new one, whole."""
+
+import errno
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from export.errors import BadInputError, ExportError
+from export.store import HAND_WRITTEN, Store
+
+COMPONENTS = ("text_encoder", "unet")
+
+
+def install(store: Store, tag: str) -> None:
+    """A whole export of two small engines and a pipeline, all of which carry `tag`."""
+    with store.locked():
+        engines = {}
+        for component in COMPONENTS:
+            if store.engine(component, tag) is None:
+                with store.building(component, tag) as folder:
+                    (folder / "1").mkdir()
+                    (folder / "1" / "model").write_text(tag)
+                    (folder / "config.pbtxt").write_text(tag)
+            engine = store.engine(component, tag)
+            assert engine is not None
+            engines[component] = engine
+        store.install(f"release-{tag}", engines, lambda folder: (folder / "pipeline.json").write_text(tag) and None)
+
+
+def state(repository: Path) -> set[str]:
+    """Every tag that a Triton started now would see: one, if the repository is of one piece."""
+    files = [repository / component / "1" / "model" for component in COMPONENTS]
+    files += [repository / component / "config.pbtxt" for component in COMPONENTS]
+    files += [repository / model / "1" / "pipeline" / "pipeline.json" for model in ("edit", "preprocess")]
+    return {file.read_text() for file in files}
+
+
+def test_a_repository_is_complete_and_replaced_as_a_whole(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    install(store, "old")
+    assert state(tmp_path) == {"old"}
+    for model in HAND_WRITTEN:
+        assert (tmp_path / model / "config.pbtxt").is_file()
+        assert (tmp_path / model / "1").is_dir()
+    assert (tmp_path / "edit" / "1" / "families" / "instruct_pix2pix" / "denoising.py").is_file()
+    install(store, "new")
+    assert state(tmp_path) == {"new"}
+    assert [path.name for path in (tmp_path / "edit/.tritouch/releases").iterdir()] == ["release-new"]
+    assert all("new" in path.name for path in (tmp_path / "edit/.tritouch/store").iterdir())
+
+
+CRASHES = ("os.fsync", "os.symlink", "os.mkdir", "os.rename", "os.replace", "shutil.copyfile", "shutil.rmtree")
+
+
+@pytest.mark.parametrize("nth", range(12))
+@pytest.mark.parametrize("call", CRASHES)
+def test_a_crash_at_any_moment_leaves_a_whole_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, nth: int
+) -> None:
+    store = Store(tmp_path)
+    install(store, "old")
+    module_name, name = call.split(".")
+    module = sys.modules[module_name]
+    real, calls = getattr(module, name), 0
+
+    def full_disk(*arguments: object, **options: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls > nth:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, full_disk)
+        try:
+            install(store, "new")
+            crashed = False
+        except OSError:
+            crashed = True
+    assert state(tmp_path) in ({"old"}, {"new"})
+    assert crashed or state(tmp_path) == {"new"}
+    install(store, "new")
+    assert state(tmp_path) == {"new"}
+    assert not list((tmp_path / "edit/.tritouch").rglob(".unfinished-*"))
+
+
+def test_kill_9_at_random_moments_leaves_a_whole_repository(tmp_path: Path) -> None:
+    install(Store(tmp_path), "old")
+    program = (
+        "import sys; sys.path.insert(0, '.'); from pathlib import Path\n"
+        "from tests.export.test_store import install, Store\n"
+        "i = 0\n"
+        "print('go', flush=True)\n"
+        "while True:\n    i += 1\n    install(Store(Path(sys.argv[1])), f'run{i}')\n"
+    )
+    for wait in (0.02, 0.05, 0.11, 0.17):
+        process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(wait)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        assert len(state(tmp_path)) == 1
+    install(Store(tmp_path), "last")
+    assert state(tmp_path) == {"last"}
+
+
+def test_only_one_export_at_a_time(tmp_path: Path) -> None:
+    with Store(tmp_path).locked(), pytest.raises(ExportError, match="another export"), Store(tmp_path).locked():
+        pass
+
+
+def test_something_of_the_users_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "mine").write_text("precious")
+    with pytest.raises(BadInputError, match="in the way"):
+        install(Store(tmp_path), "new")
+    assert (tmp_path / "unet" / "mine").read_text() == "precious"
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(BadInputError, match="cannot be written"), Store(file).locked():
+        pass
+
+
+def test_a_model_that_the_new_release_lacks_goes(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    install(store, "old")
+    (tmp_path / "transformer").symlink_to("edit/.tritouch/current/transformer")
+    install(store, "new")
+    assert not (tmp_path / "transformer").is_symlink()

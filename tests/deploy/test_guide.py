@@ -1,0 +1,43 @@
+"""The guide to serving with containers names what is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+GUIDE = (ROOT / "docs" / "deploy.md").read_text()
+
+
+def test_its_settings_can_be_set():
+    known = set(re.findall(r"^#([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\b(?:TRITOUCH|HF)_[A-Z_]+", GUIDE)) <= known
+
+
+def test_its_commands_name_profiles_services_and_images_that_exist():
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    profiles = {profile for service in compose["services"].values() for profile in service.get("profiles", [])}
+    assert set(re.findall(r"--profile (\S+)", GUIDE)) <= profiles
+    assert set(re.findall(r"docker compose (?:up|logs -f|logs) ([a-z][\w-]*)", GUIDE)) <= set(compose["services"])
+    built = {service["image"] for service in compose["services"].values() if "build" in service}
+    assert set(re.findall(r"docker save ([\w -]+)", GUIDE)[0].split()) == built
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "compiles on the GPU it is for, and this machine shows none",
+        "compiled for compute capability ",
+        "compiled by ",
+        "the Python bindings are of TensorRT ",
+        " is out of tolerance: relative error ",
+        "cannot be downloaded",
+        "another export is writing ",
+    ],
+)
+def test_the_messages_it_explains_are_said(words):
+    assert words.strip() in GUIDE
+    sources = [path for folder in ("export", "embedded", "deploy") for path in (ROOT / folder).rglob("*.py")]
+    assert any(words in Path(path).read_text() for path in sources)

@@ -158,7 +158,7 @@ def _module(kind: str) -> ModuleType:
     try:
         return importlib.import_module(kind)
     except ImportError as error:
-        hint = "it comes with the export image" if kind == "tensorrt" else "pip install tritouch[rtx]"
+        hint = "it comes with the export image" if kind == "tensorrt" else "pip install tensorrt-rtx-cu13 cuda-bindings"
         raise BadInputError(f"--engine {kind}: {KINDS[kind]} is not installed ({hint})") from error
 
 

@@ -10,7 +10,7 @@ from families.errors import PARAMETER_INVALID, PROMPT_INVALID, UNKNOWN_MODEL, In
 
 MAX_STEPS = 50
 MAX_GUIDANCE = 100.0
-MAX_PROMPT_BYTES = 16_384
+MAX_PROMPT_CHARS = 10_000
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Edit:
 
     def __post_init__(self) -> None:
         """Raises InvalidEditError for a value outside the contract."""
-        if not self.prompt.strip() or "\0" in self.prompt or len(self.prompt.encode()) > MAX_PROMPT_BYTES:
-            raise InvalidEditError(PROMPT_INVALID, f"prompt must be 1 to {MAX_PROMPT_BYTES} bytes of text without NUL")
+        if not self.prompt.strip() or "\0" in self.prompt or len(self.prompt) > MAX_PROMPT_CHARS:
+            raise InvalidEditError(PROMPT_INVALID, f"prompt must be 1 to {MAX_PROMPT_CHARS} characters without NUL")
         if not 1 <= self.num_inference_steps <= MAX_STEPS:
             raise InvalidEditError(PARAMETER_INVALID, f"num_inference_steps must be 1 to {MAX_STEPS}")
         for name in ("guidance_scale", "image_guidance_scale"):

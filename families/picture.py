@@ -4,6 +4,7 @@ Only JPEG, PNG and WebP are decoded, whatever a file calls itself. Pictures are 
 RGB; nothing of the input's metadata survives.
 """
 
+import contextlib
 import io
 import math
 import warnings
@@ -13,14 +14,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from families.errors import IMAGE_TOO_LARGE, IMAGE_UNREADABLE, InvalidEditError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 RESPONSE_FORMATS = ("jpeg", "raw")
 JPEG_QUALITY = 95
-WHITE = (255, 255, 255, 255)
+SRGB = ImageCms.createProfile("sRGB")
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,27 @@ def decode(encoded: bytes, limits: DecodingLimits) -> Image.Image:
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
-    """Any mode to RGB: 16-bit grey is scaled, transparency is laid over white."""
+    """Any mode to RGB: 16-bit grey is scaled, profiles go to sRGB, transparency is laid over white."""
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
         grey = np.asarray(picture, np.float32) / 257.0
         picture = Image.fromarray(np.clip(grey + 0.5, 0, 255).astype(np.uint8))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, WHITE), picture).convert("RGB")
-    return picture.convert("RGB")
+        clear = picture.convert("RGBA")
+        colours = _srgb(clear.convert("RGB"), picture)
+        return Image.composite(colours, Image.new("RGB", picture.size, "white"), clear.getchannel("A"))
+    return _srgb(picture.convert("RGB") if picture.mode in ("P", "1") else picture, picture)
+
+
+def _srgb(colours: Image.Image, source: Image.Image) -> Image.Image:
+    """Colours as the embedded profile of `source` means them, in sRGB; a profile that does not fit is passed over."""
+    profile = source.info.get("icc_profile")
+    if profile:
+        with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
+            embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(colours, embedded, SRGB, outputMode="RGB")
+            if converted is not None:
+                return converted
+    return colours.convert("RGB")
 
 
 def scale(picture: Image.Image, rule: WorkingSize) -> Image.Image:

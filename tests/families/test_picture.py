@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from families.errors import InvalidEditError
 from families.picture import DecodingLimits, WorkingSize, decode, from_tensor, scale, to_jpeg, to_tensor
@@ -67,6 +67,24 @@ def test_transparency_lies_over_white_and_sixteen_bits_are_scaled() -> None:
     assert clear.getpixel((0, 0)) == (255, 255, 255)
     grey = Image.fromarray(np.full((8, 8), 0x8080, np.uint16))
     assert decode(encoded(grey), LIMITS).getpixel((0, 0)) == (128, 128, 128)
+
+
+def test_colours_are_what_the_embedded_profile_means() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = Image.new("RGB", (8, 8), (200, 100, 50))
+    assert decode(encoded(picture, icc_profile=srgb), LIMITS).getpixel((0, 0)) == (200, 100, 50)
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    assert decode(encoded(picture, icc_profile=lab), LIMITS).getpixel((0, 0)) == (200, 100, 50), "it does not fit RGB"
+    assert decode(encoded(picture, icc_profile=b"nonsense"), LIMITS).getpixel((0, 0)) == (200, 100, 50)
+
+
+def test_cmyk_and_palettes() -> None:
+    red = decode(encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=100), LIMITS)
+    assert red.mode == "RGB"
+    assert red.getpixel((4, 4))[0] > 240  # type: ignore[index]
+    palette = Image.new("RGB", (8, 8), "lime").convert("P")
+    assert decode(encoded(palette), LIMITS).getpixel((0, 0)) == (0, 255, 0)
+    assert decode(encoded(palette, transparency=palette.getpixel((0, 0))), LIMITS).getpixel((0, 0)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])

@@ -1,0 +1,146 @@
+"""One table of tensors for everyone: the gateway's request, every config.pbtxt, the ensembles' wiring, the engines."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+from pydantic import ValidationError
+from tritonclient.grpc import model_config_pb2
+
+import families.edit
+from export import triton_config
+from export.engines import load as load_engine
+from families import load as load_family
+from families.errors import INVALID_EDIT
+from families.picture import RESPONSE_FORMATS, DecodingLimits
+from families.tensors import Limits
+from gateway import schemas
+from gateway.errors import KINDS
+from gateway.failures import problem_of
+from gateway.settings import Settings
+from gateway.triton import Edit, inputs
+from tests.conftest import ROOT
+
+EDIT_INPUTS = {
+    "image": ("BYTES", (-1,)),
+    "prompt": ("BYTES", (1,)),
+    "num_inference_steps": ("INT32", (1,)),
+    "guidance_scale": ("FP32", (1,)),
+    "image_guidance_scale": ("FP32", (1,)),
+    "seed": ("UINT64", (1,)),
+    "model": ("BYTES", (1,)),
+    "response_format": ("BYTES", (1,)),
+}
+EDIT_OUTPUTS = {"image": ("BYTES", (1,)), "size": ("INT32", (2,))}
+ENSEMBLES = ("condition", "render")
+
+Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
+
+
+def parse(text: str) -> Any:
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+@pytest.fixture(scope="module")
+def configs(checkpoint: Path) -> dict[str, Any]:
+    """Every model's config by name: the hand-written ones, and those that export writes from the family's table."""
+    files = sorted((ROOT / "model_repository").glob("*/config.pbtxt"))
+    found = {file.parent.name: parse(file.read_text()) for file in files if not file.parent.is_symlink()}
+    serving = load_engine("openvino").serving("fp32")
+    for component in load_family("instruct_pix2pix", "components").table(checkpoint, Limits(512 * 512, 12)):
+        found[component.name] = parse(triton_config.write(component, serving))
+    return found
+
+
+def tensors(ports: Any, batched: bool = False) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name -> Triton's datatype and whole shape, rows first where Triton batches."""
+    kinds = model_config_pb2.DataType
+    names = {port.name: kinds.Name(port.data_type).removeprefix("TYPE_") for port in ports}
+    rows = (-1,) if batched else ()
+    return {p.name: (names[p.name].replace("STRING", "BYTES"), (*rows, *p.dims)) for p in ports}
+
+
+def agree(one: tuple[str, tuple[int, ...]], other: tuple[str, tuple[int, ...]]) -> bool:
+    """Whether a tensor of the first kind can be one of the second."""
+    (kind, shape), (other_kind, other_shape) = one, other
+    same = all(-1 in (a, b) or a == b for a, b in zip(shape, other_shape, strict=False))
+    return kind == other_kind and len(shape) == len(other_shape) and same
+
+
+def test_edit_is_the_contract(configs: dict[str, Any]) -> None:
+    assert configs["edit"].max_batch_size == 0
+    assert tensors(configs["edit"].input) == EDIT_INPUTS
+    assert tensors(configs["edit"].output) == EDIT_OUTPUTS
+
+
+def test_the_gateways_request_is_the_contract() -> None:
+    edit = Edit([b"a", b"b"], "p", 20, 0.0, 1.5, 2**64 - 1, "", "jpeg")
+    sent = {tensor.name: (tensor.datatype, tensor.shape) for tensor in inputs(edit)}
+    assert list(sent) == list(EDIT_INPUTS)
+    assert all(agree(sent[name], EDIT_INPUTS[name]) for name in sent)
+    assert all(len(tensor.values) == math.prod(tensor.shape) for tensor in inputs(edit))
+
+
+def test_every_config_names_its_folder_and_where_it_runs(configs: dict[str, Any]) -> None:
+    assert {name: config.name for name, config in configs.items()} == {name: name for name in configs}
+    for name, config in configs.items():
+        assert (config.platform == "ensemble") == (name in ENSEMBLES)
+        assert name in ENSEMBLES or config.instance_group[0].count == 1, "one instance: the batcher is one"
+
+
+@pytest.mark.parametrize("ensemble", ENSEMBLES)
+def test_ensembles_are_wired_to_what_their_models_take_and_give(configs: dict[str, Any], ensemble: str) -> None:
+    config = configs[ensemble]
+    known = tensors(config.input)
+    for step in config.ensemble_scheduling.step:
+        model = configs[step.model_name]
+        takes, gives = tensors(model.input, model.max_batch_size > 0), tensors(model.output, model.max_batch_size > 0)
+        assert set(step.input_map) == set(takes), "every input is wired"
+        for name, source in step.input_map.items():
+            assert agree(known[source], takes[name]), (step.model_name, name)
+        for name, target in step.output_map.items():
+            assert target not in known, "an ensemble's tensors share one namespace"
+            known[target] = gives[name]
+    for name, tensor in tensors(config.output).items():
+        assert agree(known[name], tensor)
+        assert name not in tensors(config.input)
+
+
+def test_edit_calls_its_models_with_what_they_take(configs: dict[str, Any]) -> None:
+    condition, render, unet = configs["condition"], configs["render"], configs["unet"]
+    assert {name: EDIT_INPUTS[name] for name in tensors(condition.input)} == tensors(condition.input)
+    assert set(EDIT_INPUTS) - set(tensors(condition.input)) == {"seed"}, "all that edit does not keep is checked"
+    assert tensors(render.output) == EDIT_OUTPUTS
+    assert set(tensors(render.input)) == {"latents", "response_format"}
+    assert set(tensors(condition.output)) == {"encoder_hidden_states", "image_latents", "guidance"}
+    assert set(tensors(unet.input)) == {"sample", "timestep", "encoder_hidden_states"}
+    assert set(tensors(unet.output)) == {"prediction"}
+    text = tensors(condition.output)["encoder_hidden_states"]
+    assert agree(text, tensors(unet.input, batched=True)["encoder_hidden_states"])
+    assert not unet.HasField("dynamic_batching"), "the batcher hands it whole batches"
+
+
+def test_both_sides_of_triton_have_the_same_bounds() -> None:
+    assert Settings().max_image_bytes == DecodingLimits().max_bytes
+    assert schemas.MAX_PROMPT_CHARS == families.edit.MAX_PROMPT_CHARS
+    assert schemas.MAX_GUIDANCE == families.edit.MAX_GUIDANCE
+    body = {"image": {"image": "x"}, "prompt": "p"}
+    for steps in (1, families.edit.MAX_STEPS):
+        schemas.ContainerImageEditBody.model_validate({**body, "num_inference_steps": steps})
+    with pytest.raises(ValidationError):
+        schemas.ContainerImageEditBody.model_validate({**body, "num_inference_steps": families.edit.MAX_STEPS + 1})
+    for response_format in RESPONSE_FORMATS:
+        schemas.ContainerImageEditBody.model_validate({**body, "response_format": response_format})
+
+
+def test_the_gateway_knows_every_fault_of_a_caller() -> None:
+    import grpc
+
+    codes = INVALID_EDIT.pattern.split("(")[1].split(")")[0].split("|")
+    assert len(codes) == 6
+    for code in codes:
+        problem = problem_of(grpc.StatusCode.INVALID_ARGUMENT, f"tritouch:{code} words of the model")
+        assert (KINDS[problem.code].status, problem.code) == (422, code)

@@ -1,0 +1,63 @@
+"""Real photographs, as files: whole, large, turned by EXIF, in each format."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage
+from PIL import Image, ImageOps
+
+from families.picture import WorkingSize
+from tests.server.asking import Client, psnr
+from tests.server.test_fidelity import LEAST_DB, PROMPT, SEED, STEPS, reference
+
+PHOTOS = Path(skimage.__file__).parent / "data"
+RULE = WorkingSize(max_pixels=256 * 256, multiple=8, min_side=64, max_side=512)
+ORIENTATION = 0x0112
+QUARTER_TURN = 6
+
+
+def file(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()
+
+
+def turned(name: str) -> bytes:
+    """The photograph lying on its side, with the note that cameras leave."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = QUARTER_TURN
+    return file(Image.open(PHOTOS / name), "JPEG", quality=95, exif=exif)
+
+
+def enlarged(name: str, factor: int) -> bytes:
+    """The photograph at a camera's resolution."""
+    picture = Image.open(PHOTOS / name)
+    return file(picture.resize((picture.width * factor, picture.height * factor)), "JPEG", quality=90)
+
+
+FILES = {
+    "astronaut.png as it is": lambda: (PHOTOS / "astronaut.png").read_bytes(),
+    "rocket.jpg as it is": lambda: (PHOTOS / "rocket.jpg").read_bytes(),
+    "chelsea as WebP": lambda: file(Image.open(PHOTOS / "chelsea.png"), "WEBP", quality=90),
+    "coffee at 24 megapixels": lambda: enlarged("coffee.png", 10),
+    "coffee turned by EXIF": lambda: turned("coffee.png"),
+    "camera in grey": lambda: (PHOTOS / "camera.png").read_bytes(),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_photograph_is_edited_as_diffusers_edits_it(client: Client, checkpoint: Path, name: str) -> None:
+    content = FILES[name]()
+    image = {"image": base64.b64encode(content).decode()}
+    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")
+    options = {"num_inference_steps": STEPS, "seed": SEED, "guidance_scale": 7.5}
+    answer = client.edit(picture, PROMPT, image=image, **options)
+    size = RULE.of(*picture.size)
+    assert answer.pixels.shape == (size[1], size[0], 3)
+    assert (picture.width > picture.height) == (size[0] > size[1]) or picture.width == picture.height
+    scaled = picture.resize(size, Image.Resampling.LANCZOS)
+    assert psnr(np.asarray(answer.pixels), reference(checkpoint, scaled, 7.5, 1.5)) >= LEAST_DB

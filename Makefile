@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 TORCH := torch==2.13.0
 CHECKPOINT ?= $(firstword $(wildcard demo/checkpoint) build/stand-in)
 REPOSITORY ?= $(or $(TRITOUCH_REPOSITORY),model_repository)
-EXPORT_FLAGS ?=
+EXPORT_FLAGS ?= $(if $(filter demo/checkpoint,$(CHECKPOINT)),--max-pixels 147456)
 UV_TORCH_BACKEND ?= cpu
 PACKAGES := gateway families export embedded demo bench
 READY := $(VENV)/.ready
@@ -34,8 +34,8 @@ $$(for p in python3.11 python3.12 python3; do \
   done; echo "echo Python 3.11 or 3.12 with venv is needed; false")
 endef
 
-demo: $(READY) $(CHECKPOINT) ## export the demo checkpoint, serve it, edit a sample picture, write before/after
-	$(PYTHON) -m demo --checkpoint $(CHECKPOINT)
+demo: export ## export the demo checkpoint, serve it, edit a sample picture, write before/after
+	$(PYTHON) -m demo --repository $(REPOSITORY)
 
 export: $(READY) $(CHECKPOINT) ## export CHECKPOINT into REPOSITORY (flags: EXPORT_FLAGS="--precision fp32")
 	$(PYTHON) -m export --model $(CHECKPOINT) --repository $(REPOSITORY) $(EXPORT_FLAGS)

@@ -40,12 +40,12 @@ def enlarged(name: str, factor: int) -> bytes:
 
 
 FILES = {
-    "astronaut.png as it is": lambda: (PHOTOS / "astronaut.png").read_bytes(),
-    "rocket.jpg as it is": lambda: (PHOTOS / "rocket.jpg").read_bytes(),
+    "astronaut.png as it is": (PHOTOS / "astronaut.png").read_bytes,
+    "rocket.jpg as it is": (PHOTOS / "rocket.jpg").read_bytes,
     "chelsea as WebP": lambda: file(Image.open(PHOTOS / "chelsea.png"), "WEBP", quality=90),
     "coffee at 24 megapixels": lambda: enlarged("coffee.png", 10),
     "coffee turned by EXIF": lambda: turned("coffee.png"),
-    "camera in grey": lambda: (PHOTOS / "camera.png").read_bytes(),
+    "camera in grey": (PHOTOS / "camera.png").read_bytes,
 }
 
 

@@ -1,0 +1,42 @@
+"""`python -m demo`: serve a repository, edit one picture by a few instructions, write one before/after sheet, stop.
+
+Everything is real: Triton, the gateway, the engines in the repository, and Friendli's own client.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from demo.edit_sheet import write_edit_sheet
+from embedded.errors import EmbeddedError
+from embedded.server import serve
+
+HERE = Path(__file__).resolve().parent
+INSTRUCTIONS = ("make it a pencil sketch", "make it night", "add a red circle in the middle")
+
+
+def main() -> int:
+    """Returns 0 when the sheet is written; otherwise says why in one line, and returns what `embedded` would."""
+    parser = argparse.ArgumentParser(prog="demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--repository", type=Path, help="model repository (default: the checkout's)")
+    parser.add_argument("--image", type=Path, default=HERE / "samples" / "cat.jpg")
+    parser.add_argument("--sheet", type=Path, default=HERE.parent / "out" / "demo.png", help="PNG to write")
+    parser.add_argument("instructions", nargs="*", default=INSTRUCTIONS)
+    options = parser.parse_args()
+    options.sheet.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        print("starting Triton and the gateway ...", flush=True)
+        with serve(options.repository, port=0) as running:
+            began = time.monotonic()
+            write_edit_sheet(running.http_url, options.image, options.instructions, options.sheet)
+            seconds = time.monotonic() - began
+    except EmbeddedError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"{len(options.instructions)} edits of {options.image.name} in {seconds:.1f} s: {options.sheet}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,7 +5,7 @@ TORCH := torch==2.13.0
 CHECKPOINT ?= $(firstword $(wildcard demo/checkpoint) build/stand-in)
 REPOSITORY ?= $(or $(TRITOUCH_REPOSITORY),model_repository)
 EXPORT_FLAGS ?= $(if $(filter demo/checkpoint,$(CHECKPOINT)),--max-pixels 147456)
-UV_TORCH_BACKEND ?= cpu
+TORCH_BACKEND ?= cpu
 PACKAGES := gateway families export embedded demo bench
 READY := $(VENV)/.ready
 
@@ -22,7 +22,7 @@ $(READY): requirements/cpu.lock requirements/tools.lock Makefile
 	$(call find_python) -m venv --clear $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements/tools.lock
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check "$(TORCH)+cpu" 2>$(VENV)/torch.log \
-	  || $(PYTHON) -m uv pip install --quiet --python $(PYTHON) --torch-backend $(UV_TORCH_BACKEND) "$(TORCH)" \
+	  || $(PYTHON) -m uv pip install --quiet --python $(PYTHON) --torch-backend $(TORCH_BACKEND) "$(TORCH)" \
 	  || { cat $(VENV)/torch.log; echo "no CPU build of $(TORCH) found on the configured indexes"; exit 1; }
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements/cpu.lock
 	$(PYTHON) -m pip check
@@ -64,7 +64,7 @@ format: $(READY) ## format the code
 
 lock: $(READY) ## pin the newest versions that fit pyproject.toml
 	$(PYTHON) -m uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-	  --no-emit-package torch $(if $(UV_TORCH_BACKEND),--torch-backend $(UV_TORCH_BACKEND)) --python-version 3.11 \
+	  --no-emit-package torch $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) --python-version 3.11 \
 	  --extra dev pyproject.toml --output-file requirements/cpu.lock
 	$(PYTHON) -m uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url \
 	  --python-version 3.11 --constraint requirements/cpu.lock --extra gateway pyproject.toml --output-file requirements/gateway.lock

@@ -18,8 +18,8 @@ help: ## list the targets
 setup: $(READY) ## install everything that is pinned into .venv (CPU build of torch)
 
 # torch first and alone: its CPU build has another version name than the one with CUDA, and is not on every index.
-$(READY): requirements/cpu.lock requirements/tools.lock Makefile
-	$(call find_python) -m venv --clear $(VENV)
+$(READY): requirements/cpu.lock requirements/tools.lock
+	$(call find_python) -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements/tools.lock
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check "$(TORCH)+cpu" 2>$(VENV)/torch.log \
 	  || $(PYTHON) -m uv pip install --quiet --python $(PYTHON) --torch-backend $(TORCH_BACKEND) "$(TORCH)" \

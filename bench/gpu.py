@@ -55,7 +55,14 @@ def complete(folder: Path) -> Path:
     if not (folder / "tokenizer").exists():
         tokenizer(folder / "tokenizer").save_pretrained(folder / "tokenizer")
     EulerAncestralDiscreteScheduler(**TRAINING_NOISE).save_pretrained(folder / "scheduler")
-    index = {"_class_name": "StableDiffusionInstructPix2PixPipeline"}
+    index = {
+        "_class_name": "StableDiffusionInstructPix2PixPipeline",
+        "scheduler": ["diffusers", "EulerAncestralDiscreteScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
 

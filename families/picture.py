@@ -107,6 +107,8 @@ def _srgb(colours: Image.Image, source: Image.Image) -> Image.Image:
     if profile:
         with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
             embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if "sRGB" in ImageCms.getProfileDescription(embedded):
+                return colours.convert("RGB")  # converting would move levels by one, for nothing
             converted = ImageCms.profileToProfile(colours, embedded, SRGB, outputMode="RGB")
             if converted is not None:
                 return converted

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import skimage
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from families.picture import WorkingSize
 from tests.server.asking import Client, psnr
@@ -39,9 +39,21 @@ def enlarged(name: str, factor: int) -> bytes:
     return file(picture.resize((picture.width * factor, picture.height * factor)), "JPEG", quality=90)
 
 
+def seen(content: bytes) -> Image.Image:
+    """The photograph as a viewer shows it: upright, its colours as its profile means them."""
+    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    profile = picture.info.get("icc_profile")
+    if profile:
+        embedded, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(picture, embedded, srgb)
+        assert converted is not None
+        return converted
+    return picture.convert("RGB")
+
+
 FILES = {
     "astronaut.png as it is": (PHOTOS / "astronaut.png").read_bytes,
-    "rocket.jpg as it is": (PHOTOS / "rocket.jpg").read_bytes,
+    "rocket.jpg in Adobe RGB": (PHOTOS / "rocket.jpg").read_bytes,
     "chelsea as WebP": lambda: file(Image.open(PHOTOS / "chelsea.png"), "WEBP", quality=90),
     "coffee at 24 megapixels": lambda: enlarged("coffee.png", 10),
     "coffee turned by EXIF": lambda: turned("coffee.png"),
@@ -53,7 +65,7 @@ FILES = {
 def test_a_photograph_is_edited_as_diffusers_edits_it(client: Client, checkpoint: Path, name: str) -> None:
     content = FILES[name]()
     image = {"image": base64.b64encode(content).decode()}
-    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")
+    picture = seen(content)
     options = {"num_inference_steps": STEPS, "seed": SEED, "guidance_scale": 7.5}
     answer = client.edit(picture, PROMPT, image=image, **options)
     size = RULE.of(*picture.size)

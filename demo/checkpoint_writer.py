@@ -1,6 +1,8 @@
 """Write the checkpoint: `python -m demo.checkpoint_writer --state DIR` puts the averages into `demo/checkpoint`."""
 
 import argparse
+import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -40,6 +42,11 @@ def write_checkpoint(state: Path, folder: Path) -> None:
         requires_safety_checker=False,
     )
     pipeline.to(torch.float16).save_pretrained(folder)
+    config = folder / "vae" / "config.json"
+    kept = {name: value for name, value in json.loads(config.read_text()).items() if name != "_name_or_path"}
+    config.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
+    for name in ("vocab.json", "merges.txt"):  # older readers want these, newer ones write tokenizer.json alone
+        shutil.copy(state / "tokenizer" / name, folder / "tokenizer" / name)
 
 
 def _part(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

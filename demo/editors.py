@@ -72,7 +72,7 @@ class PipelineEditor:
     """The diffusers pipeline, float32 unless told otherwise."""
 
     def __init__(self, checkpoint: Path, steps: int, batch: int = 8, dtype: torch.dtype = torch.float32) -> None:
-        self.pipeline: Any = StableDiffusionInstructPix2PixPipeline.from_pretrained(checkpoint, torch_dtype=dtype)
+        self.pipeline: Any = StableDiffusionInstructPix2PixPipeline.from_pretrained(checkpoint, dtype=dtype)
         self.pipeline.set_progress_bar_config(disable=True)
         self.steps, self.batch = steps, batch
 

@@ -69,7 +69,7 @@ def edit_and_measure(
 
 def autoencoder_psnr(checkpoint: Path, photos: list[Picture]) -> float:
     """Mean PSNR in dB of photos encoded and decoded."""
-    autoencoder = AutoencoderKL.from_pretrained(checkpoint / "vae", torch_dtype=torch.float32)
+    autoencoder = AutoencoderKL.from_pretrained(checkpoint / "vae", dtype=torch.float32)
     with torch.no_grad():
         latents = autoencoder.encode(as_tensor(photos)).latent_dist.mode()
         decoded = as_pictures(autoencoder.decode(latents).sample)
@@ -95,7 +95,7 @@ def square(photo: Picture) -> Picture:
     return as_picture(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=box))
 
 
-def write_sheet(file: Path, photos: list[Picture], edited: list[list[Picture]], columns: int = 3) -> None:
+def write_sheet(file: Path, photos: list[Picture], edited: list[list[Picture]], columns: int = 2) -> None:
     """Before, ours and true edit for every instruction, on changing photos."""
     rows = []
     kinds = [[*(Kind(name) for name in FILTERS), *_variants(number, 2, 3)] for number in range(len(photos))]

@@ -14,11 +14,11 @@ from demo.wordings import disturbed, sentence, unknown_sentence
 Batch = tuple[Tensor, Tensor, Tensor]
 """Pictures (N, 3, H, W) in [-1, 1], token ids (N, 77), edited pictures like the pictures."""
 
-UNKNOWN_SHARE = 0.12
-_SHARES = {"border": 0.08, "shape": 0.42}
+UNKNOWN_SHARE = 0.1
+_SHARES = {"border": 0.06, "shape": 0.5}
 _HARD = {"posterised": 3.0, "inverted": 2.0, "pencil sketch": 2.0, "pixelated": 2.0}
 """Learnt slowly, so drawn so many times as often as the other filters."""
-_EARLY, _LATE = 8 * 128 * 128, 16 * 128 * 128
+_EARLY, _LATE = 8 * 128 * 128, 10 * 128 * 128
 """Pixels in a batch, whatever the size of its pictures."""
 
 
@@ -31,7 +31,7 @@ class Pairs:
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([2, step])
-        late = step > 0.4 * self.steps
+        late = step > 0.65 * self.steps
         height, width = _size(rng, late)
         count = max(2, (_LATE if late else _EARLY) // (height * width))
         pictures = [self.crops.draw(rng, height, width) for _ in range(count)]
@@ -65,9 +65,9 @@ def _chances() -> Tensor:
 def _size(rng: np.random.Generator, late: bool) -> tuple[int, int]:
     """Height and width of one batch's pictures, multiples of 8 from 128 to 384."""
     draw = rng.random()
-    if draw < (0.55 if late else 0.2):
+    if draw < (0.45 if late else 0.15):
         return 256, 256
-    if draw < (0.7 if late else 0.75):
+    if draw < (0.7 if late else 0.8):
         return 128, 128
     if draw < 0.95:
         return int(8 * rng.integers(16, 33)), int(8 * rng.integers(16, 33))

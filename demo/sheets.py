@@ -11,7 +11,7 @@ from demo.edits import Picture
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[Picture]]], head: Sequence[str], side: int = 96) -> Image.Image:
-    """One row of square pictures for each caption, `head` above the columns; 256 colours, for a small file."""
+    """One row of square pictures for each caption, `head` above the columns."""
     left, line = 128, 16
     width = left + max(len(pictures) for _, pictures in rows) * (side + 2)
     sheet = Image.new("RGB", (width, line + len(rows) * (side + 2)), "white")
@@ -24,7 +24,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Picture]]], head: Sequence[
         for column, picture in enumerate(pictures):
             small = as_image(picture).resize((side, side), Image.Resampling.LANCZOS)
             sheet.paste(small, (left + column * (side + 2), top))
-    return sheet.quantize(256, dither=Image.Dither.FLOYDSTEINBERG)
+    return sheet
 
 
 def loss_curve(logs: dict[str, Path], file: Path) -> None:

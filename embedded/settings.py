@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     """Shared memory a Python model instance starts with and grows by."""
     triton_start_seconds: Seconds = 300
     gateway_start_seconds: Seconds = 60
-    stop_seconds: Seconds = 10
+    stop_seconds: Seconds = 60
     """How long requests in flight may take to finish when stopping."""
 
 

@@ -10,7 +10,7 @@ from demo.editors import as_image
 from demo.edits import Picture
 
 
-def contact_sheet(rows: Sequence[tuple[str, Sequence[Picture]]], head: Sequence[str], side: int = 96) -> Image.Image:
+def contact_sheet(rows: Sequence[tuple[str, Sequence[Picture]]], head: Sequence[str], side: int = 72) -> Image.Image:
     """One row of square pictures for each caption, `head` above the columns."""
     left, line = 128, 16
     width = left + max(len(pictures) for _, pictures in rows) * (side + 2)

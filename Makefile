@@ -68,6 +68,11 @@ lock: $(READY) ## pin the newest versions that fit pyproject.toml
 	  --extra dev pyproject.toml --output-file requirements/cpu.lock
 	$(PYTHON) -m uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url \
 	  --python-version 3.11 --constraint requirements/cpu.lock --extra gateway pyproject.toml --output-file requirements/gateway.lock
+	for image in triton export; do \
+	  $(PYTHON) -m uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	    --no-python-downloads --python-version 3.12 --constraint requirements/cpu.lock --override requirements/no-torch.txt \
+	    --extra $$(test $$image = triton && echo repository || echo export) pyproject.toml requirements/triton.in \
+	    $$(test $$image = triton || echo requirements/export.in) --output-file requirements/$$image.lock || exit 1; done
 
 clean: ## remove what export and the tests have built
 	rm -rf build model_repository/edit/.tritouch

@@ -8,7 +8,7 @@ Prints one line of JSON a result, each with the part it belongs to; a part that 
 - `edit`: a whole edit through Triton with those engines, and the milliseconds of a step outside of the engine.
 """
 
-# ruff: noqa: T201, BLE001 - it is a command-line tool, and every part stands for itself
+# ruff: noqa: BLE001 - it is a command-line tool, and every part stands for itself
 
 import argparse
 import io

@@ -3,7 +3,7 @@
 Needs no GPU and no model. Prints each figure with what it is held to, and exits with 1 when one is not met.
 """
 
-# ruff: noqa: T201, S311 - it is a command-line tool, and its randomness guards nothing
+# ruff: noqa: S311 - it is a command-line tool, and its randomness guards nothing
 
 import argparse
 import asyncio

@@ -5,8 +5,6 @@ seed. Each component is traced and compiled in a process of its own by TensorRT 
 peak memory and size. Wants 16 GiB of memory and 8 GiB of disk.
 """
 
-# ruff: noqa: T201 - it is a command-line tool
-
 import argparse
 import json
 import resource

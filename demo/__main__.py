@@ -13,7 +13,7 @@ from embedded.errors import EmbeddedError
 from embedded.server import serve
 
 HERE = Path(__file__).resolve().parent
-INSTRUCTIONS = ("make it a pencil sketch", "make it night", "add a red circle in the middle")
+INSTRUCTIONS = ("make it a pencil sketch", "make it night", "add a blue border")
 
 
 def main() -> int:

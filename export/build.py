@@ -15,7 +15,7 @@ from export.checkpoint import Checkpoint, weight_files
 from export.engines import Engine, Work, reference
 from export.errors import BadInputError, ExportError
 from export.report import Bar, Report, Row
-from export.store import Store
+from export.store import HAND_WRITTEN, SOURCE, Store
 from families import load
 from families.errors import BadCheckpointError
 from families.schedules import NoiseSchedules
@@ -172,7 +172,8 @@ class Export:
             yield from sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
     def _release(self, prints: dict[str, str]) -> str:
-        python = [path for name in ("model_repository", "families") for path in _sources(fingerprint.ROOT / name)]
+        python = [path for model in HAND_WRITTEN for path in _sources(SOURCE / model)]
+        python += sorted((fingerprint.ROOT / "families").rglob("*.py"))
         return fingerprint.of_files([*self._files(), *python], {"pipeline": self._pipeline(), "engines": prints})
 
     def _write_pipeline(self, folder: Path) -> None:
@@ -183,5 +184,5 @@ class Export:
             shutil.copyfile(file, target)
 
 
-def _sources(folder: Path) -> list[Path]:
-    return sorted(path for pattern in ("*.py", "*.pbtxt") for path in folder.rglob(pattern))
+def _sources(model: Path) -> list[Path]:
+    return [model / "config.pbtxt", *sorted((model / "1").glob("*.py"))]

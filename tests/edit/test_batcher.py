@@ -1,97 +1,14 @@
-"""In-flight batching with a fake denoiser: no Triton, no torch, no threads but where a test is about them."""
+"""In-flight batching with a fake denoiser: no Triton, no torch, no threads."""
 
-import threading
-from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from batcher import Batcher, CancelledError, ExpiredError, Job, QueueFullError
-from families.plan import Loop, Plan, Rows, denoise_alone
-
-
-class Figures:
-    """Keeps what the batcher reports."""
-
-    def __init__(self) -> None:
-        self.outcomes: Counter[str] = Counter()
-        self.calls: list[tuple[int, int]] = []
-        self.now = (0, 0)
-
-    def in_flight(self, active: int, waiting: int) -> None:
-        self.now = (active, waiting)
-
-    def call(self, rows: int, edits: int, seconds: float) -> None:
-        self.calls.append((rows, edits))
-
-    def turn(self, seconds: float) -> None:
-        pass
-
-    def left(self, outcome: str) -> None:
-        self.outcomes[outcome] += 1
-
-
-def count_steps(latents: float, steps: int, rows: int, fail_at: int | None = None) -> Loop:
-    """A loop whose result tells which predictions it was sent: each step adds the mean of its own rows."""
-    for step in range(steps):
-        if step == fail_at:
-            raise ArithmeticError("this edit's own fault")
-        prediction = yield {"sample": np.full((rows, 1), latents + step), "timestep": np.full((rows, 1), float(step))}
-        latents += float(prediction.mean())
-    return np.array([latents])
-
-
-def plan(tag: float, steps: int, *, rows: int = 1, shape: Any = "square", fail_at: int | None = None) -> Plan:
-    constant = {"text": np.full((rows, 2), tag)}
-    return Plan(shape, rows, constant, steps, count_steps(tag, steps, rows, fail_at))
-
-
-def denoiser(rows: Rows) -> NDArray[Any]:
-    """Rows do not influence one another; every input does."""
-    result: NDArray[Any] = rows["sample"] * 0.5 + rows["timestep"] + rows["text"][:, :1]
-    return result
-
-
-class Here(Executor):
-    """Workers that do everything at once, on the caller's thread."""
-
-    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> "Future[Any]":
-        work(*arguments, **named)
-        return Future()
-
-
-class Bench:
-    """A batcher driven turn by turn, and what came of its jobs."""
-
-    def __init__(
-        self, denoise: Callable[[Rows], NDArray[Any]] = denoiser, max_rows: int = 8, max_jobs: int = 16
-    ) -> None:
-        self.figures = Figures()
-        self.clock = 0.0
-        self.results: dict[str, Any] = {}
-        self.batcher = Batcher(
-            denoise,
-            max_rows=max_rows,
-            max_jobs=max_jobs,
-            figures=self.figures,
-            workers=Here(),
-            clock=lambda: self.clock,
-        )
-
-    def submit(self, name: str, plan: Plan, **options: Any) -> None:
-        def answer(value: Any) -> None:
-            assert name not in self.results, "answered twice"
-            self.results[name] = value
-
-        self.batcher.submit(Job(lambda: plan, answer, answer, **options))
-
-    def turns(self, count: int) -> None:
-        for _ in range(count):
-            self.batcher.turn()
+from families.plan import Rows, denoise_alone
+from jobs import CancelledError, ExpiredError, Job, QueueFullError
+from tests.edit.bench import Bench, denoiser, plan
 
 
 def test_an_edit_joins_and_leaves_while_a_long_one_runs() -> None:
@@ -251,60 +168,3 @@ def test_a_prediction_of_the_wrong_size_is_a_failed_call() -> None:
     bench.submit("edit", plan(1.0, 3))
     bench.turns(1)
     assert "0 rows to 1" in str(bench.results["edit"])
-
-
-def test_an_answer_that_cannot_be_delivered_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    def undeliverable(_: Any) -> None:
-        raise ConnectionError("gone")
-
-    bench = Bench()
-    bench.batcher.submit(Job(lambda: plan(1.0, 1), undeliverable, undeliverable))
-    bench.submit("other", plan(1.0, 1))
-    bench.turns(1)
-    assert "other" in bench.results
-    assert "could not be delivered" in caplog.text
-
-
-def test_the_thread_serves_many_threads_and_stops() -> None:
-    figures = Figures()
-    batcher = Batcher(denoiser, max_rows=8, max_jobs=64, figures=figures, workers=ThreadPoolExecutor(4))
-    batcher.start()
-    done: list[Any] = []
-    arrived = threading.Semaphore(0)
-
-    def answer(value: Any) -> None:
-        done.append(value)
-        arrived.release()
-
-    senders = [
-        threading.Thread(target=lambda i=i: batcher.submit(Job(lambda: plan(float(i), 5), answer, answer)))
-        for i in range(20)
-    ]
-    for sender in senders:
-        sender.start()
-    assert all(arrived.acquire(timeout=10) for _ in senders)
-    assert all(isinstance(value, np.ndarray) for value in done)
-    batcher.stop()
-    with pytest.raises(QueueFullError):
-        batcher.submit(Job(lambda: plan(1.0, 1), answer, answer))
-
-
-def test_stopping_fails_what_is_in_flight() -> None:
-    entered, release = threading.Event(), threading.Event()
-
-    def slow(rows: Rows) -> NDArray[Any]:
-        entered.set()
-        release.wait(10)
-        return denoiser(rows)
-
-    results: list[Any] = []
-    batcher = Batcher(slow, max_rows=8, max_jobs=8, figures=Figures(), workers=ThreadPoolExecutor(4))
-    batcher.start()
-    batcher.submit(Job(lambda: plan(1.0, 50), results.append, results.append))
-    assert entered.wait(10)
-    stopper = threading.Thread(target=batcher.stop)
-    stopper.start()
-    release.set()
-    stopper.join(10)
-    assert not stopper.is_alive()
-    assert isinstance(results[0], CancelledError)

@@ -12,66 +12,15 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from families.plan import Denoiser, Plan, Rows
+from families.plan import Denoiser, Rows
+from jobs import OUTCOMES, CancelledError, ExpiredError, Figures, Job, QueueFullError
 
 log = logging.getLogger(__name__)
-
-
-class QueueFullError(Exception):
-    """No more edits are taken in."""
-
-
-class CancelledError(Exception):
-    """The caller is gone, or the batcher stops."""
-
-
-class ExpiredError(Exception):
-    """The edit's time was over before it was done."""
-
-
-OUTCOMES = {QueueFullError: "rejected", CancelledError: "cancelled", ExpiredError: "expired"}
-"""What an error is counted as; any other is `failed`, none is `done`."""
-
-
-class Figures(Protocol):
-    """What the batcher reports; never called by two threads at once."""
-
-    def in_flight(self, active: int, waiting: int) -> None:
-        """Edits that have begun to be denoised, and edits that have not, now."""
-
-    def call(self, rows: int, edits: int, seconds: float) -> None:
-        """One denoiser call has returned."""
-
-    def turn(self, seconds: float) -> None:
-        """One turn, its denoiser call included, has ended."""
-
-    def left(self, outcome: str) -> None:
-        """One edit has left, as one of OUTCOMES, `done` or `failed`."""
-
-
-@dataclass(eq=False)
-class Job:
-    """One edit on its way. `prepare`, `finish` and `failed` run on worker threads, `cancelled` is asked once a turn.
-
-    `prepare` makes its plan, `finish` answers with the latents. When one of them, the loop or a call raises, or
-    the job is cancelled or expires, `failed` is called in its place. `deadline` is on the batcher's clock, in seconds.
-    """
-
-    prepare: Callable[[], Plan]
-    finish: Callable[[NDArray[Any]], None]
-    failed: Callable[[Exception], None]
-    cancelled: Callable[[], bool] = lambda: False
-    deadline: float = float("inf")
-    begun: bool = field(default=False, init=False)
-    plan: Plan = field(init=False)
-    pending: Rows = field(init=False)
-    """Inputs of its next call."""
 
 
 class Batcher:

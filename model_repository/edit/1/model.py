@@ -16,11 +16,12 @@ import torch
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-from batcher import Batcher, CancelledError, ExpiredError, Job, QueueFullError
+from batcher import Batcher
 from families import load
 from families.errors import INVALID_EDIT
 from families.plan import Plan, Rows
 from families.schedules import NoiseSchedules
+from jobs import CancelledError, ExpiredError, Job, QueueFullError
 from metrics import TritonFigures
 
 PIPELINE = Path(__file__).parent / "pipeline"

@@ -1,0 +1,93 @@
+"""A fake denoiser, loops whose results tell what they were sent, and a batcher driven turn by turn."""
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batcher import Batcher
+from families.plan import Loop, Plan, Rows
+from jobs import Job
+
+
+class Figures:
+    """Keeps what the batcher reports."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.calls: list[tuple[int, int]] = []
+        self.now = (0, 0)
+
+    def in_flight(self, active: int, waiting: int) -> None:
+        self.now = (active, waiting)
+
+    def call(self, rows: int, edits: int, seconds: float) -> None:
+        self.calls.append((rows, edits))
+
+    def turn(self, seconds: float) -> None:
+        pass
+
+    def left(self, outcome: str) -> None:
+        self.outcomes[outcome] += 1
+
+
+def count_steps(latents: float, steps: int, rows: int, fail_at: int | None = None) -> Loop:
+    """A loop whose result tells which predictions it was sent: each step adds the mean of its own rows."""
+    for step in range(steps):
+        if step == fail_at:
+            raise ArithmeticError("this edit's own fault")
+        prediction = yield {"sample": np.full((rows, 1), latents + step), "timestep": np.full((rows, 1), float(step))}
+        latents += float(prediction.mean())
+    return np.array([latents])
+
+
+def plan(tag: float, steps: int, *, rows: int = 1, shape: Any = "square", fail_at: int | None = None) -> Plan:
+    constant = {"text": np.full((rows, 2), tag)}
+    return Plan(shape, rows, constant, steps, count_steps(tag, steps, rows, fail_at))
+
+
+def denoiser(rows: Rows) -> NDArray[Any]:
+    """Rows do not influence one another; every input does."""
+    result: NDArray[Any] = rows["sample"] * 0.5 + rows["timestep"] + rows["text"][:, :1]
+    return result
+
+
+class Here(Executor):
+    """Workers that do everything at once, on the caller's thread."""
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> "Future[Any]":
+        work(*arguments, **named)
+        return Future()
+
+
+class Bench:
+    """A batcher driven turn by turn, and what came of its jobs."""
+
+    def __init__(
+        self, denoise: Callable[[Rows], NDArray[Any]] = denoiser, max_rows: int = 8, max_jobs: int = 16
+    ) -> None:
+        self.figures = Figures()
+        self.clock = 0.0
+        self.results: dict[str, Any] = {}
+        self.batcher = Batcher(
+            denoise,
+            max_rows=max_rows,
+            max_jobs=max_jobs,
+            figures=self.figures,
+            workers=Here(),
+            clock=lambda: self.clock,
+        )
+
+    def submit(self, name: str, plan: Plan, **options: Any) -> None:
+        def answer(value: Any) -> None:
+            assert name not in self.results, "answered twice"
+            self.results[name] = value
+
+        self.batcher.submit(Job(lambda: plan, answer, answer, **options))
+
+    def turns(self, count: int) -> None:
+        for _ in range(count):
+            self.batcher.turn()

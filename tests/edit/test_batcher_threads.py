@@ -1,0 +1,71 @@
+"""The batcher's own threads: answering, stopping."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from batcher import Batcher
+from families.plan import Rows
+from jobs import CancelledError, Job, QueueFullError
+from tests.edit.bench import Bench, Figures, denoiser, plan
+
+
+def test_an_answer_that_cannot_be_delivered_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    def undeliverable(_: Any) -> None:
+        raise ConnectionError("gone")
+
+    bench = Bench()
+    bench.batcher.submit(Job(lambda: plan(1.0, 1), undeliverable, undeliverable))
+    bench.submit("other", plan(1.0, 1))
+    bench.turns(1)
+    assert "other" in bench.results
+    assert "could not be delivered" in caplog.text
+
+
+def test_the_thread_serves_many_threads_and_stops() -> None:
+    figures = Figures()
+    batcher = Batcher(denoiser, max_rows=8, max_jobs=64, figures=figures, workers=ThreadPoolExecutor(4))
+    batcher.start()
+    done: list[Any] = []
+    arrived = threading.Semaphore(0)
+
+    def answer(value: Any) -> None:
+        done.append(value)
+        arrived.release()
+
+    senders = [
+        threading.Thread(target=lambda i=i: batcher.submit(Job(lambda: plan(float(i), 5), answer, answer)))
+        for i in range(20)
+    ]
+    for sender in senders:
+        sender.start()
+    assert all(arrived.acquire(timeout=10) for _ in senders)
+    assert all(isinstance(value, np.ndarray) for value in done)
+    batcher.stop()
+    with pytest.raises(QueueFullError):
+        batcher.submit(Job(lambda: plan(1.0, 1), answer, answer))
+
+
+def test_stopping_fails_what_is_in_flight() -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def slow(rows: Rows) -> NDArray[Any]:
+        entered.set()
+        release.wait(10)
+        return denoiser(rows)
+
+    results: list[Any] = []
+    batcher = Batcher(slow, max_rows=8, max_jobs=8, figures=Figures(), workers=ThreadPoolExecutor(4))
+    batcher.start()
+    batcher.submit(Job(lambda: plan(1.0, 50), results.append, results.append))
+    assert entered.wait(10)
+    stopper = threading.Thread(target=batcher.stop)
+    stopper.start()
+    release.set()
+    stopper.join(10)
+    assert not stopper.is_alive()
+    assert isinstance(results[0], CancelledError)

@@ -19,6 +19,7 @@ class Figures:
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
         self.calls: list[tuple[int, int]] = []
+        self.stages: Counter[str] = Counter()
         self.now = (0, 0)
 
     def in_flight(self, active: int, waiting: int) -> None:
@@ -29,6 +30,9 @@ class Figures:
 
     def turn(self, seconds: float) -> None:
         pass
+
+    def stage(self, name: str, seconds: float) -> None:
+        self.stages[name] += seconds
 
     def left(self, outcome: str) -> None:
         self.outcomes[outcome] += 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from families.plan import Rows, denoise_alone
+from families.plan import Plan, Rows, denoise_alone
 from jobs import CancelledError, ExpiredError, Job, QueueFullError
 from tests.edit.bench import Bench, denoiser, plan
 
@@ -168,3 +168,21 @@ def test_a_prediction_of_the_wrong_size_is_a_failed_call() -> None:
     bench.submit("edit", plan(1.0, 3))
     bench.turns(1)
     assert "0 rows to 1" in str(bench.results["edit"])
+
+
+def test_every_second_of_an_edit_is_in_one_stage() -> None:
+    bench = Bench()
+
+    def prepare() -> Plan:
+        bench.clock += 1.0
+        return plan(1.0, 2)
+
+    def finish(_: Any) -> None:
+        bench.clock += 8.0
+
+    bench.batcher.submit(Job(prepare, finish, finish))
+    bench.clock += 2.0
+    bench.turns(1)
+    bench.clock += 4.0
+    bench.turns(1)
+    assert bench.figures.stages == {"condition": 1.0, "queue": 2.0, "denoise": 4.0, "render": 8.0}

@@ -61,6 +61,7 @@ class Batcher:
                 self._figures.left(OUTCOMES[QueueFullError])
                 raise QueueFullError(f"{len(self._in_flight)} edits are in flight")
             self._in_flight.add(job)
+            job.since = self._clock()
             self._report()
         self._workers.submit(self._prepare, job)
 
@@ -84,6 +85,7 @@ class Batcher:
             return
         with self._changed:
             if not self._stopping:
+                self._mark(job, "condition")
                 self._ready.append(job)
                 self._changed.notify()
                 return
@@ -146,8 +148,11 @@ class Batcher:
         """One denoiser call and one step of each job. A failed call fails these jobs alone."""
         began = self._clock()
         ends = np.cumsum([job.plan.rows for job in jobs])
-        for job in jobs:
-            job.begun = True
+        with self._changed:
+            for job in jobs:
+                if not job.begun:
+                    job.begun = True
+                    self._mark(job, "queue")
         try:
             changing = _join([job.pending for job in jobs])
             prediction = self._denoiser({**self._joined_constants(jobs), **changing})
@@ -183,6 +188,8 @@ class Batcher:
         """Takes the job out of the batch; a worker answers it."""
         with self._changed:
             self._ready.remove(job)
+            if error is None:
+                self._mark(job, "denoise")
         if error is None:
             self._workers.submit(self._finish, job, latents)
         else:
@@ -195,6 +202,8 @@ class Batcher:
         except Exception as error:  # noqa: BLE001 - whatever finishing raises is this job's own
             self._fail(job, error)
         else:
+            with self._changed:
+                self._mark(job, "render")
             self._end(job, "done")
 
     def _fail(self, job: Job, error: Exception) -> None:
@@ -209,6 +218,12 @@ class Batcher:
             self._in_flight.remove(job)
             self._figures.left(outcome)
             self._report()
+
+    def _mark(self, job: Job, stage: str) -> None:
+        """The job has come to the end of a stage."""
+        now = self._clock()
+        self._figures.stage(stage, now - job.since)
+        job.since = now
 
     def _report(self) -> None:
         active = sum(job.begun for job in self._in_flight)

@@ -28,6 +28,10 @@ OUTCOMES = {QueueFullError: "rejected", CancelledError: "cancelled", ExpiredErro
 """What an error is counted as; any other is `failed`, none is `done`."""
 
 
+STAGES = ("condition", "queue", "denoise", "render")
+"""What an edit goes through; `queue` is from its plan to its first call."""
+
+
 class Figures(Protocol):
     """What the batcher reports; never called by two threads at once."""
 
@@ -39,6 +43,9 @@ class Figures(Protocol):
 
     def turn(self, seconds: float) -> None:
         """One turn, its denoiser call included, has ended."""
+
+    def stage(self, name: str, seconds: float) -> None:
+        """One edit has spent this long in one of STAGES."""
 
     def left(self, outcome: str) -> None:
         """One edit has left, as one of OUTCOMES, `done` or `failed`."""
@@ -58,6 +65,8 @@ class Job:
     cancelled: Callable[[], bool] = lambda: False
     deadline: float = float("inf")
     begun: bool = field(default=False, init=False)
+    since: float = field(default=0.0, init=False)
+    """When its present stage began, on the batcher's clock."""
     plan: Plan = field(init=False)
     pending: Rows = field(init=False)
     """Inputs of its next call."""

@@ -4,6 +4,8 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
+from jobs import STAGES
+
 OUTCOMES = ("done", "failed", "cancelled", "expired", "rejected")
 
 
@@ -17,6 +19,8 @@ class TritonFigures:
         self._waiting = edits.Metric(labels={"state": "waiting"})
         outcomes = self._family("COUNTER", "tritouch_edits_total", "Edits that left the batcher, by outcome")
         self._outcomes = {outcome: outcomes.Metric(labels={"outcome": outcome}) for outcome in OUTCOMES}
+        stages = self._family("COUNTER", "tritouch_stage_seconds_total", "Seconds of all edits, by stage")
+        self._stages = {stage: stages.Metric(labels={"stage": stage}) for stage in STAGES}
         self._calls = self._counter("tritouch_denoiser_calls_total", "Denoiser calls")
         self._rows = self._counter("tritouch_denoiser_rows_total", "Rows of all denoiser calls")
         self._steps = self._counter("tritouch_steps_total", "Steps of all edits")
@@ -46,6 +50,10 @@ class TritonFigures:
     def turn(self, seconds: float) -> None:
         """One turn has ended."""
         self._turn_seconds.increment(seconds)
+
+    def stage(self, name: str, seconds: float) -> None:
+        """One edit has spent this long in a stage."""
+        self._stages[name].increment(seconds)
 
     def left(self, outcome: str) -> None:
         """One edit has left."""

@@ -10,7 +10,7 @@ PACKAGES := gateway families export embedded demo bench
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo export up test test-fast check format lock clean
+.PHONY: help setup demo export up test test-fast test-long check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -51,6 +51,9 @@ test: $(READY) ## run every test, the real Triton included
 
 test-fast: $(READY) ## run the tests that start no server
 	$(PYTHON) -m pytest -m "not server"
+
+test-long: $(READY) ## thousands of generated requests, and Triton killed twenty times
+	SCHEMATHESIS_CASES=1500 TRITON_KILLS=20 $(PYTHON) -m pytest tests/gateway/test_contract.py tests/gateway/test_server.py
 
 check: $(READY) ## ruff and mypy
 	$(VENV)/bin/ruff check .

@@ -22,16 +22,18 @@ SIZES = {"square": (128, 128), "portrait": (96, 160), "landscape": (200, 72), "o
 LEAST_DB = 45.0
 
 
-def reference(checkpoint: Path, picture: Image.Image, text_scale: float, image_scale: float) -> Any:
+def reference(
+    checkpoint: Path, picture: Image.Image, text_scale: float, image_scale: float, prompt: str = PROMPT
+) -> Any:
     """diffusers' answer as (H, W, 3) uint8."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from diffusers import StableDiffusionInstructPix2PixPipeline
 
-        pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(checkpoint)
+        pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(checkpoint, torch_dtype=torch.float32)
         pipeline.set_progress_bar_config(disable=True)
         image = pipeline(
-            PROMPT,
+            prompt,
             image=picture,
             num_inference_steps=STEPS,
             guidance_scale=text_scale,

@@ -1,0 +1,41 @@
+"""The trained checkpoint through the served API: what diffusers makes of it, and what the sentence asks for."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from demo.checkpoint_writer import CHECKPOINT
+from demo.editors import as_picture
+from demo.edits import Kind, true_edit
+from demo.wordings import plain_sentence
+from embedded.server import serve
+from tests.conftest import ROOT, run_export
+from tests.server.asking import Client, psnr
+from tests.server.test_fidelity import LEAST_DB, SEED, reference
+
+SAMPLES = sorted((Path(__file__).parents[2] / "demo" / "samples").glob("*.jpg"))
+KINDS = [Kind("night"), Kind("pencil sketch"), Kind("inverted"), Kind("border", "red")]
+GAIN_DB = 4.0
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Client]:
+    """Triton and the gateway on the demo checkpoint in exact arithmetic."""
+    repository = ROOT / "build" / "test-demo-repository"
+    done = run_export(CHECKPOINT, repository, "--max-batch", "3")
+    assert done.returncode == 0, done.stderr
+    with serve(repository, port=0) as running:
+        yield Client(running)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_sentence_is_followed_as_diffusers_follows_it(demo: Client, kind: Kind) -> None:
+    picture = Image.open(SAMPLES[KINDS.index(kind) % len(SAMPLES)]).convert("RGB").resize((192, 128))
+    sentence = plain_sentence(kind)
+    ours = demo.edit(picture, sentence, num_inference_steps=6, seed=SEED, guidance_scale=0).pixels
+    assert psnr(ours, reference(CHECKPOINT, picture, 1.0, 1.5, prompt=sentence)) >= LEAST_DB
+    wanted = np.asarray(true_edit(kind, as_picture(picture))) * 255
+    assert psnr(ours, wanted) >= psnr(np.asarray(picture), wanted) + GAIN_DB

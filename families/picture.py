@@ -22,6 +22,7 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 RESPONSE_FORMATS = ("jpeg", "raw")
 JPEG_QUALITY = 95
 SRGB = ImageCms.createProfile("sRGB")
+COLORIMETRIC = ImageCms.Intent.RELATIVE_COLORIMETRIC
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _srgb(colours: Image.Image, source: Image.Image) -> Image.Image:
             embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             if "sRGB" in ImageCms.getProfileDescription(embedded):
                 return colours.convert("RGB")  # converting would move levels by one, for nothing
-            converted = ImageCms.profileToProfile(colours, embedded, SRGB, outputMode="RGB")
+            converted = ImageCms.profileToProfile(colours, embedded, SRGB, COLORIMETRIC, outputMode="RGB")
             if converted is not None:
                 return converted
     return colours.convert("RGB")

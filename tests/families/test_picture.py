@@ -8,6 +8,7 @@ from PIL import Image, ImageCms
 
 from families.errors import InvalidEditError
 from families.picture import DecodingLimits, WorkingSize, decode, from_tensor, scale, to_jpeg, to_tensor
+from tests.families import cmyk
 
 LIMITS = DecodingLimits()
 RULE = WorkingSize(max_pixels=512 * 512, multiple=8, min_side=64, max_side=1024)
@@ -76,6 +77,16 @@ def test_colours_are_what_the_embedded_profile_means() -> None:
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     assert decode(encoded(picture, icc_profile=lab), LIMITS).getpixel((0, 0)) == (200, 100, 50), "it does not fit RGB"
     assert decode(encoded(picture, icc_profile=b"nonsense"), LIMITS).getpixel((0, 0)) == (200, 100, 50)
+
+
+def test_cmyk_is_what_its_profile_means() -> None:
+    cyan = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
+    with_profile = decode(encoded(cyan, "JPEG", quality=100, icc_profile=cmyk.profile()), LIMITS)
+    assert with_profile.getpixel((8, 8)) == cmyk.OTHER_CYAN_RGB
+    assert decode(encoded(cyan, "JPEG", quality=100), LIMITS).getpixel((8, 8)) == (0, 255, 255)
+    paper = Image.new("CMYK", (16, 16), (0, 0, 0, 0))
+    blank = decode(encoded(paper, "JPEG", quality=100, icc_profile=cmyk.profile()), LIMITS)
+    assert blank.getpixel((8, 8)) == (255, 255, 255)
 
 
 def test_cmyk_and_palettes() -> None:

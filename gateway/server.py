@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+import uuid
 from typing import TYPE_CHECKING
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from gateway.errors import PublicError, render
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -15,6 +20,22 @@ if TYPE_CHECKING:
 
     from gateway.edits import Edits
     from gateway.settings import Settings
+
+
+class Protocol(H11Protocol):
+    """Uvicorn's HTTP, which answers what is no HTTP at all in the one shape of errors, too."""
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the parser's words are not for the public
+        """Answer and close."""
+        answer = render(PublicError("body_unreadable", message="The request is not well-formed HTTP."))
+        headers = [(b"connection", b"close"), (b"x-request-id", uuid.uuid4().hex.encode()), *answer.raw_headers]
+        events = (
+            h11.Response(status_code=answer.status_code, headers=headers),
+            h11.Data(data=bytes(answer.body)),
+            h11.EndOfMessage(),
+        )
+        self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
+        self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -29,6 +50,7 @@ class Server(uvicorn.Server):
                 app,
                 host=settings.host,
                 port=settings.port,
+                http=Protocol,
                 ws="none",
                 access_log=False,
                 log_config=None,

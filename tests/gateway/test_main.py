@@ -1,5 +1,6 @@
 """`python -m gateway` as a process: sockets, signals, and settings that are wrong."""
 
+import json
 import os
 import signal
 import socket
@@ -41,6 +42,21 @@ def process(triton: FakeTriton, **environment: str) -> Iterator[tuple[subprocess
             yield gateway, url
         finally:
             gateway.kill()
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nb d: c\r\n\r\n"]
+)
+def test_what_is_no_http_is_400_of_the_one_shape(triton: FakeTriton, nonsense: bytes) -> None:
+    with process(triton) as (_, url):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(nonsense + b"\r\n\r\n")
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))
+        head, _, content = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert b"x-request-id: " in head.lower()
+        assert json.loads(content)["error"]["code"] == "body_unreadable"
 
 
 def test_sigterm_lets_an_edit_finish(triton: FakeTriton) -> None:

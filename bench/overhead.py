@@ -22,7 +22,7 @@ import tritonclient.grpc as triton_grpc
 from PIL import Image
 
 from embedded.server import Embedded, serve
-from families.instruct_pix2pix.denoising import plan
+from families import load
 from families.plan import denoise_alone
 from families.schedules import NoiseSchedules
 
@@ -88,14 +88,16 @@ def in_process(repository: Path, side: int) -> None:
     pipeline = repository / "edit" / ".tritouch" / "current" / "pipeline"
     settings = json.loads((pipeline / "pipeline.json").read_text("utf-8"))
     schedules = NoiseSchedules(pipeline / "scheduler" / "scheduler_config.json", settings["scheduler"])
+    plan = load(settings["family"], "denoising").plan
+    table = json.loads((repository / "unet" / "component.json").read_text("utf-8"))["component"]
+    axes = {tensor["name"]: tensor["axes"] for tensor in (*table["inputs"], *table["outputs"])}
     latents = side // settings["picture"]["multiple"]
-    channels = 4
+    answer = np.zeros((1, axes["prediction"][0], latents, latents), np.float32)
     tensors: dict[str, Any] = {
-        "encoder_hidden_states": np.zeros((1, 77, 64), np.float32),
-        "image_latents": np.zeros((1, channels, latents, latents), np.float32),
+        "encoder_hidden_states": np.zeros((1, *axes["encoder_hidden_states"]), np.float32),
+        "image_latents": answer,
         "guidance": np.array([1.0, 1.0], np.float32),
     }
-    answer = np.zeros((1, channels, latents, latents), np.float32)
     loop = per_step(lambda: denoise_alone(plan(tensors, 50, 1, schedules), lambda _rows: answer))
     print(f"in one process: the whole loop without an engine {loop * 1e3:.2f} ms a step ({settings['scheduler']})")
 

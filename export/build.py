@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -19,7 +19,7 @@ from export.store import HAND_WRITTEN, SOURCE, Store
 from families import load
 from families.errors import BadCheckpointError
 from families.schedules import NoiseSchedules
-from families.tensors import Component, Limits
+from families.tensors import Component, Components, Limits
 
 SEED = 7
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -42,7 +42,7 @@ class Export:
     def __init__(self, checkpoint: Checkpoint, engine: Engine, options: Options, store: Store, report: Report) -> None:
         self._checkpoint, self._engine, self._options = checkpoint, engine, options
         self._store, self._report = store, report
-        self._family: Any = load(checkpoint.family, "components")
+        self._family = cast("Components", load(checkpoint.family, "components"))
 
     def run(self) -> None:
         """Builds what is not up to date, then switches the repository over."""

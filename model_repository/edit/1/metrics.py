@@ -4,9 +4,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from jobs import STAGES
-
-OUTCOMES = ("done", "failed", "cancelled", "expired", "rejected")
+from jobs import OUTCOMES, STAGES
 
 
 class TritonFigures:
@@ -18,7 +16,9 @@ class TritonFigures:
         self._active = edits.Metric(labels={"state": "active"})
         self._waiting = edits.Metric(labels={"state": "waiting"})
         outcomes = self._family("COUNTER", "tritouch_edits_total", "Edits that left the batcher, by outcome")
-        self._outcomes = {outcome: outcomes.Metric(labels={"outcome": outcome}) for outcome in OUTCOMES}
+        self._outcomes = {
+            outcome: outcomes.Metric(labels={"outcome": outcome}) for outcome in ("done", "failed", *OUTCOMES.values())
+        }
         stages = self._family("COUNTER", "tritouch_stage_seconds_total", "Seconds of all edits, by stage")
         self._stages = {stage: stages.Metric(labels={"stage": stage}) for stage in STAGES}
         self._calls = self._counter("tritouch_denoiser_calls_total", "Denoiser calls")

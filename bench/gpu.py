@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.tensorrt import LIMITS, checkpoint
+from bench.full_size import checkpoint
+from bench.tensorrt import LIMITS
 from embedded.backends.plan import Options, Plan
 from embedded.gpu import find_gpu
 from export import graph
@@ -43,28 +44,6 @@ STEPS = 20
 def report(part: str, **figures: Any) -> None:
     """One line of JSON."""
     print(json.dumps({"part": part, **figures}), flush=True)
-
-
-def complete(folder: Path) -> Path:
-    """A whole checkpoint around the full-size weights: a small tokenizer, Euler's sampler, the index."""
-    from diffusers import EulerAncestralDiscreteScheduler  # noqa: PLC0415 - seconds
-
-    from tests.standin import TRAINING_NOISE, tokenizer  # noqa: PLC0415
-
-    checkpoint(folder)
-    if not (folder / "tokenizer").exists():
-        tokenizer(folder / "tokenizer").save_pretrained(folder / "tokenizer")
-    EulerAncestralDiscreteScheduler(**TRAINING_NOISE).save_pretrained(folder / "scheduler")
-    index = {
-        "_class_name": "StableDiffusionInstructPix2PixPipeline",
-        "scheduler": ["diffusers", "EulerAncestralDiscreteScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-    }
-    (folder / "model_index.json").write_text(json.dumps(index))
-    return folder
 
 
 def engines(folder: Path, repository: Path) -> None:
@@ -217,7 +196,7 @@ def main() -> int:
     deadline = time.monotonic() + options.seconds
     folder, repository, calls = options.work / "checkpoint", options.work / "repository", dict[int, float]()
     parts: dict[str, Callable[[], object]] = {
-        "engines": lambda: engines(complete(folder), repository),
+        "engines": lambda: engines(checkpoint(folder), repository),
         "step": lambda: calls.update(step(folder, repository, deadline)),
         "edit": lambda: edit(repository, calls),
     }

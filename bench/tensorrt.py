@@ -20,52 +20,14 @@ from typing import Any
 
 import torch
 
+from bench.full_size import SEED, weights
 from export import check, graph
 from export.engines import Work, load, reference
 from families import load as load_family
 from families.tensors import ROWS, Component, Limits
 
-SEED = 2026
 LIMITS = Limits(512 * 512, 12)
 COMPONENTS = ("text_encoder", "vae_encoder", "unet", "vae_decoder")
-TEXT = {
-    "vocab_size": 49408,
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "max_position_embeddings": 77,
-    "hidden_act": "quick_gelu",
-    "bos_token_id": 49406,
-    "eos_token_id": 49407,
-    "pad_token_id": 49407,
-}
-UNET = {"sample_size": 64, "in_channels": 8, "out_channels": 4, "cross_attention_dim": 768, "attention_head_dim": 8}
-VAE = {
-    "block_out_channels": (128, 256, 512, 512),
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "layers_per_block": 2,
-    "latent_channels": 4,
-    "sample_size": 512,
-}
-
-
-def checkpoint(folder: Path) -> Path:
-    """The three folders with weights that a table and its modules are made from, in fp16."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: PLC0415 - seconds, and not in every process
-    from transformers import CLIPTextConfig, CLIPTextModel  # noqa: PLC0415
-
-    makers: dict[str, Any] = {
-        "text_encoder": lambda: CLIPTextModel(CLIPTextConfig(**TEXT)),
-        "unet": lambda: UNet2DConditionModel(**UNET),
-        "vae": lambda: AutoencoderKL(**VAE),
-    }
-    for name, make in makers.items():
-        torch.manual_seed(SEED)
-        if not (folder / name / "config.json").exists():
-            make().half().save_pretrained(folder / name)
-    return folder
 
 
 @contextmanager
@@ -123,7 +85,7 @@ def main() -> int:
         targets = options.compute_capability.split(",")
         print(json.dumps(measure(options.work, options.component, targets, options.precision)), flush=True)
         return 0
-    checkpoint(options.work)
+    weights(options.work)
     for name in COMPONENTS:
         command = [sys.executable, "-m", "bench.tensorrt", *sys.argv[1:], "--component", name]
         done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)

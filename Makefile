@@ -79,4 +79,4 @@ lock: $(READY) ## pin the newest versions that fit pyproject.toml
 
 clean: ## remove what export and the tests have built
 	rm -rf build model_repository/edit/.tritouch
-	rm -f $(addprefix model_repository/,text_encoder vae_encoder unet vae_decoder)
+	rm -f $(addprefix model_repository/,text_encoder vae_encoder unet vae_decoder condition)

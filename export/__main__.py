@@ -39,6 +39,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--max-pixels", type=int, default=512 * 512, help="largest picture, width x height")
     parser.add_argument("--max-batch", type=int, default=12, help="most rows of one denoiser call")
     parser.add_argument("--guidance-when-zero", type=float, default=1.0, help="guidance scale where callers send 0")
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="ROUTE=DIR|FILE|HUB_ID[:SCALE]",
+        help="a LoRA that edits choose by `model`: ROUTE; may be given many times",
+    )
     parser.add_argument("--repository", type=Path, default=SOURCE, help="where to install (default: model_repository)")
     return parser.parse_args(arguments)
 
@@ -62,10 +69,12 @@ def export(flags: argparse.Namespace) -> None:
         raise BadInputError(f"--precision for {engine.name} is auto or one of {', '.join(engine.precisions)}")
     checkpoint = find(flags.model, flags.revision)
     # Imported late: torch and diffusers take seconds, and a wrong flag should not.
+    from export import adapters  # noqa: PLC0415
     from export.build import Export, Options  # noqa: PLC0415
     from families.tensors import Limits  # noqa: PLC0415
 
-    options = Options(precision, Limits(flags.max_pixels, flags.max_batch), flags.guidance_when_zero)
+    limits, sources = Limits(flags.max_pixels, flags.max_batch), adapters.find(flags.adapter)
+    options = Options(precision, limits, flags.guidance_when_zero, sources)
     report = Report()
     Export(checkpoint, engine, options, Store(flags.repository), report).run()
     report.close()

@@ -3,14 +3,15 @@
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
-from export import check, fingerprint, graph, triton_config
+from export import check, ensemble, fingerprint, graph, triton_config
+from export.adapters import Bank, Source
 from export.checkpoint import Checkpoint, weight_files
 from export.engines import Engine, Work, reference
 from export.errors import BadInputError, ExportError
@@ -19,7 +20,7 @@ from export.store import HAND_WRITTEN, SOURCE, Store
 from families import load
 from families.errors import BadCheckpointError
 from families.schedules import NoiseSchedules
-from families.tensors import Component, Components, Limits
+from families.tensors import ADAPTER, Component, Components, Limits
 
 SEED = 7
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -34,6 +35,7 @@ class Options:
     precision: str
     limits: Limits
     guidance_when_zero: float
+    adapters: tuple[Source, ...] = ()
 
 
 class Export:
@@ -51,12 +53,15 @@ class Export:
             rows = self._family.ROWS_PER_EDIT
             raise BadInputError(f"--max-batch must be at least {rows}: a guided edit has that many rows")
         try:
-            table = self._family.table(self._checkpoint.path, options.limits)
+            self._bank = Bank(options.adapters, self._family.read_lora)
+            table = [self._bank.extend(c) for c in self._family.table(self._checkpoint.path, options.limits)]
             self._require_files()
             prints = {component.name: self._fingerprint(component) for component in table}
             with self._store.locked():
                 engines = {component.name: self._component(component, prints[component.name]) for component in table}
-                self._store.install(self._release(prints), engines, self._write_pipeline)
+                self._pipeline = self._settings(table)
+                ensembles = {ensemble.NAME: self._condition(table)}
+                self._store.install(self._release(prints, ensembles), engines, ensembles, self._write_pipeline)
         except BadCheckpointError as error:
             raise BadInputError(str(error)) from error
 
@@ -70,7 +75,14 @@ class Export:
         folder = self._checkpoint.path / component.weights
         files = [folder / "config.json", *weight_files(folder)]
         engine = {"kind": self._engine.name, **self._engine.versions()}
-        return fingerprint.of_component(component, self._checkpoint.family, files, engine, self._options.precision)
+        return fingerprint.of_component(
+            component,
+            self._checkpoint.family,
+            files,
+            engine,
+            self._options.precision,
+            adapters=self._bank.prints(component),
+        )
 
     def _component(self, component: Component, digest: str) -> Path:
         """The component's folder in the store, built if need be."""
@@ -122,11 +134,14 @@ class Export:
         return "fp32" if component.overflows and asked == "fp16" else asked
 
     def _trace(self, component: Component, precision: str, file: Path) -> None:
-        module = self._family.module(component.name, self._checkpoint.path)
+        module = self._module(component)
         narrow = self._engine.traces_narrow
         if narrow:
             module.to(DTYPES[precision])
         graph.write(module, component, self._inputs(component, component.shapes[1]), file, simplify=narrow)
+
+    def _module(self, component: Component) -> torch.nn.Module:
+        return self._bank.fill(self._family.module(component.name, self._checkpoint.path), component)
 
     def _record(self, component: Component, precision: str, version: Path) -> dict[str, Any]:
         """What the engine is, and which machine it fits."""
@@ -141,7 +156,7 @@ class Export:
 
     def _errors(self, component: Component, run: check.Run, bar: Bar) -> Iterator[float]:
         """The relative error at each of the table's check shapes."""
-        module = self._family.module(component.name, self._checkpoint.path)
+        module = self._module(component)
         for sizes in component.shapes:
             bar("checking " + " x ".join(str(size) for size in sizes.values()))
             yield check.against_torch(run, module, component, self._inputs(component, sizes))
@@ -150,11 +165,16 @@ class Export:
         generator = torch.Generator().manual_seed(SEED)
         shapes = [graph.shape_of(tensor.axes, sizes) for tensor in component.inputs]
         return [
-            self._family.sample(tensor, shape, generator)
+            self._bank.sample(shape[0]) if tensor == ADAPTER else self._family.sample(tensor, shape, generator)
             for tensor, shape in zip(component.inputs, shapes, strict=True)
         ]
 
-    def _pipeline(self) -> dict[str, Any]:
+    def _condition(self, table: Sequence[Component]) -> str:
+        names = [component.name for component in table]
+        encoders = table[: names.index(self._family.DENOISER)]
+        return ensemble.condition(encoders, self._family.CONDITIONING, self._bank.routes)
+
+    def _settings(self, table: Sequence[Component]) -> dict[str, Any]:
         """What the Python models must know of this export."""
         limits = self._options.limits
         return {
@@ -162,6 +182,8 @@ class Export:
             "scheduler": self._checkpoint.scheduler,
             "guidance_when_zero": self._options.guidance_when_zero,
             "max_batch": limits.max_batch,
+            "adapters": list(self._bank.routes),
+            "banks": [component.name for component in table if ADAPTER in component.inputs],
             "picture": dict(self._family.picture(self._checkpoint.path, limits)),
         }
 
@@ -171,13 +193,15 @@ class Export:
             path = self._checkpoint.path / name
             yield from sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
-    def _release(self, prints: dict[str, str]) -> str:
+    def _release(self, prints: dict[str, str], ensembles: dict[str, str]) -> str:
         python = [path for model in HAND_WRITTEN for path in _sources(SOURCE / model)]
         python += sorted((fingerprint.ROOT / "families").rglob("*.py"))
-        return fingerprint.of_files([*self._files(), *python], {"pipeline": self._pipeline(), "engines": prints})
+        return fingerprint.of_files(
+            [*self._files(), *python], {"pipeline": self._pipeline, "engines": prints, "ensembles": ensembles}
+        )
 
     def _write_pipeline(self, folder: Path) -> None:
-        (folder / "pipeline.json").write_text(json.dumps(self._pipeline(), indent=1) + "\n", "utf-8")
+        (folder / "pipeline.json").write_text(json.dumps(self._pipeline, indent=1) + "\n", "utf-8")
         for file in self._files():
             target = folder / file.relative_to(self._checkpoint.path)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ def find(model: str, revision: str | None) -> Checkpoint:
     """The checkpoint in a folder, or downloaded from the hub. Raises BadInputError."""
     path = Path(model).expanduser()
     if not path.is_dir():
-        path = _download(model, revision)
+        path = download(model, revision, HUB_FILES)
     elif revision is not None:
         raise BadInputError(f"--revision belongs to a hub id; {model} is a folder")
     index = _read_json(path / "model_index.json")
@@ -54,7 +54,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         single, index = folder / f"{name}.safetensors", folder / f"{name}.safetensors.index.json"
         files = [single] if single.exists() else _shards(index) if index.exists() else []
         for file in files:
-            _require_whole(file)
+            require_whole(file)
         if files:
             return tuple(files)
     raise BadInputError(
@@ -62,14 +62,15 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     )
 
 
-def _download(model: str, revision: str | None) -> Path:
+def download(model: str, revision: str | None, files: list[str]) -> Path:
+    """The hub's folder of that id, with what `files` match of it. Raises BadInputError."""
     if not HUB_ID.fullmatch(model):
         raise BadInputError(f"{model} is neither a folder nor a hub id (OWNER/NAME)")
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - a second to import, needed by few
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
 
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=HUB_FILES))
+        return Path(snapshot_download(model, revision=revision, allow_patterns=files))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInputError(f"{model} cannot be downloaded: {reason}") from error
@@ -94,8 +95,11 @@ def _read_json(file: Path) -> dict[str, object]:
     return content
 
 
-def _require_whole(file: Path) -> None:
-    """A safetensors file is 8 bytes of header length, a JSON header, and data that ends where the header says."""
+def require_whole(file: Path) -> None:
+    """A safetensors file is 8 bytes of header length, a JSON header, and data that ends where the header says.
+
+    Raises BadInputError for any other.
+    """
     try:
         size = file.stat().st_size
         with file.open("rb") as stream:
@@ -105,8 +109,10 @@ def _require_whole(file: Path) -> None:
     except FileNotFoundError as error:
         raise BadInputError(f"{file} is missing") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise BadInputError(f"{file} is not a safetensors file") from error
-    if end is None or size != 8 + length + end:
+        raise BadInputError(f"{file} is not a safetensors file (no pickles are read)") from error
+    if end is None:
+        raise BadInputError(f"{file} is not a safetensors file (no pickles are read), or one cut off in its header")
+    if size != 8 + length + end:
         raise BadInputError(f"{file} is truncated or damaged: {size} bytes")
 
 

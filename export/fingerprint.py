@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -20,15 +20,23 @@ def of_component(
     files: Iterable[Path],
     engine: Mapping[str, str],
     precision: str,
+    *,
+    adapters: Sequence[str] = (),
 ) -> str:
-    """Over the component's part of the checkpoint, its table, the engine's versions, and the code that builds it."""
+    """Over the component's part of the checkpoint, its table, the engine's versions, and the code that builds it.
+
+    `adapters` stand for the contents of its bank, where it has one.
+    """
     code = [ROOT / "export" / name for name in ("build.py", "check.py", "graph.py", "triton_config.py")]
     code += (ROOT / "export" / "engines").glob("*.py")
+    if adapters:
+        code += [ROOT / "export" / "bank.py", ROOT / "families" / family / "lora.py"]
     code += [ROOT / "families" / "tensors.py", ROOT / "families" / family / "components.py"]
     settings = {
         "component": asdict(component),
         "precision": precision,
         "engine": dict(engine),
+        "adapters": list(adapters),
         "libraries": {name: version(name) for name in LIBRARIES},
     }
     return of_files([*sorted(files), *sorted(code)], settings)

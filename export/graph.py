@@ -34,7 +34,7 @@ def write(
         for tensor in component.inputs
     )
     with _quiet(), torch.no_grad():
-        program = torch.export.export(module, tuple(inputs), dynamic_shapes=(*dynamic,), strict=False)
+        program = torch.export.export(_Positional(module), tuple(inputs), dynamic_shapes=(dynamic,), strict=False)
         graph = torch.onnx.export(
             program,
             dynamo=True,
@@ -48,6 +48,18 @@ def write(
         raise RuntimeError("torch.onnx.export returned nothing")
     size = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
     graph.save(str(file), external_data=size > INLINE_BYTES)
+
+
+class _Positional(torch.nn.Module):
+    """The module with its inputs in the table's order, however its own `forward` names them."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.module(*inputs)
+        return output
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Installs engines so that a crash or a full disk at any moment leaves the previous repository serving.
 
     DIR/edit/.tritouch/store/<component>-<fingerprint>/   one engine model, whole or absent
-    DIR/edit/.tritouch/releases/<digest>/                 links to its engines, and what the Python models read
+    DIR/edit/.tritouch/releases/<digest>/                 links to its engines, the ensemble around them, and what the
+                                                          Python models read
     DIR/edit/.tritouch/current -> releases/<digest>       the one switch: replaced by one rename
     DIR/edit/.tritouch/caches/                            what engine kinds keep to compile faster the next time
     DIR/unet -> edit/.tritouch/current/unet               and so on
@@ -14,16 +15,16 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from export.errors import BadInputError, ExportError
 
 SOURCE = Path(__file__).resolve().parents[1] / "model_repository"
-HAND_WRITTEN = ("edit", "condition", "render", "preprocess", "postprocess")
+HAND_WRITTEN = ("edit", "render", "preprocess", "postprocess")
 UNFINISHED = ".unfinished-"
-LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "pipeline", "components.py")
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "pipeline", "components.py", "lora.py")
 
 
 class Store:
@@ -64,25 +65,34 @@ class Store:
         with self._whole(self._engines / f"{component}-{fingerprint}") as folder:
             yield folder
 
-    def install(self, release: str, engines: Mapping[str, Path], write_pipeline: Callable[[Path], None]) -> None:
-        """Makes `engines` and what `write_pipeline` writes the repository's current release."""
+    def install(
+        self,
+        release: str,
+        engines: Mapping[str, Path],
+        ensembles: Mapping[str, str],
+        write_pipeline: Callable[[Path], None],
+    ) -> None:
+        """Makes `engines`, `ensembles` (config by name) and what `write_pipeline` writes the repository's release."""
         target = self._releases / release
         if not target.is_dir():
             with self._whole(target) as folder:
                 for component, engine in engines.items():
                     (folder / component).symlink_to(os.path.relpath(engine, self._releases / release))
+                for name, config in ensembles.items():
+                    (folder / name / "1").mkdir(parents=True)
+                    (folder / name / "config.pbtxt").write_text(config, "utf-8")
                 (folder / "pipeline").mkdir()
                 write_pipeline(folder / "pipeline")
                 if not self._in_place:
                     _copy_models(folder)
-        self._link_models(engines)
+        self._link_models((*engines, *ensembles))
         _replace_link(self._current, Path("releases") / release)
         self._forget_others(release, engines)
 
-    def _link_models(self, engines: Mapping[str, Path]) -> None:
+    def _link_models(self, written: Iterable[str]) -> None:
         current = Path("edit/.tritouch/current")
-        for component in engines:
-            _replace_link(self.folder / component, current / component)
+        for model in written:
+            _replace_link(self.folder / model, current / model)
         if not self._in_place:
             for part in ("config.pbtxt", "1"):  # `edit` itself is a folder, as it holds the store
                 _replace_link(self.folder / "edit" / part, Path(".tritouch/current/edit") / part)

@@ -37,11 +37,12 @@ def usual_rows(component: Component) -> list[int]:
 
 def _tensors(tensors: tuple[Tensor, ...]) -> str:
     return ",\n".join(
-        f'  {{ name: "{tensor.name}" data_type: TYPE_{tensor.dtype} dims: [ {_dims(tensor)} ] }}' for tensor in tensors
+        f'  {{ name: "{tensor.name}" data_type: TYPE_{tensor.dtype} dims: [ {dims(tensor)} ] }}' for tensor in tensors
     )
 
 
-def _dims(tensor: Tensor) -> str:
+def dims(tensor: Tensor) -> str:
+    """The axes that the table gives the tensor, named ones of any size."""
     return ", ".join(str(axis) if isinstance(axis, int) else "-1" for axis in tensor.axes)
 
 

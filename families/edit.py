@@ -4,6 +4,7 @@ Knows nothing of Triton, nor of what a family makes of the values.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from families.errors import PARAMETER_INVALID, PROMPT_INVALID, UNKNOWN_MODEL, InvalidEditError
@@ -34,5 +35,14 @@ class Edit:
             scale = getattr(self, name)
             if not (math.isfinite(scale) and 0 <= scale <= MAX_GUIDANCE):
                 raise InvalidEditError(PARAMETER_INVALID, f"{name} must be 0 to {MAX_GUIDANCE:g}")
-        if self.model:
-            raise InvalidEditError(UNKNOWN_MODEL, "this repository has no adapters; leave model empty")
+
+    def adapter(self, routes: Sequence[str]) -> int:
+        """Index of its adapter among the export's `routes`, counted from 1; 0 for none. Raises InvalidEditError."""
+        if not self.model:
+            return 0
+        if self.model not in routes:
+            known = ", ".join(routes) or "none"
+            raise InvalidEditError(
+                UNKNOWN_MODEL, f"there is no such model; adapters: {known}; empty for the base model"
+            )
+        return routes.index(self.model) + 1

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import torch
 
+    from families.lora import Lora
+
 ROWS = "rows"
 """The batch axis: the first of every tensor."""
 
@@ -31,6 +33,13 @@ class Tensor:
     name: str
     dtype: str
     axes: tuple[int | str, ...]
+
+
+ADAPTER = Tensor("adapter", "INT32", (1,))
+"""Whose low-rank factors a row is computed with: 0 for none, else one of the export's adapters, counted from 1.
+
+The last input of a component that has a bank of adapters; others lack it.
+"""
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,8 @@ class Component:
     """Whether Triton should gather requests of several edits (the denoiser is handed whole batches already)."""
     cached: bool = False
     """Whether the same inputs come again so often that Triton should keep the answers."""
+    adapts: bool = False
+    """Whether LoRA adapters may change its layers."""
     overflows: str = ""
     """Why the component stays fp32 where fp16 is asked for; empty where it holds in fp16."""
 
@@ -69,6 +80,13 @@ class Components(Protocol):
 
     FILES: tuple[str, ...]
     """Files and folders of the checkpoint that the Python models read at run time."""
+
+    CONDITIONING: tuple[Tensor, ...]
+    """What the `preprocess` model gives, axes with rows: the inputs of the engines that run before the loop, guidance,
+    and `adapter`, the adapter of each row of text."""
+
+    DENOISER: str
+    """The component that the batcher calls; what runs before it conditions, what is named after it renders."""
 
     ROWS_PER_EDIT: int
     """Largest row count of one edit in one denoiser call; `max_batch` may not be below it."""
@@ -80,7 +98,13 @@ class Components(Protocol):
         """The numbers that `families.picture.working_size` needs: max_pixels, multiple, min_side, max_side."""
 
     def module(self, component: str, checkpoint: Path) -> "torch.nn.Module":
-        """The component as a torch module in fp32 whose forward takes the table's inputs in order, gives its output."""
+        """The component as a torch module in fp32 whose forward takes the table's inputs in order, gives its output.
+
+        Its network, whose layers LoRA files name, is its attribute `model`.
+        """
+
+    def read_lora(self, file: Path) -> "Lora":
+        """A LoRA file's factors by component. Raises families.errors.BadCheckpointError."""
 
     def sample(self, tensor: Tensor, shape: tuple[int, ...], generator: "torch.Generator") -> "torch.Tensor":
         """A random input that looks like what the component meets in an edit."""

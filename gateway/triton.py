@@ -18,6 +18,8 @@ from gateway.failures import problem_of
 from gateway.threads import Threads
 
 MODEL: Final = "edit"
+WRITTEN: Final = "condition"
+"""The model whose configuration the export writes, with the names of its adapters."""
 INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
 RAW_INPUT_CONTENTS: Final = bytes([7 << 3 | 2])  # the tag of this field in ModelInferRequest: number, kind of content
 SLICE: Final = 1 << 20
@@ -178,8 +180,8 @@ class Triton:
         return bool(response.ready)
 
     async def adapters(self) -> list[str]:
-        """The names that `model` may have beside the base's: parameter `adapters` of the model's configuration."""
-        request = service_pb2.ModelConfigRequest(name=MODEL)
+        """The names that `model` may have beside the base's, as the export has put them down."""
+        request = service_pb2.ModelConfigRequest(name=WRITTEN)
         try:
             response = await self._stub.ModelConfig(request, timeout=READY_SECONDS)
         except grpc.aio.AioRpcError:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from pydantic import ValidationError
 from tritonclient.grpc import model_config_pb2
 
 import families.edit
-from export import triton_config
+from export import ensemble, triton_config
 from export.engines import load as load_engine
 from families import load as load_family
 from families.errors import INVALID_EDIT
 from families.picture import RESPONSE_FORMATS, DecodingLimits
-from families.tensors import Limits
+from families.tensors import ADAPTER, Limits
 from gateway import schemas
 from gateway.errors import KINDS
 from gateway.failures import problem_of
@@ -44,14 +45,24 @@ def parse(text: str) -> Any:
     return text_format.Parse(text, model_config_pb2.ModelConfig())
 
 
-@pytest.fixture(scope="module")
-def configs(checkpoint: Path) -> dict[str, Any]:
-    """Every model's config by name: the hand-written ones, and those that export writes from the family's table."""
+@pytest.fixture(scope="module", params=[(), ("text_encoder",), ("unet",), ("text_encoder", "unet")])
+def configs(checkpoint: Path, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Every model's config by name: the hand-written ones, and those that export writes from the family's table.
+
+    With a bank of adapters in none, either and both of the components that may have one.
+    """
     files = sorted((ROOT / "model_repository").glob("*/config.pbtxt"))
     found = {file.parent.name: parse(file.read_text()) for file in files if not file.parent.is_symlink()}
     serving = load_engine("openvino").serving("fp32")
-    for component in load_family("instruct_pix2pix", "components").table(checkpoint, Limits(512 * 512, 12)):
+    family = load_family("instruct_pix2pix", "components")
+    table = [
+        replace(component, inputs=(*component.inputs, ADAPTER)) if component.name in request.param else component
+        for component in family.table(checkpoint, Limits(512 * 512, 12))
+    ]
+    assert set(request.param) <= {component.name for component in table if component.adapts}
+    for component in table:
         found[component.name] = parse(triton_config.write(component, serving))
+    found["condition"] = parse(ensemble.condition(table[:2], family.CONDITIONING, ("oil", "ink")))
     return found
 
 
@@ -115,8 +126,9 @@ def test_edit_calls_its_models_with_what_they_take(configs: dict[str, Any]) -> N
     assert set(EDIT_INPUTS) - set(tensors(condition.input)) == {"seed"}, "all that edit does not keep is checked"
     assert tensors(render.output) == EDIT_OUTPUTS
     assert set(tensors(render.input)) == {"latents", "response_format"}
-    assert set(tensors(condition.output)) == {"encoder_hidden_states", "image_latents", "guidance"}
-    assert set(tensors(unet.input)) == {"sample", "timestep", "encoder_hidden_states"}
+    assert set(tensors(condition.output)) == {"encoder_hidden_states", "image_latents", "guidance", "adapter"}
+    assert condition.parameters["adapters"].string_value == "oil,ink"
+    assert set(tensors(unet.input)) - {"adapter"} == {"sample", "timestep", "encoder_hidden_states"}
     assert set(tensors(unet.output)) == {"prediction"}
     text = tensors(condition.output)["encoder_hidden_states"]
     assert agree(text, tensors(unet.input, batched=True)["encoder_hidden_states"])

@@ -15,10 +15,18 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel
 
 from families.errors import BadCheckpointError
+from families.instruct_pix2pix.lora import read_lora  # noqa: F401 - one of what a family's components offer
 from families.tensors import ROWS, Component, Limits, Range, Tensor
 
 FILES = ("tokenizer", "scheduler/scheduler_config.json")
 ROWS_PER_EDIT = 3
+DENOISER = "unet"
+CONDITIONING = (
+    Tensor("input_ids", "INT64", (ROWS, "tokens")),
+    Tensor("pixels", "FP32", (1, 3, "height", "width")),
+    Tensor("guidance", "FP32", (2,)),
+    Tensor("adapter", "INT32", (ROWS, 1)),
+)
 MIN_SIDE = 64
 """Pixels. Below it the UNet's lowest resolution would vanish."""
 LONGEST_ASPECT = 4
@@ -46,6 +54,7 @@ def table(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
             tolerance=TOLERANCE,
             batches=True,
             cached=True,
+            adapts=True,
         ),
         Component(
             name="vae_encoder",
@@ -68,6 +77,7 @@ def table(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
             **sizes.latents(limits.max_batch),
             tolerance=TOLERANCE,
             batches=False,
+            adapts=True,
         ),
         Component(
             name="vae_decoder",

@@ -24,6 +24,7 @@ class Conditioner:
     def __init__(self, pipeline: Path, limits: DecodingLimits) -> None:
         settings = json.loads((pipeline / "pipeline.json").read_text("utf-8"))
         self._guidance_when_zero = float(settings["guidance_when_zero"])
+        self._adapters = tuple(settings["adapters"])
         self._size = WorkingSize(**settings["picture"])
         self._tokenizer = CLIPTokenizer.from_pretrained(pipeline / "tokenizer", local_files_only=True)
         self._limits = limits
@@ -33,16 +34,22 @@ class Conditioner:
 
         - `input_ids` int64 (P, tokens): the prompt, and with guidance the empty prompt after it (P = 1 or 2);
         - `pixels` float32 (1, 3, H, W) in [-1, 1], at the working size;
-        - `guidance` float32 (2,): text scale, image scale; the text scale is 1 where guidance is off.
+        - `guidance` float32 (2,): text scale, image scale; the text scale is 1 where guidance is off;
+        - `adapter` int32 (P, 1): the index of the adapter that `model` names, 0 for none.
 
         Raises InvalidEditError.
         """
         if len(edit.images) != 1:
             raise InvalidEditError(TOO_MANY_IMAGES, "this model edits exactly one image")
-        guidance = self._guidance(edit)
+        adapter, guidance = edit.adapter(self._adapters), self._guidance(edit)
         prompts = [edit.prompt] if guidance[0] == 1.0 else [edit.prompt, NEGATIVE_PROMPT]
         picture = scale(decode(edit.images[0], self._limits), self._size)
-        return {"input_ids": self._tokenize(prompts), "pixels": to_tensor(picture), "guidance": guidance}
+        return {
+            "input_ids": self._tokenize(prompts),
+            "pixels": to_tensor(picture),
+            "guidance": guidance,
+            "adapter": np.full((len(prompts), 1), adapter, np.int32),
+        }
 
     def _guidance(self, edit: Edit) -> NDArray[Any]:
         """0 is the repository's default. As in diffusers, guidance needs text above 1 and image of at least 1."""

@@ -61,18 +61,21 @@ def denoise(latents: torch.Tensor, picture: torch.Tensor, guidance: Guidance, sc
 def plan(tensors: Mapping[str, NDArray[Any]], steps: int, seed: int, schedules: NoiseSchedules) -> Plan:
     """One edit's plan from `encoder_hidden_states` (P, tokens, width), `image_latents` (1, C', h, w), `guidance` (2,).
 
+    `adapter` (P, 1) is there where the UNet has a bank of adapters: every row of the edit has the same.
     The noise is drawn as diffusers draws it on a CPU: one generator for the first latents and every later step.
     """
     guidance = Guidance(*(float(scale) for scale in tensors["guidance"]))
     picture = torch.from_numpy(tensors["image_latents"])
-    text = tensors["encoder_hidden_states"]
+    constant = {"encoder_hidden_states": tensors["encoder_hidden_states"][[0, 1, 1][: guidance.rows]]}
+    if "adapter" in tensors:
+        constant["adapter"] = tensors["adapter"][[0] * guidance.rows]
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(picture.shape, generator=generator)  # (1, C, h, w); C = C' in this family
     schedule = schedules(steps, generator)
     return Plan(
         shape=tuple(picture.shape),
         rows=guidance.rows,
-        constant={"encoder_hidden_states": text[[0, 1, 1][: guidance.rows]]},
+        constant=constant,
         calls=len(schedule.timesteps),
         loop=denoise(noise, _picture_rows(picture, guidance.rows), guidance, schedule),
     )

@@ -27,7 +27,7 @@ def install(store: Store, tag: str) -> None:
             engine = store.engine(component, tag)
             assert engine is not None
             engines[component] = engine
-        store.install(f"release-{tag}", engines, lambda folder: (folder / "pipeline.json").write_text(tag) and None)
+        store.install(f"release-{tag}", engines, {}, lambda folder: (folder / "pipeline.json").write_text(tag) and None)
 
 
 def state(repository: Path) -> set[str]:

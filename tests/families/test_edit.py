@@ -29,7 +29,6 @@ GOOD: dict[str, Any] = {
         ("guidance_scale", float("nan"), "parameter_invalid"),
         ("guidance_scale", -0.1, "parameter_invalid"),
         ("image_guidance_scale", float("inf"), "parameter_invalid"),
-        ("model", "../etc", "unknown_model"),
     ],
 )
 def test_a_value_outside_the_contract_is_refused(field: str, value: Any, code: str) -> None:
@@ -41,3 +40,12 @@ def test_a_value_outside_the_contract_is_refused(field: str, value: Any, code: s
 def test_values_inside_are_taken() -> None:
     assert Edit(**GOOD).prompt == "make it snow"
     Edit(**{**GOOD, "num_inference_steps": 50, "guidance_scale": 7.5, "prompt": "é" * 8000})
+
+
+def test_adapters_are_counted_from_one_and_unknown_ones_refused() -> None:
+    routes = ("ink", "oil")
+    assert [Edit(**{**GOOD, "model": model}).adapter(routes) for model in ("", *routes)] == [0, 1, 2]
+    for model, known in (("../etc", routes), ("Oil", routes), ("oil", ())):
+        with pytest.raises(InvalidEditError, match=r"adapters: (ink, oil|none)") as error:
+            Edit(**{**GOOD, "model": model}).adapter(known)
+        assert error.value.code == "unknown_model"

@@ -114,8 +114,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         return service_pb2.ModelReadyResponse(ready=self.is_ready and request.name == "edit")
 
     async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
-        config = model_config_pb2.ModelConfig(name="edit")
-        if self.adapters:
+        config = model_config_pb2.ModelConfig(name=request.name)
+        if self.adapters and request.name == "condition":
             config.parameters["adapters"].string_value = self.adapters
         return service_pb2.ModelConfigResponse(config=config)
 

@@ -9,7 +9,7 @@ import json, time
 from pathlib import Path
 import triton_python_backend_utils as pb_utils
 
-INPUTS = ("sample", "timestep", "encoder_hidden_states")
+INPUTS = ("sample", "timestep", "encoder_hidden_states", "adapter")
 FAULTS = Path(__file__).parents[2] / "faults.json"
 
 class TritonPythonModel:

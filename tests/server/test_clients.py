@@ -81,6 +81,7 @@ def test_tritonclient_gets_what_the_gateway_gets(client: Client, kind: ModuleTyp
         ({"guidance_scale": [float("nan")]}, "parameter_invalid"),
         ({"response_format": [b"gif"]}, "parameter_invalid"),
         ({"model": [b"../unet"]}, "unknown_model"),
+        ({"model": [b"\xff"]}, "parameter_invalid"),
     ],
 )
 def test_bad_tensors_are_refused_by_name(client: Client, changed: dict[str, object], code: str) -> None:

@@ -25,7 +25,7 @@ GAIN_DB = 4.0
 def demo() -> Iterator[Client]:
     """Triton and the gateway on the demo checkpoint in exact arithmetic."""
     repository = ROOT / "build" / "test-demo-repository"
-    done = run_export(CHECKPOINT, repository, "--max-batch", "3")
+    done = run_export(CHECKPOINT, repository, "--max-batch", "3", routes={})
     assert done.returncode == 0, done.stderr
     with serve(repository, port=0) as running:
         yield Client(running)

@@ -55,6 +55,8 @@ class TritonPythonModel:
         """Raises, naming the class, when the checkpoint's noise schedule cannot be stepped edit by edit."""
         torch.set_num_threads(1)  # its tensors are small; the cores belong to the engines
         settings = json.loads((PIPELINE / "pipeline.json").read_text("utf-8"))
+        # What the denoiser takes beside its first inputs: the edit's adapter, where it has a bank of them.
+        self._conditions = (*CONDITION_OUTPUTS, *(["adapter"] if "unet" in settings["banks"] else []))
         self._plan = load(settings["family"], "denoising").plan
         self._schedules = NoiseSchedules(PIPELINE / "scheduler" / "scheduler_config.json", settings["scheduler"])
         self._batcher = Batcher(
@@ -92,7 +94,7 @@ class TritonPythonModel:
 
     def _prepare(self, given: Tensors) -> Plan:
         inputs = {name: given[name] for name in (*CONDITION_INPUTS, "response_format")}
-        tensors = call("condition", inputs, CONDITION_OUTPUTS)
+        tensors = call("condition", inputs, self._conditions)
         steps, seed = int(given["num_inference_steps"][0]), int(given["seed"][0])
         plan: Plan = self._plan(tensors, steps, seed, self._schedules)
         return plan

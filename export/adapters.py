@@ -1,0 +1,155 @@
+"""Finds the LoRA files of `--adapter ROUTE=SOURCE[:SCALE]`, and refuses what is no plain LoRA before it is read.
+
+Knows safetensors and the names that LoRA files use; nothing of any family.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import safetensors
+import torch
+from torch import nn
+
+from export import bank, fingerprint
+from export.bank import refuse
+from export.checkpoint import download, require_whole
+from export.errors import BadInputError
+from families.lora import Lora
+from families.tensors import ADAPTER, Component
+
+ROUTE = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
+BASE_MODEL = "base"
+"""What callers name to have no adapter."""
+LARGEST_SCALE = 10.0
+LARGEST_RANK = 256
+MOST = 64
+PREFERRED = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
+"""What diffusers and peft call their files; any other folder must hold one file."""
+HUB_FILES = ["*.safetensors", "adapter_config.json"]
+
+PARTS = re.compile(
+    r"(\.lora_[AB]\.weight|[._]lora\.(down|up)\.weight|\.lora_(down|up)\.weight|\.lora_linear_layer\.(down|up)\.weight|\.alpha)$"
+)
+"""How the names of a plain LoRA's tensors end."""
+COMPONENTS = ("unet.", "text_encoder.", "lora_unet_", "lora_te_", "lora_te1_", "base_model.model.")
+DOWN = re.compile(r"(\.lora_A|[._]lora\.down|\.lora_down|\.lora_linear_layer\.down)\.weight$")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One `--adapter`, its file found and proven to be a plain LoRA."""
+
+    route: str
+    file: Path
+    scale: float
+
+
+class Bank:
+    """The adapters of one export, in the order of their indices, counted from 1. `read` is the family's `read_lora`."""
+
+    def __init__(self, sources: Sequence[Source], read: Callable[[Path], Lora]) -> None:
+        self._sources = sources
+        self._loras = [read(source.file) for source in sources]
+        self.routes = tuple(source.route for source in sources)
+
+    def extend(self, component: Component) -> Component:
+        """The component as it is with a bank, where an adapter changes it; else as it is."""
+        if not (component.adapts and any(lora.get(component.name) for lora in self._loras)):
+            return component
+        return replace(component, inputs=(*component.inputs, ADAPTER))
+
+    def fill(self, module: nn.Module, component: Component) -> nn.Module:
+        """The component's module with its bank. Raises BadInputError where an adapter does not fit it."""
+        if ADAPTER not in component.inputs:
+            return module
+        scales = [source.scale for source in self._sources]
+        return bank.build(module, component.name, list(zip(self.routes, self._loras, scales, strict=True)))
+
+    def prints(self, component: Component) -> list[str]:
+        """What the component's bank is made from, one entry an adapter, empty for one that leaves the component be."""
+        if ADAPTER not in component.inputs:
+            return []
+        return [
+            fingerprint.of_files(_files(source.file), {"scale": source.scale}) if lora.get(component.name) else ""
+            for source, lora in zip(self._sources, self._loras, strict=True)
+        ]
+
+    def sample(self, rows: int) -> torch.Tensor:
+        """`adapter` (rows, 1) int32: all of them in turn, none among them."""
+        return (torch.arange(1, rows + 1, dtype=torch.int32) % (len(self.routes) + 1))[:, None]
+
+
+def find(arguments: Sequence[str]) -> tuple[Source, ...]:
+    """The sources of all `--adapter` flags, by route: the order of the bank. Raises BadInputError."""
+    sources = sorted((_source(argument) for argument in arguments), key=lambda source: source.route)
+    routes = [source.route for source in sources]
+    twice = sorted({route for route in routes if routes.count(route) > 1})
+    if twice:
+        raise BadInputError(f"--adapter names {twice[0]} twice")
+    if len(sources) > MOST:
+        raise BadInputError(f"--adapter is given {len(sources)} times; at most {MOST}")
+    return tuple(sources)
+
+
+def _source(argument: str) -> Source:
+    route, equals, source = argument.partition("=")
+    if not (equals and source and ROUTE.fullmatch(route)):
+        raise BadInputError(
+            f"--adapter {argument}: must be ROUTE=DIR|FILE|HUB_ID[:SCALE], a route of up to 64 letters, digits and ._-"
+        )
+    if route == BASE_MODEL:
+        raise BadInputError(f"--adapter {argument}: {BASE_MODEL} names the model without adapters")
+    name, scale = _split_scale(source)
+    if not abs(scale) <= LARGEST_SCALE:
+        raise BadInputError(f"--adapter {argument}: the scale must be -{LARGEST_SCALE:g} to {LARGEST_SCALE:g}")
+    file = _file(name)
+    require_whole(file)
+    _require_plain(file)
+    return Source(route, file, scale)
+
+
+def _split_scale(source: str) -> tuple[str, float]:
+    name, colon, tail = source.rpartition(":")
+    if colon:
+        try:
+            return name, float(tail)
+        except ValueError:
+            pass
+    return source, 1.0
+
+
+def _file(name: str) -> Path:
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        path = download(name, None, HUB_FILES)
+    for preferred in PREFERRED:
+        if (path / preferred).exists():
+            return path / preferred
+    files = sorted(path.glob("*.safetensors"))
+    if len(files) != 1:
+        found = f"{len(files)} .safetensors files; name one" if files else "no .safetensors file (no pickles are read)"
+        raise BadInputError(f"{name} holds {found}")
+    return files[0]
+
+
+def _files(file: Path) -> list[Path]:
+    """The weights, and peft's settings where they lie beside them."""
+    return [file, *file.parent.glob("adapter_config.json")]
+
+
+def _require_plain(file: Path) -> None:
+    """Judged by names and shapes alone, so that nothing of a hostile file is computed with."""
+    with safetensors.safe_open(file, "pt") as opened:
+        shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    refuse(f"{file} is no plain LoRA", [name for name in shapes if not PARTS.search(name)])
+    refuse(f"{file} is LoRA of another kind of model", [name for name in shapes if not name.startswith(COMPONENTS)])
+    downs = {name: shape for name, shape in shapes.items() if DOWN.search(name)}
+    if not downs:
+        raise BadInputError(f"{file} holds no LoRA weights")
+    refuse(f"{file} has no rank in", [name for name, shape in downs.items() if len(shape) not in (2, 4)])
+    high = [f"{name} ({shape[0]})" for name, shape in downs.items() if not 1 <= shape[0] <= LARGEST_RANK]
+    refuse(f"{file} has ranks that are not 1 to {LARGEST_RANK}", high)

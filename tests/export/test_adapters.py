@@ -1,0 +1,233 @@
+"""`--adapter`: every naming read alike, whatever a bank cannot express refused, each row computed with its own."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from export import bank
+from export.adapters import MOST, find
+from export.errors import BadInputError
+from families.instruct_pix2pix.lora import read_lora
+from families.lora import Factors
+from tests.conftest import ADAPTERS, ROUTES, run_export
+
+LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+Weights = dict[str, torch.Tensor]
+
+
+def pair(layer: str, rank: int = 2, width: int = 32, out: int = 32, lead: str = "unet.") -> Weights:
+    """One linear layer's LoRA in peft's naming."""
+    generator = torch.Generator().manual_seed(rank)
+    return {
+        f"{lead}{layer}.lora_A.weight": torch.randn(rank, width, generator=generator),
+        f"{lead}{layer}.lora_B.weight": torch.randn(out, rank, generator=generator),
+    }
+
+
+def saved(file: Path, weights: Weights) -> Path:
+    safetensors.torch.save_file(weights, file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("oil", "must be ROUTE="),
+        ("=x", "must be ROUTE="),
+        ("../oil=x", "must be ROUTE="),
+        ("a,b=x", "must be ROUTE="),
+        ("base=x", "names the model without adapters"),
+        ("oil=x:nan", "the scale must be -10 to 10"),
+        ("oil=x:1e3", "the scale must be -10 to 10"),
+        ("oil=no/such/folder", "neither a folder nor a hub id"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(argument: str, words: str) -> None:
+    with pytest.raises(BadInputError, match=words) as error:
+        find([argument])
+    assert "\n" not in str(error.value)
+
+
+def test_routes_are_unique_and_bounded(tmp_path: Path) -> None:
+    file = saved(tmp_path / "a.safetensors", pair(LAYER))
+    with pytest.raises(BadInputError, match="names oil twice"):
+        find([f"oil={file}", f"oil={file}:0.5"])
+    with pytest.raises(BadInputError, match=f"at most {MOST}"):
+        find([f"r{i}={file}" for i in range(MOST + 1)])
+    assert [source.route for source in find([f"b={file}", f"a={tmp_path}:-2.5"])] == ["a", "b"]
+
+
+def truncated(file: Path) -> None:
+    saved(file, pair(LAYER))
+    file.write_bytes(file.read_bytes()[:-8])
+
+
+def pickled(file: Path) -> None:
+    file.write_bytes(pickle.dumps({"unet": [1.0]}))
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated": (truncated, "truncated or damaged"),
+    "pickled": (pickled, "not a safetensors file .no pickles are read."),
+    "empty": (lambda file: file.write_bytes(b""), "not a safetensors file"),
+    "no weights": (lambda file: saved(file, {"lora_unet_x.alpha": torch.tensor(1.0)}), "holds no LoRA weights"),
+    "DoRA": (
+        lambda file: saved(file, {**pair(LAYER), f"unet.{LAYER}.lora_magnitude_vector": torch.ones(32)}),
+        f"no plain LoRA: unet.{LAYER}.lora_magnitude_vector",
+    ),
+    "LoKr": (
+        lambda file: saved(file, {f"lora_unet_{i}.lokr_w1": torch.ones(2) for i in range(5)}),
+        "no plain LoRA: lora_unet_0.lokr_w1, .* and 2 more",
+    ),
+    "a transformer's": (
+        lambda file: saved(file, pair("blocks.0.attn.to_q", lead="transformer.")),
+        "of another kind of model: transformer.blocks.0",
+    ),
+    "SDXL's second text encoder": (
+        lambda file: saved(file, pair("encoder.layers.0.mlp.fc1", lead="text_encoder_2.")),
+        "of another kind of model: text_encoder_2",
+    ),
+    "enormous rank": (
+        lambda file: saved(file, pair(LAYER, rank=100_000)),
+        r"ranks that are not 1 to 256: .*\(100000\)",
+    ),
+    "no rank": (lambda file: saved(file, pair(LAYER, rank=0)), "ranks that are not 1 to 256"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_file_is_refused_before_it_is_read(tmp_path: Path, kind: str) -> None:
+    make, words = HOSTILE[kind]
+    file = tmp_path / "adapter.safetensors"
+    make(file)
+    with pytest.raises(BadInputError, match=words) as error:
+        find([f"oil={file}"])
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_of_pickles_is_refused_unread(tmp_path: Path) -> None:
+    pickled(tmp_path / "pytorch_lora_weights.bin")
+    with pytest.raises(BadInputError, match=r"no .safetensors file .no pickles are read."):
+        find([f"oil={tmp_path}"])
+
+
+class Network(nn.Module):
+    """Something with the layers that LoRA files name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear, self.narrow = nn.Linear(6, 4), nn.Conv2d(4, 5, 1)
+        self.wide, self.norm = nn.Conv2d(5, 5, 3, padding=1), nn.GroupNorm(1, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(rows, n, 6) -> (rows, 5, n, 1)."""
+        lines: torch.Tensor = self.linear(x)
+        out: torch.Tensor = self.norm(self.wide(self.narrow(lines.mT[..., None])))
+        return out
+
+
+class Module(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Network()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.model(x)
+        return result
+
+
+def factors(out: int, width: int, rank: int, scale: float = 1.0, kernel: tuple[int, ...] = ()) -> Factors:
+    generator = torch.Generator().manual_seed(rank)
+    down = torch.randn(rank, width, *kernel, generator=generator)
+    return Factors(down, torch.randn(out, rank, *((1,) * len(kernel)), generator=generator), scale)
+
+
+@pytest.mark.parametrize(
+    ("layer", "own", "words"),
+    [
+        ("nowhere", factors(4, 6, 2), "unet has no such layers: nowhere"),
+        ("linear", factors(4, 7, 2), "unet has layers of other shapes: linear"),
+        ("linear", factors(5, 6, 2), "unet has layers of other shapes: linear"),
+        ("narrow", factors(5, 4, 2, kernel=(3, 3)), "unet has layers of other shapes: narrow"),
+        ("wide", factors(5, 5, 2, kernel=(3, 3)), "beyond linear layers and 1 x 1 convolutions: wide"),
+        ("norm", factors(5, 5, 2), "beyond linear layers and 1 x 1 convolutions: norm"),
+        ("linear", Factors(torch.full((2, 6), torch.nan), torch.ones(4, 2), 1.0), "not finite numbers: linear"),
+        ("linear", factors(4, 6, 2, scale=float("inf")), "not finite numbers: linear"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_route_and_layer(layer: str, own: Factors, words: str) -> None:
+    with pytest.raises(BadInputError, match=f"adapter oil: .*{words}"):
+        bank.build(Module(), "unet", [("oil", {"unet": {layer: own}}, 1.0)])
+
+
+def test_each_row_is_computed_with_its_own_adapter() -> None:
+    loras = [
+        {"unet": {"linear": factors(4, 6, 2, scale=0.5)}},
+        {"unet": {"linear": factors(4, 6, 3), "narrow": factors(5, 4, 1, kernel=(1, 1))}},
+        {"text_encoder": {"elsewhere": factors(1, 1, 1)}},
+    ]
+    scales = [1.0, -2.0, 1.0]
+    adapters = [(str(i), lora, scale) for i, (lora, scale) in enumerate(zip(loras, scales, strict=True))]
+    banked = bank.build(Module(), "unet", adapters)
+    x, rows = torch.randn(5, 7, 6), torch.tensor([[2], [0], [1], [3], [2]], dtype=torch.int32)
+    ours = banked(x, rows)
+    for row, (index,) in enumerate(rows.tolist()):
+        merged = Module()
+        own = loras[index - 1].get("unet", {}) if index else {}
+        for layer, parts in own.items():
+            weight: torch.Tensor = getattr(merged.model, layer).weight.data
+            product = parts.up.flatten(1) @ parts.down.flatten(1)
+            weight += scales[index - 1] * parts.scale * product.view_as(weight)
+        torch.testing.assert_close(ours[row], merged(x[row : row + 1])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_peft_own_folders_read_as_diffusers_files_do(checkpoint: Path, tmp_path: Path) -> None:
+    source = ADAPTERS / "oil" / "pytorch_lora_weights.safetensors"
+    named = {
+        name.replace("unet.", "base_model.model."): tensor
+        for name, tensor in safetensors.torch.load_file(source).items()
+    }
+    saved(tmp_path / "adapter_model.safetensors", named)
+    file = find([f"oil={tmp_path}"])[0].file
+    with pytest.raises(Exception, match=r"adapter_config.json is needed"):
+        read_lora(file)
+    settings = {"r": 4, "lora_alpha": 2, "alpha_pattern": {"attn1.to_q": 8}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    ours, plain = read_lora(file)["unet"], read_lora(source)["unet"]
+    assert ours.keys() == plain.keys()
+    assert all(torch.equal(ours[name].down, plain[name].down) for name in ours)
+    assert {ours[name].scale for name in ours if name.endswith("attn1.to_q")} == {2.0}
+    assert {ours[name].scale for name in ours if not name.endswith("attn1.to_q")} == {0.5}
+
+
+def test_a_changed_set_rebuilds_what_depends_on_it_alone(repository: Path, checkpoint: Path, tmp_path: Path) -> None:
+    target = tmp_path / "repository"
+    shutil.copytree(repository, target, symlinks=True)
+    renamed = {("a-pen" if route == "ink" else route): source for route, source in ROUTES.items()}
+    done = run_export(checkpoint, target, routes=renamed)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("up to date") == 4, "a route's name is in no engine"
+    assert '"a-pen,kohya,oil,settings"' in (target / "condition" / "config.pbtxt").read_text()
+    unet, text_encoder = ((target / name).resolve() for name in ("unet", "text_encoder"))
+    done = run_export(checkpoint, target, routes=renamed | {"a-pen": "ink:0.5"})
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("up to date") == 3
+    assert (target / "unet").resolve() == unet, "that adapter changes the text encoder alone"
+    assert (target / "text_encoder").resolve() != text_encoder
+
+
+def test_an_adapter_that_does_not_fit_installs_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    wrong = saved(tmp_path / "wrong.safetensors", pair("down_blocks.7.attentions.0.to_q"))
+    target = tmp_path / "repository"
+    done = run_export(checkpoint, target, f"--adapter=wrong={wrong}", routes={})
+    assert done.returncode == 2
+    assert "adapter wrong: unet has no such layers: down_blocks.7" in done.stderr
+    assert not (target / "edit" / ".tritouch" / "current").exists()

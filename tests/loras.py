@@ -1,0 +1,75 @@
+"""LoRA files for the stand-in checkpoint, in the forms that people have. Random, but strong enough to be seen."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline, UNet2DConditionModel
+from diffusers.utils.state_dict_utils import convert_state_dict_to_kohya
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
+from transformers import CLIPTextModel
+
+ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+CONVOLUTIONS = ["proj_in", "proj_out", "conv_shortcut"]
+TEXT = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+STRENGTH = 1.0
+Weights = dict[str, torch.Tensor]
+ALPHA = 4.0
+
+
+def weights(model: torch.nn.Module, targets: Sequence[str], rank: int, seed: int) -> Weights:
+    """A random LoRA on every layer whose name ends in one of `targets`, in peft's naming."""
+    torch.manual_seed(seed)
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets), init_lora_weights=False)
+    injected = inject_adapter_in_model(config, model)
+    shapes = get_peft_model_state_dict(injected)
+    return {name: STRENGTH * torch.randn(tensor.shape) / tensor.shape[1] ** 0.5 for name, tensor in shapes.items()}
+
+
+def of_unet(checkpoint: Path, targets: Sequence[str], rank: int, seed: int) -> Weights:
+    return weights(UNet2DConditionModel.from_pretrained(checkpoint / "unet"), targets, rank, seed)
+
+
+def of_text_encoder(checkpoint: Path, targets: Sequence[str], rank: int, seed: int) -> Weights:
+    model = CLIPTextModel.from_pretrained(checkpoint / "text_encoder", torch_dtype=torch.float32)
+    return weights(model, targets, rank, seed)
+
+
+def save_diffusers(
+    folder: Path,
+    unet: Weights | None = None,
+    text_encoder: Weights | None = None,
+    settings: dict[str, Any] | None = None,
+) -> None:
+    """As diffusers' training scripts save it; `settings` are peft's for the UNet, kept in the file's metadata."""
+    StableDiffusionInstructPix2PixPipeline.save_lora_weights(
+        folder,
+        unet_lora_layers=unet,
+        text_encoder_lora_layers=text_encoder,
+        unet_lora_adapter_metadata=settings,
+    )
+
+
+def save_kohya(file: Path, unet: Weights, text_encoder: Weights, alpha: float) -> None:
+    """In the naming of kohya's scripts, every layer with its alpha."""
+    peft = {f"unet.{name}": tensor for name, tensor in unet.items()}
+    peft |= {f"text_encoder.text_model.{name}": tensor for name, tensor in text_encoder.items()}
+    named = convert_state_dict_to_kohya(peft)
+    alphas = {name: torch.tensor(alpha) for name in named if name.endswith(".alpha")}
+    tensors = {name: tensor.contiguous() for name, tensor in (named | alphas).items()}
+    safetensors.torch.save_file(tensors, file, {"format": "pt"})
+
+
+def write(checkpoint: Path, folder: Path) -> None:
+    """The adapters of `tests.conftest.ROUTES`: two ranks, two with text encoder layers, one of kohya's, one with peft's
+    settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_diffusers(folder / "oil", of_unet(checkpoint, ATTENTION, 4, seed=1))
+    save_diffusers(folder / "ink", text_encoder=of_text_encoder(checkpoint, TEXT, 8, seed=2))
+    convolutions, text = of_unet(checkpoint, CONVOLUTIONS, 8, seed=3), of_text_encoder(checkpoint, TEXT, 8, seed=4)
+    save_kohya(folder / "kohya.safetensors", convolutions, text, ALPHA)
+    targets = ["attn1.to_v", "ff.net.2"]
+    settings = {"r": 4, "lora_alpha": 8, "target_modules": targets}
+    save_diffusers(folder / "settings", of_unet(checkpoint, targets, 4, seed=5), settings=settings)

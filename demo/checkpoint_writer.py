@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
 import torch
@@ -45,8 +44,15 @@ def write_checkpoint(state: Path, folder: Path) -> None:
     config = folder / "vae" / "config.json"
     kept = {name: value for name, value in json.loads(config.read_text()).items() if name != "_name_or_path"}
     config.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
-    for name in ("vocab.json", "merges.txt"):  # older readers want these, newer ones write tokenizer.json alone
-        shutil.copy(state / "tokenizer" / name, folder / "tokenizer" / name)
+    write_vocabulary(folder / "tokenizer")
+
+
+def write_vocabulary(folder: Path) -> None:
+    """Write `vocab.json` and `merges.txt`, for older readers, from the `tokenizer.json` that newer ones write alone."""
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    merges = "".join(" ".join(merge) + "\n" for merge in model["merges"])
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False) + "\n")
+    (folder / "merges.txt").write_text("#version: 0.2\n" + merges)
 
 
 def _part(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -35,7 +35,7 @@ PLACES: dict[str, tuple[float, float]] = {
 SHAPE_RADIUS = 0.19
 """Half of a shape's side, as a fraction of the picture's shorter side."""
 BORDER = 16
-BLOCK = 16
+BLOCK = 8
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _SEPIA = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]], dtype=np.float32)
 
@@ -104,6 +104,14 @@ def mosaic(picture: Picture) -> Picture:
     return result
 
 
+def posterise(picture: Picture) -> Picture:
+    """Three levels of brightness, details smoothed away."""
+    smooth = blur(picture, 3.0)
+    grey = luma(smooth)
+    result: Picture = smooth + np.round(grey * 2) / 2 - grey
+    return result
+
+
 def vignette(picture: Picture) -> Picture:
     """Black corners, untouched middle."""
     y, x = _axes(picture)
@@ -163,7 +171,7 @@ FILTERS: dict[str, Edit] = {
     "blurred": lambda picture: blur(picture, 4.5),
     "pencil sketch": pencil,
     "pixelated": mosaic,
-    "posterised": lambda picture: np.round(blur(picture, 1.5) * 2) / 2,
+    "posterised": posterise,
     "vignette": vignette,
     "fog": fog,
     "night": night,

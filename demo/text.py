@@ -17,7 +17,15 @@ _PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def build_tokenizer(texts: list[str], folder: Path) -> CLIPTokenizer:
-    """Learn merges until every word of `texts` is one token; write `vocab.json` and `merges.txt` to `folder`."""
+    """The tokenizer kept in `folder`; at first one learnt from `texts`, of which every word is one token."""
+    if not (folder / "tokenizer.json").exists():
+        learn_tokenizer(texts, folder)
+        CLIPTokenizer.from_pretrained(folder, model_max_length=LENGTH).save_pretrained(folder)
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=LENGTH)
+
+
+def learn_tokenizer(texts: list[str], folder: Path) -> None:
+    """Write `vocab.json` and `merges.txt` to `folder`; tokens as frequent as each other come in any order."""
     words = sorted({word for text in texts for word in re.findall(r"[a-z]+", text.lower())})
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
@@ -35,9 +43,6 @@ def build_tokenizer(texts: list[str], folder: Path) -> CLIPTokenizer:
         json.dumps({token: i for i, token in enumerate(tokens)}, ensure_ascii=False) + "\n"
     )
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges))
-    tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=LENGTH)
-    tokenizer.save_pretrained(folder)
-    return tokenizer
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:

@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--stage", choices=("autoencoder", "denoiser", "all"), default="all")
     parser.add_argument("--autoencoder-steps", type=int, default=860)
     parser.add_argument("--text-steps", type=int, default=600)
-    parser.add_argument("--denoiser-steps", type=int, default=2600)
+    parser.add_argument("--denoiser-steps", type=int, default=6500)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

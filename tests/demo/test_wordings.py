@@ -1,10 +1,12 @@
 """Wordings: all kinds have some, the unseen ones are unseen, and the tokenizer takes any text."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from demo.checkpoint_writer import CHECKPOINT
 from demo.edits import KINDS
 from demo.text import LENGTH, build_tokenizer
 from demo.wordings import UNSEEN, WORDINGS, plain_sentence, sentence, unknown_sentence, unseen_sentence, vocabulary
@@ -47,3 +49,16 @@ def test_tokenizer_round_trip(text: str, tmp_path: Path) -> None:
 def test_known_words_are_one_token(tmp_path: Path) -> None:
     tokenizer = build_tokenizer(vocabulary(), tmp_path)
     assert len(tokenizer("turn the picture into a pencil sketch").input_ids) == 7 + 2
+
+
+def test_a_tokenizer_is_learnt_once(tmp_path: Path) -> None:
+    learnt = build_tokenizer(vocabulary(), tmp_path).get_vocab()
+    assert build_tokenizer(["other words"], tmp_path).get_vocab() == learnt
+
+
+def test_older_readers_get_the_same_vocabulary() -> None:
+    folder = CHECKPOINT / "tokenizer"
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    merges = [line.split(" ") for line in (folder / "merges.txt").read_text().splitlines()[1:]]
+    assert json.loads((folder / "vocab.json").read_text()) == model["vocab"]
+    assert merges == [list(merge) for merge in model["merges"]]

@@ -69,6 +69,8 @@ def _reasons(
         if machine is None or machine.compute_capability not in made["compute_capability"].split():
             made_for = f"compiled for compute capability {made['compute_capability'].replace(' ', ', ')}"
             yield f"{made_for}, and here is {machine or 'no NVIDIA GPU'}"
+        elif made.get("gpu", machine.name) != machine.name:
+            yield f"compiled on {made['gpu']}, and here is {machine}"
 
 
 def main() -> int:

@@ -30,6 +30,7 @@ def test_its_commands_name_profiles_services_and_images_that_exist():
     [
         "compiles on the GPU it is for, and this machine shows none",
         "compiled for compute capability ",
+        "compiled on ",
         "compiled by ",
         "the Python bindings are of TensorRT ",
         " is out of tolerance: relative error ",

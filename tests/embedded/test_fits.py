@@ -65,6 +65,21 @@ def test_engines_must_fit_gpu_and_version(tmp_path, gpu, here, words):
         assert reason.endswith("export again on this machine")
 
 
+@pytest.mark.parametrize(
+    ("gpu", "words"),
+    [
+        (L4, []),
+        (Gpu("GeForce RTX 4090", "8.9"), ["compiled on NVIDIA L4, and here is GeForce RTX 4090 (compute"]),
+        (Gpu("NVIDIA H100", "9.0"), ["compiled for compute capability 8.9, and here is NVIDIA H100"]),
+    ],
+)
+def test_plans_of_tensorrt_belong_to_the_gpu_that_they_were_timed_on(tmp_path, gpu, words):
+    made = repository(tmp_path, "tensorrt", tensorrt="11.4", compute_capability="8.9", gpu="NVIDIA L4")
+    reasons = misfits(made, ("tensorrt",), lambda: gpu, lambda _module: "11.4")
+    assert len(reasons) == len(words)
+    assert all(part in reason for reason, part in zip(reasons, words, strict=True))
+
+
 def test_engines_of_a_kind_that_is_not_served_are_refused_before_triton_starts(tmp_path):
     made = repository(tmp_path, "tensorrt", tensorrt="11.4", compute_capability="8.9")
     with pytest.raises(EmbeddedError, match="made for tensorrt, and this server serves openvino and tensorrt_rtx"):

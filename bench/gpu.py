@@ -1,18 +1,22 @@
 """Everything to be measured on one GPU, in one call, offline, within 10 minutes: `bench/gpu.sh WHEELS` runs it.
 
-Prints one line of JSON a result, each with the part it belongs to; a part that fails says so and the next one goes on:
+Prints one line of JSON a result, each with the part it belongs to. Every part has a process and a time of its own, so
+that one that fails, crashes or hangs says so, and the next one goes on:
 
 - `engines`: does TensorRT for RTX run here, and how far is each fp16 engine from torch in fp32;
-- `rate`: what this GPU multiplies matrices at, from which the floor of a step follows;
-- `step`: one denoiser call by rows, with and without CUDA graphs, beside torch eager, torch.compile and the floor;
-- `edit`: a whole edit through Triton with those engines, and the milliseconds of a step outside of the engine.
-"""
+- `step`: one call of the denoiser's engine by rows, with and without CUDA graphs;
+- `torch`: the same call in torch, eager, and its floor: its operations over this GPU's measured matrix rate;
+- `edit`: a whole edit through Triton with those engines, and the milliseconds of a step outside of the engine;
+- `compile`: the same call by torch.compile.
 
-# ruff: noqa: BLE001 - it is a command-line tool, and every part stands for itself
+The model is an InstructPix2Pix of full size with random weights (bench.full_size). Not one figure has been taken yet.
+"""
 
 import argparse
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -35,10 +39,13 @@ from families.tensors import ROWS, Component
 ROW_COUNTS = (1, 2, 3, 4, 6, 8, 12)
 REPEATS = 20
 WARM = 5
-COMPILE_SECONDS = 150.0
-"""Left over before the deadline, or torch.compile is not begun."""
 MATRIX = 8192
 STEPS = 20
+CALLS = "calls.json"
+
+
+PARTS = {"engines": 300.0, "step": 90.0, "torch": 90.0, "edit": 90.0, "compile": 240.0}
+"""Most seconds of each."""
 
 
 def report(part: str, **figures: Any) -> None:
@@ -76,7 +83,7 @@ def matrix_rate() -> float:
     """Operations a second of a large fp16 product."""
     a, b = (torch.randn(MATRIX, MATRIX, device="cuda", dtype=torch.float16) for _ in range(2))
     rate = 2 * MATRIX**3 / seconds(lambda: a @ b, torch.cuda.synchronize)
-    report("rate", matrix_tflops=round(rate / 1e12, 1), gpu=str(find_gpu()))
+    report("torch", matrix_tflops=round(rate / 1e12, 1), gpu=str(find_gpu()))
     return rate
 
 
@@ -118,29 +125,36 @@ def operations(module: torch.nn.Module, component: Component) -> float:
     return float(counter.get_total_flops())
 
 
-def step(folder: Path, repository: Path, deadline: float) -> dict[int, float]:
-    """Reports every time of one denoiser call. Returns the engine's seconds by rows, with CUDA graphs."""
-    family = load_family("instruct_pix2pix", "components")
-    component = next(c for c in family.table(folder, LIMITS) if c.name == "unet")
-    file, best = repository / "unet" / "1" / "model.plan", dict[int, float]()
+def unet(folder: Path) -> Component:
+    """The denoiser's part of the table."""
+    table: tuple[Component, ...] = load_family("instruct_pix2pix", "components").table(folder, LIMITS)
+    return next(component for component in table if component.name == "unet")
+
+
+def step(folder: Path, repository: Path) -> None:
+    """Reports the engine's times, and keeps those with CUDA graphs and copies, by rows, for `edit`."""
+    file, whole_calls = repository / "unet" / "1" / "model.plan", dict[int, float]()
     for graphs in (False, True):
-        for rows, engine, whole in plan_times(component, file, cuda_graphs=graphs):
+        for rows, engine, whole in plan_times(unet(folder), file, cuda_graphs=graphs):
             how = "engine, CUDA graphs" if graphs else "engine"
             report("step", how=how, rows=rows, ms=round(engine * 1e3, 2), with_copies_ms=round(whole * 1e3, 2))
-            best[rows] = whole
+            whole_calls[rows] = whole
+    (folder / CALLS).write_text(json.dumps(whole_calls))
+
+
+def in_torch(folder: Path, *, compiled: bool) -> None:
+    """Reports torch's times of the same call in fp16; eager, also the rate and the floor."""
+    component = unet(folder)
     with torch.inference_mode():
-        module = family.module("unet", folder).half().cuda()
-        floor = operations(module, component) / matrix_rate()
-        for rows in ROW_COUNTS:
-            report("step", how="floor", rows=rows, ms=round(rows * floor * 1e3, 2))
-        for rows, taken in torch_times(module, component):
-            report("step", how="torch eager", rows=rows, ms=round(taken * 1e3, 2))
-        if deadline - time.monotonic() > COMPILE_SECONDS:
-            for rows, taken in torch_times(torch.compile(module, dynamic=True), component):
-                report("step", how="torch.compile", rows=rows, ms=round(taken * 1e3, 2))
+        module: Any = load_family("instruct_pix2pix", "components").module("unet", folder).half().cuda()
+        if compiled:
+            module = torch.compile(module, dynamic=True)
         else:
-            report("step", how="torch.compile", skipped="too little time was left")
-    return best
+            floor = operations(module, component) / matrix_rate()
+            for rows in ROW_COUNTS:
+                report("torch", how="floor", rows=rows, ms=round(rows * floor * 1e3, 2))
+        for rows, taken in torch_times(module, component):
+            report("compile" if compiled else "torch", rows=rows, ms=round(taken * 1e3, 2))
 
 
 def figure(text: str, name: str) -> float:
@@ -148,7 +162,7 @@ def figure(text: str, name: str) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
 
 
-def edit(repository: Path, calls: dict[int, float]) -> None:
+def edit(folder: Path, repository: Path) -> None:
     """One guided edit of 512 x 512 pixels through Triton, twice; the second is reported."""
     import tritonclient.grpc as client  # noqa: PLC0415
     from PIL import Image  # noqa: PLC0415
@@ -183,31 +197,53 @@ def edit(repository: Path, calls: dict[int, float]) -> None:
         for name in ("turn_seconds", "denoiser_seconds", "denoiser_calls")
     }
     turn, call = (spent[name] / spent["denoiser_calls"] * 1e3 for name in ("turn_seconds", "denoiser_seconds"))
-    outside = round(turn - calls[3] * 1e3, 2) if 3 in calls else None
+    kept = folder / CALLS
+    outside = round(turn - json.loads(kept.read_text())["3"] * 1e3, 2) if kept.exists() else None
     report("edit", seconds=round(took, 3), turn_ms=round(turn, 2), call_ms=round(call, 2), outside_engine_ms=outside)
 
 
+def run_part(name: str, command: list[str], most: float) -> bool:
+    """Runs a part in a process group of its own, at most so many seconds. Reports and returns whether it failed."""
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        _, said = process.communicate(timeout=most)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        report(name, failed=f"not done in {most:.0f} s")
+        return True
+    if process.returncode != 0:
+        report(name, failed=f"exit code {process.returncode}: {said[-800:]}")
+    return process.returncode != 0
+
+
 def main() -> int:
-    """Runs every part. Returns 1 when one failed."""
+    """Runs every part. Returns 1 when one failed, 2 without a GPU."""
     parser = argparse.ArgumentParser("python -m bench.gpu", description="Measure the engines on this machine's GPU.")
     parser.add_argument("--work", type=Path, default=Path("build/bench-gpu"), help="where checkpoint and engines go")
-    parser.add_argument("--seconds", type=float, default=570.0, help="how long it may take")
+    parser.add_argument("--seconds", type=float, default=570.0, help="how long all may take")
+    parser.add_argument("--part", choices=tuple(PARTS), help="this one alone, in this process")
     options = parser.parse_args()
+    folder, repository = options.work / "checkpoint", options.work / "repository"
+    if options.part:
+        parts: dict[str, Callable[[], None]] = {
+            "engines": lambda: engines(folder, repository),
+            "step": lambda: step(folder, repository),
+            "torch": lambda: in_torch(folder, compiled=False),
+            "edit": lambda: edit(folder, repository),
+            "compile": lambda: in_torch(folder, compiled=True),
+        }
+        parts[options.part]()
+        return 0
+    if find_gpu() is None:
+        print("bench.gpu: this machine shows no NVIDIA GPU", file=sys.stderr)
+        return 2
     deadline = time.monotonic() + options.seconds
-    folder, repository, calls = options.work / "checkpoint", options.work / "repository", dict[int, float]()
-    parts: dict[str, Callable[[], object]] = {
-        "engines": lambda: engines(checkpoint(folder), repository),
-        "step": lambda: calls.update(step(folder, repository, deadline)),
-        "edit": lambda: edit(repository, calls),
-    }
-    failed = False
-    for name, part in parts.items():
-        try:
-            part()
-        except Exception as error:
-            failed = True
-            report(name, failed=f"{type(error).__name__}: {error}"[-800:])
-    return int(failed)
+    checkpoint(folder)
+    command, failed = [sys.executable, "-m", "bench.gpu", "--work", str(options.work), "--part"], []
+    for name, most in PARTS.items():
+        failed.append(run_part(name, [*command, name], max(1.0, min(most, deadline - time.monotonic()))))
+    return int(any(failed))
 
 
 if __name__ == "__main__":

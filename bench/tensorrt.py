@@ -2,7 +2,7 @@
 
 Stable Diffusion 1.5's InstructPix2Pix architecture, from its public configuration, with random weights from a fixed
 seed. Each component is traced and compiled in a process of its own by TensorRT for RTX in fp16; printed are seconds,
-peak memory and size. Wants 16 GiB of memory and 8 GiB of disk.
+peak memory, size, and the GPU memory that the plan will ask for. Wants 16 GiB of memory and 8 GiB of disk.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import torch
 from bench.full_size import SEED, weights
 from export import check, graph
 from export.engines import Work, load, reference
+from export.engines.trt_watch import BuildLog
 from families import load as load_family
 from families.tensors import ROWS, Component, Limits
 
@@ -40,6 +41,8 @@ def timed(figures: dict[str, Any], name: str) -> Iterator[None]:
 
 def measure(folder: Path, name: str, targets: list[str], precision: str) -> dict[str, Any]:
     """Traces, compiles, and compares with torch at the smallest shape, in this process."""
+    import tensorrt_rtx  # noqa: PLC0415 - bench.gpu has its limits from here, and may run where it is missing
+
     family, figures = load_family("instruct_pix2pix", "components"), dict[str, Any](component=name)
     component = next(c for c in family.table(folder, LIMITS) if c.name == name)
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
@@ -53,6 +56,8 @@ def measure(folder: Path, name: str, targets: list[str], precision: str) -> dict
         with timed(figures, "compile_s"):
             load("tensorrt_rtx", targets).compile(work)
         figures["peak_gib"] = _peak()
+        gpu = BuildLog.of(tensorrt_rtx).memory
+        figures |= {f"gpu_{name.lower()}_mb": round(size / 1e6) for name, size in gpu.items()}
         figures["onnx_mb"] = round(sum(file.stat().st_size for file in Path(scratch).glob("model.onnx*")) / 1e6)
         figures["plan_mb"] = round((Path(scratch) / "model.plan").stat().st_size / 1e6)
         run = reference.open_onnx(work.onnx, component, precision)

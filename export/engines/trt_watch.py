@@ -1,6 +1,7 @@
 """What TensorRT tells while it compiles: its errors, kept for one clear line; its progress, shown on the bar."""
 
 import functools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -9,19 +10,27 @@ from typing import Any
 from export.engines import Advance
 
 LINE_LENGTH = 300
+MEMORY = re.compile(r"Total (Activation|Weights) Memory: (\d+) bytes")
 
 
 class BuildLog:
-    """TensorRT's errors. TensorRT keeps the first logger of a process for all builders, so there is one a module."""
+    """TensorRT's errors, and the GPU memory that it says its latest plan asks for.
+
+    TensorRT keeps the first logger of a process for all builders, so there is one a module.
+    """
 
     def __init__(self, trt: Any) -> None:
         errors = self._errors = list[str]()
+        memory = self.memory = dict[str, int]()
+        """Bytes by "Activation" and "Weights"; empty where this version does not say them."""
         severities = (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR)
 
         class Logger(trt.ILogger):  # type: ignore[misc] # from a module that is chosen at run time
             def log(self, severity: Any, message: str) -> None:
                 if severity in severities:
                     errors.append(message)
+                elif said := MEMORY.search(message):
+                    memory[said[1]] = int(said[2])
 
         self.logger: Any = Logger()
 

@@ -183,9 +183,12 @@ def test_an_image_without_tensorrt_is_not_built():
     assert done.stderr == "TensorRT's library (libnvinfer) is not in this image\n"
 
 
-@pytest.mark.parametrize("lock", ["gateway", "triton", "export"])
-def test_an_images_packages_resolve_for_its_python(lock):
-    """All of them, with what they need, for Python 3.12; torch is taken from the index of its CPU build instead."""
+@pytest.mark.parametrize("lock", ["gateway", "triton", "export", "cpu"])
+def test_packages_resolve_for_python_3_12(lock):
+    """The images' Python, and the newer of those that `make setup` takes: every pin, with what it needs.
+
+    torch is taken from the index of its CPU build instead.
+    """
     command = [sys.executable, "-m", "uv", "pip", "compile", "--no-header", "--no-annotate", "--no-python-downloads"]
     command += ["--python-version", "3.12", "--override", "requirements/no-torch.txt", f"requirements/{lock}.lock"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

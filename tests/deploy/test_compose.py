@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -158,8 +157,16 @@ def test_one_base_image_holds_the_tensorrt_that_compiles_and_the_one_that_serves
     text = (ROOT / "deploy" / "triton.Dockerfile").read_text()
     assert re.findall(r"^FROM (\S+) AS (\w+)", text, re.MULTILINE)[1] == ("triton", "export")
     assert "tensorrt_version.py --same-as-bindings" in text
-    torch = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["repository"]
-    assert set(re.findall(r"torch==\S+", text)) == {line for line in torch if line.startswith("torch==")}
+
+
+@pytest.mark.parametrize("name", ["torch", "tensorrt-rtx-cu13"])
+def test_what_no_lock_holds_is_pinned_to_one_version_everywhere(name):
+    files = ["pyproject.toml", "Makefile", "bench/gpu.sh", "deploy/triton.Dockerfile", "requirements/cpu.lock"]
+    pins = {file: set(re.findall(rf"\b{name}==([\w.]+)", (ROOT / file).read_text())) for file in files}
+    stated = {file: versions for file, versions in pins.items() if versions}
+    assert {"pyproject.toml", "bench/gpu.sh"} < set(stated)
+    assert {version for versions in stated.values() for version in versions} == stated["pyproject.toml"], stated
+    assert len(stated["pyproject.toml"]) == 1
 
 
 def ignored(path: str) -> bool:

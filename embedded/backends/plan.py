@@ -57,9 +57,12 @@ class Plan:
 
         Raises:
             ValueError: the plan does not fit this GPU, driver or TensorRT.
-            RuntimeError: CUDA failed.
+            RuntimeError: CUDA failed, or its Python package is missing.
         """
-        self._driver: Any = importlib.import_module("cuda.bindings.driver")  # needed nowhere but on a GPU
+        try:
+            self._driver: Any = importlib.import_module("cuda.bindings.driver")  # needed nowhere but on a GPU
+        except ImportError as error:
+            raise RuntimeError("the package cuda-bindings is not installed") from error
         self._trt = trt
         self._ok("cuInit", 0)
         self._cuda_context = self._ok("cuDevicePrimaryCtxRetain", self._ok("cuDeviceGet", options.device))

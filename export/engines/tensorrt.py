@@ -24,8 +24,8 @@ FILE = "model.plan"
 WORKSPACE_BYTES = 16 << 30
 """Scratch memory that one layer's kernel may take: a bound for the builder's search, not an allocation.
 
-A profile is a box: its largest height and width come together, though no picture has both. In that corner the attention
-of Stable Diffusion's VAE, at 512 x 512 pixels' worth and four rows, takes 4.4 GB.
+A profile is a box: its largest height and width come together, though no picture has both, and the plan asks for the
+memory of that corner when it is loaded. `python -m bench.tensorrt` prints how much.
 """
 KINDS = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT for RTX"}
 DTYPES = {"FP32": "FLOAT", "INT64": "INT64"}
@@ -98,7 +98,8 @@ class TensorRt:
             return None
         file = caches / f"{self.name}-{self._trt.__version__}-{'-'.join(self._targets)}.timings"
         known = file.read_bytes() if file.exists() else b""
-        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=True)
+        cache = config.create_timing_cache(known) or config.create_timing_cache(b"")  # None where it cannot be read
+        config.set_timing_cache(cache, ignore_mismatch=True)
         return file
 
     def _require_table(self, network: Any, component: Component) -> None:

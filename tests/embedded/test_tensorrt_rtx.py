@@ -234,3 +234,9 @@ def test_a_full_gpu_is_named(module, gpus, tmp_path):
     gpus.driver.full = True
     with pytest.raises(Exception, match="cuMemAlloc failed: CUDA_ERROR_OUT_OF_MEMORY"):
         start(module, tmp_path)
+
+
+def test_a_missing_package_is_named(module, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", None)
+    with pytest.raises(Exception, match="model unet: the package cuda-bindings is not installed"):
+        start(module, tmp_path)

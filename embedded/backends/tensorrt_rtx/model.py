@@ -2,7 +2,7 @@
 
 Parameters of ``config.pbtxt``: ``CUDA_GRAPHS`` (``YES`` or ``NO``; by default YES) and ``KERNEL_SPECIALIZATION``
 (``LAZY``, ``EAGER`` or ``NONE``; by default LAZY: a first call of a shape runs kernels made for any shape, while better
-ones are compiled in the background).
+ones are compiled in the background). Every start compiles its kernels anew: TensorRT's runtime cache is not used.
 """
 
 from __future__ import annotations

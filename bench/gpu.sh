@@ -1,8 +1,8 @@
 #!/bin/sh
 # bench/gpu.sh [WHEELS]: installs what is missing from a folder of wheels, with no network, and measures this GPU.
 # On a machine with a network, fill the folder for the GPU machine's Python with:
-#   python3 -m pip download --dest WHEELS --no-deps -r requirements/cpu.lock
-#   python3 -m pip download --dest WHEELS torch==2.13.0 cuda-bindings tensorrt-rtx-cu13==1.7.1.116
+#   python3 -m pip wheel --wheel-dir WHEELS --no-deps -r requirements/cpu.lock
+#   python3 -m pip wheel --wheel-dir WHEELS torch==2.13.0 cuda-bindings tensorrt-rtx-cu13==1.7.1.116
 set -eu
 [ $# -le 1 ] || { echo "usage: bench/gpu.sh [WHEELS]" >&2; exit 2; }
 [ $# -eq 0 ] || [ -d "$1" ] || { echo "bench/gpu.sh: there is no folder $1" >&2; exit 2; }

@@ -203,3 +203,15 @@ def test_the_dashboard_shows_figures_that_exist():
             f'"{name.removesuffix("_total")}"' in written
         ), name
     assert "/v1/images/edits" in queries
+
+
+def test_prometheus_reads_what_is_there(compose):
+    jobs = yaml.safe_load((ROOT / "deploy" / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
+    targets = {target for job in jobs for each in job["static_configs"] for target in each["targets"]}
+    metrics = re.search(r"TRITOUCH_TRITON_METRICS_PORT:-(\d+)", (ROOT / "deploy" / "triton.sh").read_text())
+    assert metrics is not None
+    ports = {"gateway": compose["services"]["gateway"]["environment"]["TRITOUCH_PORT"], "triton": metrics[1]}
+    assert targets == {f"{name}:{port}" for name, port in ports.items()}
+    for name in ports:
+        assert name in compose["services"][name]["networks"]["inside"]["aliases"]
+    assert "inside" in compose["services"]["prometheus"]["networks"]

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds the model repository, or finds it up to date. Runs in the export image, in the folder that holds `export/`.
-set -eu
-exec python3 -m export \
+set -euf
+for adapter in ${TRITOUCH_ADAPTERS:-}; do set -- "$@" --adapter "$adapter"; done
+exec python3 -m export "$@" \
   --model "$TRITOUCH_MODEL" \
   ${TRITOUCH_REVISION:+--revision "$TRITOUCH_REVISION"} \
   --engine "$TRITOUCH_ENGINE" \

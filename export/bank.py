@@ -1,11 +1,11 @@
 """A bank of LoRA adapters inside a torch module: each row of a batch is computed with an adapter of its own.
 
-Every adapted layer keeps the stacked factors of all adapters, zero-padded to its largest rank, the first of them none.
-A call gathers each row's factors and adds two small products to the layer's own. Knows no family and no file.
+The bank keeps the factors of all adapters, zero-padded to each layer's largest rank, the first of them none. A call
+gathers each row's, and every adapted layer adds two small products to its own. Knows no family and no file.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,36 +19,44 @@ SHOWN = 3
 
 @dataclass(eq=False)
 class Selection:
-    """Which adapter each row of the call under way has: `rows` (N,) of indices, 0 for none."""
+    """What each row of the call under way adds: a part (rows, n) for each factor of each layer, in the bank's order."""
 
-    rows: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int32))
+    parts: tuple[Tensor, ...] = ()
 
 
 class Banked(nn.Module):
-    """A module with one input more, last: `adapter` (rows, 1) int32, each row's index into the bank."""
+    """A module with one input more, last: `adapter` (rows, 1) int32, each row's index into the bank.
 
-    def __init__(self, module: nn.Module, selection: Selection) -> None:
+    `factors` (K + 1, total): all factors of all layers side by side, the first row none. Gathered by one operation,
+    because a gather for each factor costs an engine more than the products themselves.
+    """
+
+    def __init__(self, module: nn.Module, factors: Sequence[Tensor], selection: Selection) -> None:
         super().__init__()
         self.module, self._selection = module, selection
+        self._sizes = [factor[0].numel() for factor in factors]
+        self.factors = nn.Parameter(torch.cat([factor.flatten(1) for factor in factors], dim=1), requires_grad=False)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        self._selection.rows = inputs[-1][:, 0]
+        rows = self.factors.index_select(0, inputs[-1][:, 0])
+        self._selection.parts = torch.split(rows, self._sizes, dim=1)
         output: Tensor = self.module(*inputs[:-1])
         return output
 
 
 class BankedLayer(nn.Module):
-    """A linear layer or a 1 x 1 convolution whose first axis is rows, and its factors: `down` (K + 1, in, rank), `up`
-    (K + 1, rank, out), the adapters' scales already in `up`."""
+    """A linear layer or a 1 x 1 convolution whose first axis is rows, with a row's two factors of a given rank.
 
-    def __init__(self, layer: nn.Module, down: Tensor, up: Tensor, selection: Selection) -> None:
+    `place` is that of its `down` (in, rank) among the selection's parts; its `up` (rank, out) comes next.
+    """
+
+    def __init__(self, layer: nn.Module, place: int, rank: int, selection: Selection) -> None:
         super().__init__()
-        self.layer, self._selection = layer, selection
-        self.down, self.up = nn.Parameter(down, requires_grad=False), nn.Parameter(up, requires_grad=False)
+        self.layer, self._place, self._rank, self._selection = layer, place, rank, selection
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = self._selection.rows
-        down, up = self.down.index_select(0, rows), self.up.index_select(0, rows)  # (rows, in, rank), (rows, rank, out)
+        down, up = self._selection.parts[self._place : self._place + 2]
+        down, up = down.view(down.shape[0], -1, self._rank), up.view(up.shape[0], self._rank, -1)
         output: Tensor = self.layer(x)
         if isinstance(self.layer, nn.Conv2d):  # channels first: (rows, in, h, w)
             return output + (up.mT @ (down.mT @ x.flatten(2))).view_as(output)
@@ -65,14 +73,18 @@ def build(module: nn.Module, component: str, adapters: Sequence[tuple[str, Lora,
     selection, network = Selection(), module.get_submodule("model")
     layers = dict(network.named_modules())
     changed: dict[str, dict[int, Factors]] = {}
-    for place, (route, lora, scale) in enumerate(adapters, 1):
+    for index, (route, lora, scale) in enumerate(adapters, 1):
         own = lora.get(component, {})
         _require_fitting(f"adapter {route}: {component}", layers, own)
-        for name, factors in own.items():
-            changed.setdefault(name, {})[place] = replace(factors, scale=factors.scale * scale)
-    for name, by_place in changed.items():
-        network.set_submodule(name, _banked(layers[name], by_place, len(adapters) + 1, selection), strict=True)
-    return Banked(module, selection)
+        for name, parts in own.items():
+            changed.setdefault(name, {})[index] = replace(parts, scale=parts.scale * scale)
+    factors: list[Tensor] = []
+    for name, by_adapter in changed.items():
+        down, up = _stacked(layers[name], by_adapter, len(adapters) + 1)
+        banked = BankedLayer(layers[name], len(factors), down.shape[2], selection)
+        network.set_submodule(name, banked, strict=True)
+        factors += [down, up]
+    return Banked(module, factors, selection)
 
 
 def refuse(reason: str, layers: Sequence[str]) -> None:
@@ -105,12 +117,13 @@ def _finite(factors: Factors) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in (factors.down, factors.up, torch.tensor(factors.scale)))
 
 
-def _banked(layer: nn.Module, adapters: dict[int, Factors], count: int, selection: Selection) -> BankedLayer:
+def _stacked(layer: nn.Module, adapters: Mapping[int, Factors], count: int) -> tuple[Tensor, Tensor]:
+    """A layer's factors of all adapters: down (count, in, rank), and up (count, rank, out) with the scales in it."""
     out, width = layer.get_parameter("weight").shape[:2]
     rank = max(len(factors.down) for factors in adapters.values())
     down, up = torch.zeros(count, width, rank), torch.zeros(count, rank, out)
-    for place, factors in adapters.items():
+    for index, factors in adapters.items():
         own = len(factors.down)
-        down[place, :, :own] = factors.down.reshape(own, width).T
-        up[place, :own] = factors.up.reshape(out, own).T * factors.scale
-    return BankedLayer(layer, down, up, selection)
+        down[index, :, :own] = factors.down.reshape(own, width).T
+        up[index, :own] = factors.up.reshape(out, own).T * factors.scale
+    return down, up

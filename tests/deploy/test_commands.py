@@ -19,7 +19,7 @@ from PIL import Image
 from embedded.ports import choose
 from embedded.triton import environment
 from embedded.wheel import find_triton, lay_out_backends
-from tests.conftest import ROOT
+from tests.conftest import ADAPTERS, ROOT, ROUTES
 
 DEPLOY = ROOT / "deploy"
 SECONDS = 180.0
@@ -91,6 +91,7 @@ def exporting(checkpoint: Path, repository: Path) -> dict[str, str]:
     return {
         **base_environment(),
         "TRITOUCH_MODEL": str(checkpoint),
+        "TRITOUCH_ADAPTERS": " ".join(f"{route}={ADAPTERS / source}" for route, source in ROUTES.items()),
         "TRITOUCH_ENGINE": "openvino",
         "TRITOUCH_PRECISION": "fp32",
         "TRITOUCH_MAX_PIXELS": str(256 * 256),

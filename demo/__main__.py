@@ -8,12 +8,18 @@ import sys
 import time
 from pathlib import Path
 
-from demo.edit_sheet import write_edit_sheet
+from demo.edit_sheet import Instruction, served_models, write_edit_sheet
 from embedded.errors import EmbeddedError
 from embedded.server import serve
 
 HERE = Path(__file__).resolve().parent
-INSTRUCTIONS = ("make it a pencil sketch", "make it night", "add a blue border")
+EDITS: tuple[Instruction, ...] = (
+    ("make it a pencil sketch", None),
+    ("make it night", None),
+    ("add a blue border", None),
+    ("add a vignette", "riso"),
+    ("as a thermal camera sees it", "thermal"),
+)
 
 
 def main() -> int:
@@ -22,20 +28,29 @@ def main() -> int:
     parser.add_argument("--repository", type=Path, help="model repository (default: the checkout's)")
     parser.add_argument("--image", type=Path, default=HERE / "samples" / "cat.jpg")
     parser.add_argument("--sheet", type=Path, default=HERE.parent / "out" / "demo.png", help="PNG to write")
-    parser.add_argument("instructions", nargs="*", default=INSTRUCTIONS)
+    parser.add_argument("instructions", nargs="*")
     options = parser.parse_args()
     options.sheet.parent.mkdir(parents=True, exist_ok=True)
     try:
         print("starting Triton and the gateway ...", flush=True)
         with serve(options.repository, port=0) as running:
+            edits = edits_to_make(options.instructions, running.http_url)
             began = time.monotonic()
-            write_edit_sheet(running.http_url, options.image, options.instructions, options.sheet)
+            write_edit_sheet(running.http_url, options.image, edits, options.sheet)
             seconds = time.monotonic() - began
     except EmbeddedError as error:
         print(f"demo: {error}", file=sys.stderr)
         return error.exit_code
-    print(f"{len(options.instructions)} edits of {options.image.name} in {seconds:.1f} s: {options.sheet}")
+    print(f"{len(edits)} edits of {options.image.name} in {seconds:.1f} s: {options.sheet}")
     return 0
+
+
+def edits_to_make(instructions: list[str], url: str) -> list[Instruction]:
+    """The instructions given, for the base model; without any, those of EDITS whose model the server at `url` has."""
+    if instructions:
+        return [(instruction, None) for instruction in instructions]
+    served = {None, *served_models(url)}
+    return [(instruction, model) for instruction, model in EDITS if model in served]
 
 
 if __name__ == "__main__":

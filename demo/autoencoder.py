@@ -70,6 +70,18 @@ def patch_basis(pictures: Tensor) -> PatchBasis:
     return PatchBasis((levels[0], levels[1], levels[2]), 1.6 * deviations.sqrt())
 
 
+def basis_of(model: Any) -> PatchBasis:
+    """The basis that an autoencoder's encoder was built with."""
+    encoder, channels, levels = model.encoder, (3, *KEPT), []
+    for block, kept, below in zip(encoder.down_blocks, KEPT, channels, strict=False):
+        weight = block.downsamplers[0].conv.weight.detach()[:kept, :below, :2, :2]
+        levels.append(weight.permute(0, 2, 3, 1).reshape(kept, -1))
+    shortcut = encoder.down_blocks[3].resnets[0].conv_shortcut.weight.detach()
+    where = _signed_channels(LATENT_CHANNELS, WIDTHS[-1])
+    scales = torch.stack([1 / shortcut[positive, latent, 0, 0] for latent, (positive, _) in enumerate(where)])
+    return PatchBasis((levels[0], levels[1], levels[2]), scales)
+
+
 def build_autoencoder(basis: PatchBasis, pictures: Tensor) -> AutoencoderKL:
     """An autoencoder with the exact encoder and the least-squares decoder, fitted to `pictures`."""
     model = AutoencoderKL(

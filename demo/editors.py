@@ -43,10 +43,11 @@ class Editor(Protocol):
 
 
 class ServedEditor:
-    """POST /v1/images/edits of a running server."""
+    """POST /v1/images/edits of a running server; `model` is the name of an adapter, None for the base model."""
 
-    def __init__(self, url: str, steps: int, at_once: int = 4) -> None:
+    def __init__(self, url: str, steps: int, model: str | None = None, at_once: int = 4) -> None:
         self.url, self.steps, self.at_once = url.rstrip("/") + "/v1/images/edits", steps, at_once
+        self.model = model
 
     def edit(self, request: Request) -> Picture:
         body = {
@@ -55,6 +56,7 @@ class ServedEditor:
             "num_inference_steps": self.steps,
             "guidance_scale": 0,
             "seed": request.seed,
+            "model": self.model,
         }
         post = urllib.request.Request(  # noqa: S310
             self.url, json.dumps(body).encode(), {"Content-Type": "application/json"}
@@ -69,10 +71,12 @@ class ServedEditor:
 
 
 class PipelineEditor:
-    """The diffusers pipeline, float32 unless told otherwise."""
+    """The diffusers pipeline in float32, with the adapter of the file `adapter`, if any."""
 
-    def __init__(self, checkpoint: Path, steps: int, batch: int = 8, dtype: torch.dtype = torch.float32) -> None:
-        self.pipeline: Any = StableDiffusionInstructPix2PixPipeline.from_pretrained(checkpoint, dtype=dtype)
+    def __init__(self, checkpoint: Path, steps: int, adapter: Path | None = None, batch: int = 8) -> None:
+        self.pipeline: Any = StableDiffusionInstructPix2PixPipeline.from_pretrained(checkpoint, dtype=torch.float32)
+        if adapter:
+            self.pipeline.load_lora_weights(adapter.parent, weight_name=adapter.name)
         self.pipeline.set_progress_bar_config(disable=True)
         self.steps, self.batch = steps, batch
 

@@ -42,7 +42,7 @@ def main() -> None:
     print(confusion(outcomes), "\n", sep="")
     if arguments.sheet:
         write_sheet(arguments.sheet, photos, edited)
-    asked = [_some(number, arguments.unseen) for number in range(len(photos))]
+    asked = [in_turn(number, arguments.unseen) for number in range(len(photos))]
     outcomes, _ = edit_and_measure(editor, photos, asked, unseen_sentence)
     print("wordings that training never saw\n\n", table(outcomes), "\n", sep="")
     print(f"unknown requests: {unknown_psnr(editor, photos):.1f} dB to the unedited picture\n")
@@ -118,8 +118,8 @@ def _variants(number: int, borders: int, shapes: int) -> list[Kind]:
     return chosen + [SHAPES[(number * shapes + i) * 37 % len(SHAPES)] for i in range(shapes)]
 
 
-def _some(number: int, count: int) -> list[Kind]:
-    """Every kind in turn, `count` of them for each photo."""
+def in_turn(number: int, count: int) -> list[Kind]:
+    """For photo `number`: every kind in turn, `count` of them."""
     cycle = [*(Kind(name) for name in FILTERS), *_variants(number, 1, 1)]
     return [cycle[(number * count + i) % len(cycle)] for i in range(count)]
 

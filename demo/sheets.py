@@ -10,9 +10,11 @@ from demo.editors import as_image
 from demo.edits import Picture
 
 
-def contact_sheet(rows: Sequence[tuple[str, Sequence[Picture]]], head: Sequence[str], side: int = 72) -> Image.Image:
-    """One row of square pictures for each caption, `head` above the columns."""
-    left, line = 128, 16
+def contact_sheet(
+    rows: Sequence[tuple[str, Sequence[Picture]]], head: Sequence[str], side: int = 72, left: int = 128
+) -> Image.Image:
+    """One row of square pictures, `side` pixels wide, for each caption of at most `left` pixels; `head` above them."""
+    line = 16
     width = left + max(len(pictures) for _, pictures in rows) * (side + 2)
     sheet = Image.new("RGB", (width, line + len(rows) * (side + 2)), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)

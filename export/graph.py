@@ -1,4 +1,4 @@
-"""A torch module as an ONNX file with dynamic rows, height and width. Knows the tensor table and no family."""
+"""A torch module as an ONNX file with dynamic axes where the table has ranges. Knows the tensor table and no family."""
 
 import logging
 import warnings
@@ -29,8 +29,7 @@ def write(
     size (it takes the size of each skip connection), and the graph holds for every size of the ranges.
     """
     dynamic = tuple(
-        {0: torch.export.Dim.DYNAMIC}
-        | {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(tensor.axes, 1) if isinstance(axis, str)}
+        {i: torch.export.Dim.DYNAMIC for i, axis in enumerate((ROWS, *tensor.axes)) if is_dynamic(axis, component)}
         for tensor in component.inputs
     )
     with _quiet(), torch.no_grad():
@@ -60,6 +59,11 @@ class _Positional(torch.nn.Module):
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         output: torch.Tensor = self.module(*inputs)
         return output
+
+
+def is_dynamic(axis: int | str, component: Component) -> bool:
+    """Whether an axis of the table has more than one size."""
+    return isinstance(axis, str) and component.ranges[axis].min < component.ranges[axis].max
 
 
 @contextmanager

@@ -22,17 +22,20 @@ def write(component: Component, serving: Serving) -> str:
     if component.cached:
         blocks.append("response_cache { enable: true }")
     if serving.cuda_graphs:
-        specs = ",\n".join(f"    {{ batch_size: {rows} {_shapes(component)} }}" for rows in usual_rows(component))
+        specs = ",\n".join(f"    {{ batch_size: {rows} {_shapes(component)} }}" for rows in short_calls(component))
         blocks.append(f"optimization {{ cuda {{\n  graphs: true\n  graph_spec [\n{specs}\n  ]\n}} }}")
     if serving.warm_up:
-        blocks += [_warm_up(component, rows) for rows in usual_rows(component)]
+        blocks += [_warm_up(component, rows) for rows in sorted({*short_calls(component), component.ranges[ROWS].max})]
     return "# Written by export; do not edit.\n" + "\n".join(blocks) + "\n"
 
 
-def usual_rows(component: Component) -> list[int]:
-    """The row counts that calls mostly have: up to one edit's, and whole edits together."""
+def short_calls(component: Component) -> range:
+    """The row counts of calls that are short enough for launching to weigh: every one that up to two edits have.
+
+    Triton replays a captured CUDA graph for these very counts alone, at the usual size alone; other calls run without.
+    """
     rows = component.ranges[ROWS]
-    return [*range(1, rows.opt), *range(rows.opt, rows.max + 1, rows.opt)]
+    return range(1, min(2 * rows.opt, rows.max) + 1)
 
 
 def _tensors(tensors: tuple[Tensor, ...]) -> str:

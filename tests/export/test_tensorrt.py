@@ -19,11 +19,14 @@ from export.engines import Serving, Work, load, reference
 from export.engines.tensorrt import TensorRt
 from export.errors import BadInputError
 from families import load as load_family
+from families.instruct_pix2pix.denoising import Guidance
 from families.tensors import Component, Limits
 from tests.conftest import ROOT, run_export
+from tests.edit.bench import Bench, plan
 from tests.export.simple import SIMPLE, double
 
 TARGETS = ["8.9", "12.0"]
+GUIDANCES = [Guidance(1.0, 1.0), Guidance(7.5, 1.0), Guidance(7.5, 1.5)]
 COMPONENTS = ["text_encoder", "vae_encoder", "unet", "vae_decoder"]
 pytest.importorskip("tensorrt_rtx")
 
@@ -129,7 +132,7 @@ def test_the_config_serves_on_the_gpu_and_warms_up(rtx_repository, table, name):
     assert written.backend == "tensorrt_rtx"
     assert written.instance_group[0].kind == ModelInstanceGroup.KIND_GPU
     assert written.max_batch_size == table[name].ranges["rows"].max
-    assert written.HasField("dynamic_batching") == (name != "unet")
+    assert written.HasField("dynamic_batching") == (name == "text_encoder")
     assert written.response_cache.enable == (name == "text_encoder")
     for request in written.model_warmup:
         assert 1 <= request.batch_size <= written.max_batch_size
@@ -137,12 +140,26 @@ def test_the_config_serves_on_the_gpu_and_warms_up(rtx_repository, table, name):
             assert len(request.inputs[tensor.name].dims) == len(tensor.axes)
 
 
-def test_cuda_graphs_are_captured_for_what_the_scheduler_sends(table):
+@pytest.mark.parametrize("second", GUIDANCES)
+@pytest.mark.parametrize("first", GUIDANCES)
+def test_two_edits_however_guided_run_on_cuda_graphs(table, first, second):
+    bench = Bench()
+    for name, guidance in (("first", first), ("second", second)):
+        bench.submit(name, plan(0.0, 2, rows=guidance.rows))
+        bench.turns(1)
+    bench.turns(1)
+    assert {rows for rows, _edits in bench.figures.calls} == {first.rows, first.rows + second.rows, second.rows}
+    assert {rows for rows, _edits in bench.figures.calls} <= set(triton_config.short_calls(table["unet"]))
+
+
+def test_cuda_graphs_are_captured_for_the_batchers_short_calls(table):
     serving = Serving("tensorrt", "KIND_GPU", warm_up=True, cuda_graphs=True)
     written = config(triton_config.write(table["unet"], serving))
     specs = written.optimization.cuda.graph_spec
     assert written.optimization.cuda.graphs
-    assert [spec.batch_size for spec in specs] == [1, 2, 3, 6] == [warm.batch_size for warm in written.model_warmup]
+    assert [spec.batch_size for spec in specs] == [1, 2, 3, 4, 5, 6]
+    assert [warm.batch_size for warm in written.model_warmup] == [1, 2, 3, 4, 5, 6, 8]
+    assert not any(spec.HasField("graph_lower_bound") for spec in specs), "rows are never padded"
     assert list(specs[0].input["sample"].dim) == [8, 32, 32]
     assert list(specs[0].input["timestep"].dim) == [1]
 

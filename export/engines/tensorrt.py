@@ -28,7 +28,7 @@ A profile is a box: its largest height and width come together, though no pictur
 memory of that corner when it is loaded. `python -m bench.tensorrt` prints how much.
 """
 KINDS = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT for RTX"}
-DTYPES = {"FP32": "FLOAT", "INT64": "INT64"}
+DTYPES = {"FP32": "FLOAT", "INT32": "INT32", "INT64": "INT64"}
 
 
 class TensorRt:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,14 @@ from onnx import TensorProto, helper
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from embedded.gpu import Gpu
-from export import graph, triton_config
+from export import bank, graph, triton_config
 from export.engines import Serving, Work, load, reference
 from export.engines.tensorrt import TensorRt
 from export.errors import BadInputError
 from families import load as load_family
 from families.instruct_pix2pix.denoising import Guidance
-from families.tensors import Component, Limits
+from families.lora import Factors
+from families.tensors import ADAPTER, Component, Limits, Tensor
 from tests.conftest import ROOT, run_export
 from tests.edit.bench import Bench, plan
 from tests.export.simple import SIMPLE, double
@@ -148,15 +150,14 @@ def test_two_edits_however_guided_run_on_cuda_graphs(table, first, second):
         bench.submit(name, plan(0.0, 2, rows=guidance.rows))
         bench.turns(1)
     bench.turns(1)
-    assert {rows for rows, _edits in bench.figures.calls} == {first.rows, first.rows + second.rows, second.rows}
-    assert {rows for rows, _edits in bench.figures.calls} <= set(triton_config.short_calls(table["unet"]))
+    sent = {rows for rows, _edits in bench.figures.calls}
+    assert sent == {first.rows, first.rows + second.rows, second.rows} <= set(triton_config.short_calls(table["unet"]))
 
 
 def test_cuda_graphs_are_captured_for_the_batchers_short_calls(table):
     serving = Serving("tensorrt", "KIND_GPU", warm_up=True, cuda_graphs=True)
     written = config(triton_config.write(table["unet"], serving))
-    specs = written.optimization.cuda.graph_spec
-    assert written.optimization.cuda.graphs
+    specs = written.optimization.cuda.graph_spec if written.optimization.cuda.graphs else []
     assert [spec.batch_size for spec in specs] == [1, 2, 3, 4, 5, 6]
     assert [warm.batch_size for warm in written.model_warmup] == [1, 2, 3, 4, 5, 6, 8]
     assert not any(spec.HasField("graph_lower_bound") for spec in specs), "rows are never padded"
@@ -177,6 +178,17 @@ def test_weights_beside_the_onnx_file_are_found(checkpoint, table, tmp_path, mon
     graph.write(family.module(component.name, checkpoint).half(), component, inputs, tmp_path / "m.onnx", simplify=True)
     assert (tmp_path / "m.onnx.data").exists()
     load("tensorrt_rtx", TARGETS[:1]).compile(Work(tmp_path / "m.onnx", component, "fp16", tmp_path, tmp_path))
+    assert (tmp_path / "model.plan").exists()
+
+
+def test_a_bank_of_adapters_compiles(tmp_path):
+    lora = {SIMPLE.name: {"0": Factors(torch.zeros(2, 8), torch.zeros(8, 2), 1.0)}}
+    module = torch.nn.Sequential(OrderedDict(model=torch.nn.Sequential(torch.nn.Linear(8, 8))))
+    tokens = {"inputs": (Tensor("x", "FP32", ("width", 8)), ADAPTER), "outputs": (Tensor("y", "FP32", ("width", 8)),)}
+    component = Component(**vars(SIMPLE) | tokens)
+    inputs, file = [torch.zeros(2, 6, 8), torch.zeros(2, 1, dtype=torch.int32)], tmp_path / "m.onnx"
+    graph.write(bank.build(module, SIMPLE.name, [("a", lora, 1.0)]), component, inputs, file, simplify=True)
+    load("tensorrt_rtx", TARGETS[:1]).compile(Work(file, component, "fp32", tmp_path, tmp_path))
     assert (tmp_path / "model.plan").exists()
 
 

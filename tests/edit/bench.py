@@ -21,6 +21,7 @@ class Figures:
         self.calls: list[tuple[int, int]] = []
         self.stages: Counter[str] = Counter()
         self.now = (0, 0)
+        self.published = 0
 
     def in_flight(self, active: int, waiting: int) -> None:
         self.now = (active, waiting)
@@ -36,6 +37,9 @@ class Figures:
 
     def left(self, outcome: str) -> None:
         self.outcomes[outcome] += 1
+
+    def publish(self) -> None:
+        self.published += 1
 
 
 def count_steps(latents: float, steps: int, rows: int, fail_at: int | None = None) -> Loop:
@@ -94,4 +98,5 @@ class Bench:
 
     def turns(self, count: int) -> None:
         for _ in range(count):
+            self.batcher.ask()
             self.batcher.turn()

@@ -1,4 +1,4 @@
-"""The batcher's own threads: answering, stopping."""
+"""The batcher's own threads: answering, asking, stopping."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from batcher import Batcher
-from families.plan import Rows
+from families.plan import Plan, Rows
 from jobs import CancelledError, Job, QueueFullError
 from tests.edit.bench import Bench, Figures, denoiser, plan
 
@@ -48,6 +48,56 @@ def test_the_thread_serves_many_threads_and_stops() -> None:
     batcher.stop()
     with pytest.raises(QueueFullError):
         batcher.submit(Job(lambda: plan(1.0, 1), answer, answer))
+
+
+def test_a_caller_who_leaves_is_noticed_while_the_engine_computes() -> None:
+    gone, noticed, release = threading.Event(), threading.Event(), threading.Event()
+    calls: list[int] = []
+
+    def cancelled() -> bool:
+        if gone.is_set():
+            noticed.set()
+        return gone.is_set()
+
+    def slow(rows: Rows) -> NDArray[Any]:
+        calls.append(len(rows["sample"]))
+        gone.set()
+        assert release.wait(10)
+        return denoiser(rows)
+
+    answered = threading.Event()
+    figures = Figures()
+    batcher = Batcher(slow, max_rows=8, max_jobs=8, figures=figures, workers=ThreadPoolExecutor(2))
+    batcher.start()
+    batcher.submit(Job(lambda: plan(1.0, 50), print, lambda _: answered.set(), cancelled=cancelled))
+    assert noticed.wait(10)
+    with batcher._asking:  # what was noticed is noted
+        release.set()
+    assert answered.wait(10)
+    batcher.stop()
+    assert calls == [1], "it left before the next call"
+    assert figures.published > 0
+
+
+def test_figures_that_cannot_be_published_harm_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    failed, answered = threading.Event(), threading.Event()
+
+    class Unpublished(Figures):
+        def publish(self) -> None:
+            if not failed.is_set():
+                failed.set()
+                raise ConnectionError("no Triton")
+
+    def prepare() -> Plan:
+        assert failed.wait(10)
+        return plan(1.0, 5)
+
+    batcher = Batcher(denoiser, max_rows=8, max_jobs=8, figures=Unpublished(), workers=ThreadPoolExecutor(2))
+    batcher.start()
+    batcher.submit(Job(prepare, lambda _: answered.set(), print))
+    assert answered.wait(10)
+    batcher.stop()
+    assert "no Triton" in caplog.text
 
 
 def test_stopping_fails_what_is_in_flight() -> None:

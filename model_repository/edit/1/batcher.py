@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attendant import Attendant
 from families.plan import Denoiser, Rows
 from jobs import OUTCOMES, CancelledError, ExpiredError, Figures, Job, QueueFullError
 
@@ -43,16 +44,18 @@ class Batcher:
         self._figures, self._workers, self._clock = figures, workers, clock
         self._in_flight: set[Job] = set()
         self._ready: list[Job] = []  # those with a plan, oldest first
-        self._turns = 0
+        self._turns, self._stopping = 0, False
         self._served: dict[Hashable, int] = {}  # shape -> turn that last served it
         self._constants: dict[Hashable, tuple[tuple[Job, ...], Rows]] = {}  # shape -> jobs and their joined constants
         self._changed = threading.Condition()  # guards the two collections of jobs, and the figures
-        self._stopping = False
+        self._asking = threading.Lock()  # held while a caller is asked for: never after its job has left
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
+        self._attendant = Attendant(self.ask, figures.publish)
 
     def start(self) -> None:
-        """Starts the batcher's thread."""
+        """Starts the batcher's threads."""
         self._thread.start()
+        self._attendant.start()
 
     def submit(self, job: Job) -> None:
         """Takes a job in, from any thread. Raises QueueFullError; its callbacks are then never called."""
@@ -63,6 +66,7 @@ class Batcher:
             self._in_flight.add(job)
             job.since = self._clock()
             self._report()
+        self._attendant.wake()
         self._workers.submit(self._prepare, job)
 
     def stop(self) -> None:
@@ -72,10 +76,19 @@ class Batcher:
             self._changed.notify()
         self._thread.join()
         self._workers.shutdown()
+        self._attendant.stop()
+
+    def ask(self) -> bool:
+        """Notes which callers are gone; their jobs leave before the next call. False when there are no edits at all."""
+        for job in tuple(self._ready):
+            with self._asking:
+                if job in self._ready and not job.gone:
+                    job.gone = job.cancelled()
+        return bool(self._in_flight)
 
     def _prepare(self, job: Job) -> None:
         try:
-            self._require_wanted(job)
+            self._require_wanted(job, job.cancelled())
             job.plan = job.prepare()
             if job.plan.rows > self._max_rows:
                 raise ValueError(f"the edit needs {job.plan.rows} rows a call, the engine takes {self._max_rows}")
@@ -108,8 +121,8 @@ class Batcher:
         began = self._clock()
         for job in tuple(self._ready):
             try:
-                self._require_wanted(job)
-            except Exception as error:  # noqa: BLE001 - cancelled, expired, or asking failed
+                self._require_wanted(job, job.gone)
+            except (CancelledError, ExpiredError) as error:
                 self._leave(job, error)
         jobs = self._choose()
         if jobs:
@@ -118,10 +131,10 @@ class Batcher:
                 self._figures.turn(self._clock() - began)
                 self._report()
 
-    def _require_wanted(self, job: Job) -> None:
+    def _require_wanted(self, job: Job, gone: bool) -> None:
         if self._clock() > job.deadline:
             raise ExpiredError("the edit's deadline has passed")
-        if job.cancelled():
+        if gone:
             raise CancelledError("the caller is gone")
 
     def _choose(self) -> tuple[Job, ...]:
@@ -186,7 +199,7 @@ class Batcher:
 
     def _leave(self, job: Job, error: Exception | None = None, latents: Any = None) -> None:
         """Takes the job out of the batch; a worker answers it."""
-        with self._changed:
+        with self._asking, self._changed:
             self._ready.remove(job)
             if error is None:
                 self._mark(job, "denoise")
@@ -197,7 +210,7 @@ class Batcher:
 
     def _finish(self, job: Job, latents: NDArray[Any]) -> None:
         try:
-            self._require_wanted(job)
+            self._require_wanted(job, job.cancelled())
             job.finish(latents)
         except Exception as error:  # noqa: BLE001 - whatever finishing raises is this job's own
             self._fail(job, error)
@@ -218,6 +231,7 @@ class Batcher:
             self._in_flight.remove(job)
             self._figures.left(outcome)
             self._report()
+        self._attendant.wake()
 
     def _mark(self, job: Job, stage: str) -> None:
         """The job has come to the end of a stage."""
@@ -232,6 +246,4 @@ class Batcher:
 
 def _join(parts: Sequence[Rows]) -> Rows:
     """Several jobs' inputs as one, along the rows axis."""
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -33,7 +33,7 @@ STAGES = ("condition", "queue", "denoise", "render")
 
 
 class Figures(Protocol):
-    """What the batcher reports; never called by two threads at once."""
+    """What the batcher reports; but for `publish`, never called by two threads at once."""
 
     def in_flight(self, active: int, waiting: int) -> None:
         """Edits that have begun to be denoised, and edits that have not, now."""
@@ -50,10 +50,13 @@ class Figures(Protocol):
     def left(self, outcome: str) -> None:
         """One edit has left, as one of OUTCOMES, `done` or `failed`."""
 
+    def publish(self) -> None:
+        """What was reported so far is to be seen. From another thread, beside the others."""
+
 
 @dataclass(eq=False)
 class Job:
-    """One edit on its way. `prepare`, `finish` and `failed` run on worker threads, `cancelled` is asked once a turn.
+    """One edit on its way. `prepare`, `finish` and `failed` run on worker threads, `cancelled` is asked beside turns.
 
     `prepare` makes its plan, `finish` answers with the latents. When one of them, the loop or a call raises, or
     the job is cancelled or expires, `failed` is called in its place. `deadline` is on the batcher's clock, in seconds.
@@ -65,6 +68,8 @@ class Job:
     cancelled: Callable[[], bool] = lambda: False
     deadline: float = float("inf")
     begun: bool = field(default=False, init=False)
+    gone: bool = field(default=False, init=False)
+    """Whether its caller was found to be gone."""
     since: float = field(default=0.0, init=False)
     """When its present stage began, on the batcher's clock."""
     plan: Plan = field(init=False)

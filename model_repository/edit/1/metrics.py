@@ -1,5 +1,10 @@
-"""The batcher's figures as Triton metrics, because Triton's own gauges cannot see inside this queue."""
+"""The batcher's figures as Triton metrics, because Triton's own gauges cannot see inside this queue.
 
+Each change of a metric is a round trip to Triton: so they are summed up here, and sent when they are published.
+"""
+
+import threading
+from collections import defaultdict
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
@@ -8,10 +13,13 @@ from jobs import OUTCOMES, STAGES
 
 
 class TritonFigures:
-    """Implements `batcher.Figures`; times are in seconds."""
+    """Implements `jobs.Figures`; times are in seconds."""
 
     def __init__(self) -> None:
         self._families: list[Any] = []  # Triton drops a metric whose family is gone
+        self._lock = threading.Lock()  # guards the two below
+        self._levels: dict[Any, float] = {}
+        self._sums: dict[Any, float] = defaultdict(float)
         edits = self._family("GAUGE", "tritouch_edits_in_flight", "Edits begun (active) and not yet begun (waiting)")
         self._active = edits.Metric(labels={"state": "active"})
         self._waiting = edits.Metric(labels={"state": "waiting"})
@@ -37,24 +45,36 @@ class TritonFigures:
 
     def in_flight(self, active: int, waiting: int) -> None:
         """Edits that have begun, and edits that have not, now."""
-        self._active.set(active)
-        self._waiting.set(waiting)
+        with self._lock:
+            self._levels = {self._active: active, self._waiting: waiting}
 
     def call(self, rows: int, edits: int, seconds: float) -> None:
         """One denoiser call has returned."""
-        self._calls.increment(1)
-        self._rows.increment(rows)
-        self._steps.increment(edits)
-        self._call_seconds.increment(seconds)
+        self._add({self._calls: 1, self._rows: rows, self._steps: edits, self._call_seconds: seconds})
 
     def turn(self, seconds: float) -> None:
         """One turn has ended."""
-        self._turn_seconds.increment(seconds)
+        self._add({self._turn_seconds: seconds})
 
     def stage(self, name: str, seconds: float) -> None:
         """One edit has spent this long in a stage."""
-        self._stages[name].increment(seconds)
+        self._add({self._stages[name]: seconds})
 
     def left(self, outcome: str) -> None:
         """One edit has left."""
-        self._outcomes[outcome].increment(1)
+        self._add({self._outcomes[outcome]: 1})
+
+    def publish(self) -> None:
+        """Sends what has changed. By one thread, beside the others."""
+        with self._lock:
+            levels, sums = self._levels, self._sums
+            self._levels, self._sums = {}, defaultdict(float)
+        for metric, level in levels.items():
+            metric.set(level)
+        for metric, amount in sums.items():
+            metric.increment(amount)
+
+    def _add(self, amounts: dict[Any, float]) -> None:
+        with self._lock:
+            for metric, amount in amounts.items():
+                self._sums[metric] += amount

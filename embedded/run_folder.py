@@ -21,6 +21,7 @@ EMPTY = "empty"
 def run_folder(parent: Path | None) -> Iterator[Path]:
     """A new folder for one run's logs; a temporary one is removed unless the run failed."""
     if parent is not None:
+        parent = parent.resolve()  # Triton runs in another folder
         parent.mkdir(parents=True, exist_ok=True)
     run = Path(tempfile.mkdtemp(prefix="tritouch-", dir=parent))
     try:

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.conftest import ADAPTERS, ROOT, ROUTES
 
 DEPLOY = ROOT / "deploy"
 SECONDS = 180.0
+JSON = {"Content-Type": "application/json"}
 SHIM = """#!/bin/sh
 exec {server} "$@" --backend-directory={backends} --cache-directory={caches} \\
   --http-address=127.0.0.1 --grpc-address=127.0.0.1
@@ -50,6 +52,15 @@ def base_environment() -> dict[str, str]:
     """An environment in which `python3` is this one, and nothing of Tritouch is set."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TRITOUCH_")}
     return {**kept, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def status(url: str, data: bytes | None = None) -> int:
+    """The HTTP status of a GET, or of a POST of `data`."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, JSON), timeout=60) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def healthy(url: str) -> bool:
@@ -135,16 +146,18 @@ def test_triton_and_the_gateway_serve_an_edit(repository, triton_environment, tm
             "prompt": "make it blue",
             "num_inference_steps": 1,
         }
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/v1/images/edits", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            assert answer.status == 200
+        url = f"http://127.0.0.1:{port}/v1/images/edits"
+        assert [status(url, json.dumps(body).encode()) for _ in range(2)] == [200, 200]
         with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=10) as answer:
             figures = answer.read().decode()
+        for closed in ("systemsharedmemory/status", "trace/setting", "logging"):
+            assert status(f"http://127.0.0.1:{http}/v2/{closed}") == 403, closed
+        assert status(f"http://127.0.0.1:{http}/v2/repository/index", b"") == 403
     dashboard = (DEPLOY / "monitoring" / "dashboards" / "tritouch.json").read_text()
     for name in set(re.findall(r"\b(?:tritouch_(?!gateway)|nv_(?!gpu))\w+", dashboard)):
         assert f"\n{name}" in figures, name
+    (hits,) = re.findall(r'^nv_cache_num_hits_per_model\{model="text_encoder",.*\} (\d+)$', figures, re.MULTILINE)
+    assert int(hits) == 1, "the second edit's sentence was in the cache"
 
 
 def test_triton_is_not_started_on_engines_of_another_machine(tmp_path):

@@ -23,7 +23,7 @@ from demo.photos import load_photos
 from demo.sheets import contact_sheet
 from demo.wordings import sentence
 
-OTHERS = 6
+OTHERS = 3
 """The base model's instructions that each photo is asked for."""
 HEAD = ("before", "without", "adapter", "true edit")
 
@@ -49,11 +49,11 @@ def main() -> None:
         for group in dict.fromkeys(question.group for question in asked):
             print(f"| {name} | {group} | {_figures(group, asked, without, ours)} |", flush=True)
         rows += [
-            (f"{name}: {question.request.prompt}"[:30], (question.request.picture, *others, question.wanted))
-            for question, *others in list(zip(asked, without, ours, strict=True))[:: max(1, len(asked) // 5)]
+            (f"{name}: {question.request.prompt}"[:36], (question.request.picture, *others, question.wanted))
+            for question, *others in list(zip(asked, without, ours, strict=True))[:: max(1, len(asked) // 3)]
         ]
     if arguments.sheet:
-        contact_sheet(rows, HEAD, side=112, left=200).save(arguments.sheet)
+        contact_sheet(rows, HEAD, side=112, left=230).save(arguments.sheet)
 
 
 def questions(adapter: Adapter, photos: list[Picture]) -> Iterator[Question]:

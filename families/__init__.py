@@ -2,9 +2,9 @@
 
 A family offers three modules, imported by three different processes and so never by one another:
 
-- `components`: torch wrappers and the tensor table (read by `export`);
+- `components`: torch wrappers, the tensor table, LoRA files (read by `export`);
 - `conditioning`: one request to the tensors of its engines (read by the `preprocess` model);
-- `denoising`: the rows of one step and how predictions combine (read by the `scheduler` model).
+- `denoising`: the rows of one step and how predictions combine (read by the `edit` model).
 
 Adding a family means adding a folder and a line to `PIPELINES`; nothing outside this package names one.
 """

@@ -1,4 +1,4 @@
-"""What the scheduler's batcher knows of an edit: a plan. Knows nothing of what its tensors mean."""
+"""What the batcher knows of an edit: a plan. Knows nothing of what its tensors mean."""
 
 from collections.abc import Callable, Generator, Hashable, Mapping
 from dataclasses import dataclass

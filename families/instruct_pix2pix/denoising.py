@@ -1,4 +1,4 @@
-"""The denoising loop of InstructPix2Pix, and the plan of one edit. Imported by `scheduler`.
+"""The denoising loop of InstructPix2Pix, and the plan of one edit. Imported by `edit`.
 
 Latents are (1, C, h, w) float32 in the noise schedule's own scale; the picture's latents are not scaled, as this family
 was trained. Knows nothing of Triton, of engines, or of other edits.

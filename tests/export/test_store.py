@@ -27,7 +27,12 @@ def install(store: Store, tag: str) -> None:
             engine = store.engine(component, tag)
             assert engine is not None
             engines[component] = engine
-        store.install(f"release-{tag}", engines, {}, lambda folder: (folder / "pipeline.json").write_text(tag) and None)
+        store.install(
+            f"release-{tag}",
+            engines,
+            {"condition": tag},
+            lambda folder: (folder / "pipeline.json").write_text(tag) and None,
+        )
 
 
 def state(repository: Path) -> set[str]:
@@ -35,6 +40,7 @@ def state(repository: Path) -> set[str]:
     files = [repository / component / "1" / "model" for component in COMPONENTS]
     files += [repository / component / "config.pbtxt" for component in COMPONENTS]
     files += [repository / model / "1" / "pipeline" / "pipeline.json" for model in ("edit", "preprocess")]
+    files.append(repository / "condition" / "config.pbtxt")
     return {file.read_text() for file in files}
 
 

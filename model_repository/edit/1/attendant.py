@@ -47,7 +47,8 @@ class Attendant:
         published = time.monotonic()
         while not self._stopping:
             news = self._news.wait(pause)
-            self._news.clear()
+            if news:  # else it may have been set since, which is for the next round
+                self._news.clear()
             began = time.monotonic()
             try:
                 asked = self._ask()

@@ -1,4 +1,4 @@
-"""The gateway under load, before a Triton that does nothing but take its time: `python -m bench.load SCENARIO`.
+"""The gateway under load, before a Triton that does nothing but take its time: `python -m bench load SCENARIO`.
 
 Needs no GPU and no model. Prints each figure with what it is held to, and exits with 1 when one is not met.
 """
@@ -204,21 +204,27 @@ async def leavers(process: Process, figures: Figures, seconds: float) -> None:
     figures.show("descriptors more than at the start", more, "<= 2", more <= 2)
 
 
-async def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench.load", description=__doc__)
+def main() -> int:
+    """Runs one scenario. Returns 1 when a figure is not met."""
+    parser = argparse.ArgumentParser(prog="bench load", description=__doc__)
     parser.add_argument("scenario", choices=["saturated", "triple", "bodies", "leavers"])
     parser.add_argument("--seconds", type=float, help="how long (default: 180, of leavers 1200)")
     options = parser.parse_args()
+    return asyncio.run(measure(options.scenario, options.seconds))
+
+
+async def measure(scenario: str, seconds: float | None) -> int:
+    """One scenario, for so long. Returns the exit code."""
     figures = Figures()
     async with Process() as process:
-        if options.scenario == "bodies":
+        if scenario == "bodies":
             await bodies(process, figures)
-        elif options.scenario == "leavers":
-            await leavers(process, figures, options.seconds or 1200)
+        elif scenario == "leavers":
+            await leavers(process, figures, seconds or 1200)
         else:
-            await loaded(process, figures, 50 if options.scenario == "saturated" else 150, options.seconds or 180)
+            await loaded(process, figures, 50 if scenario == "saturated" else 150, seconds or 180)
     return 0 if figures.met else 1
 
 
 if __name__ == "__main__":
-    raise SystemExit(asyncio.run(main()))
+    raise SystemExit(main())

@@ -1,116 +1,153 @@
-"""Where the time of an edit goes: milliseconds a step in the engine, in the call to it, and in the batcher's own work.
+"""Where the time of an edit goes, stage by stage, and the share that is not spent in engines.
 
-    python -m bench.overhead [--repository DIR] [--edits 5] [--steps 50] [--side 256]
+    python -m bench overhead [--checkpoint demo|full] [--repository DIR] [--edits N] [--steps N] [--side N]
 
-Edits run one at a time through the real gateway and Triton; the figures are Triton's own statistics and metrics. The
-batcher's own work is then split in this process, where the same code runs against a denoiser that costs nothing.
+Edits go one at a time through the real gateway and Triton; the figures are theirs, taken before and after each edit.
+What Triton calls the computing of an engine has the hand-over to the engine's process in it: a fraction of a
+millisecond a call. So the same edits then run with engines that answer nothing at once, which leaves everything but the
+engines: that is the other, stricter figure. Every other edit has a sentence that was seen before, whose embeddings
+come from Triton's cache; stages are of those, and the saving is what the others took longer.
 """
 
-import argparse
-import base64
-import io
-import json
 import statistics
+import sys
+import tempfile
 import time
-import urllib.request
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import tritonclient.grpc as triton_grpc
-from PIL import Image
+from rich.progress import track
 
+from bench import edits, hollow, report, watch
+from bench.setups import SETUPS
 from embedded.server import Embedded, serve
-from families import load
-from families.plan import denoise_alone
-from families.schedules import NoiseSchedules
 
-TOTALS = ("tritouch_turn_seconds_total", "tritouch_denoiser_seconds_total", "tritouch_steps_total")
-
-
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repository", type=Path, help="model repository (default: the checkout's)")
-    parser.add_argument("--edits", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--side", type=int, default=256)
-    options = parser.parse_args()
-    with serve(options.repository, port=0) as server:
-        edit(server, options.side, 2)
-        before = snapshot(server)
-        seconds = [edit(server, options.side, options.steps) for _ in range(options.edits)]
-        after = snapshot(server)
-        repository = server.repository
-    spent = {name: after[name] - before[name] for name in after}
-    steps = spent["tritouch_steps_total"]
-    turn, call = spent["tritouch_turn_seconds_total"] / steps, spent["tritouch_denoiser_seconds_total"] / steps
-    engine = spent["engine"] / steps
-    whole = statistics.median(seconds)
-    print(
-        f"{options.edits} edits, {options.side} x {options.side}, {options.steps} steps, one row: median {whole:.3f} s"
-    )
-    print(f"a step            {turn * 1e3:8.2f} ms")
-    print(f"  engine          {engine * 1e3:8.2f} ms  {engine / turn:6.1%}")
-    print(f"  call to it      {(call - engine) * 1e3:8.2f} ms  {(call - engine) / turn:6.1%}  (BLS, backend, tensors)")
-    print(f"  batcher's own   {(turn - call) * 1e3:8.2f} ms  {(turn - call) / turn:6.1%}")
-    print(f"around the steps  {(whole - turn * options.steps) * 1e3:8.2f} ms an edit  (gateway, condition, render)")
-    in_process(repository, options.side)
+DEFAULTS = {"demo": (50, 10), "full": (4, 5)}
+"""Steps and edits of a checkpoint."""
+SEEN = "make it night"
+ENGINES = tuple(f"{name}, engine" for name in watch.ENGINES)
 
 
-def edit(server: Embedded, side: int, steps: int) -> float:
-    """Seconds of one edit over HTTP."""
-    out = io.BytesIO()
-    Image.effect_noise((side, side), 60).convert("RGB").save(out, "JPEG")
-    image = base64.b64encode(out.getvalue()).decode()
-    body = json.dumps({"image": {"image": image}, "prompt": "make it night", "num_inference_steps": steps, "seed": 1})
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"{server.http_url}/v1/images/edits", body.encode(), headers)  # noqa: S310
-    began = time.perf_counter()
-    with urllib.request.urlopen(request) as answer:  # noqa: S310
-        answer.read()
-    return time.perf_counter() - began
-
-
-def snapshot(server: Embedded) -> dict[str, float]:
-    """Totals since Triton's start; `engine` is what the unet's backend says of its own computing, in seconds."""
-    with urllib.request.urlopen(server.metrics_url) as answer:  # noqa: S310
-        lines = [line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if not line.startswith("#")]
-    found = {line[0].split("{")[0]: float(line[1]) for line in lines if line[0].split("{")[0] in TOTALS}
-    with triton_grpc.InferenceServerClient(server.triton_grpc) as triton:
-        unet = triton.get_inference_statistics("unet", as_json=True)["model_stats"][0]
-    return found | {"engine": int(unet["inference_stats"]["compute_infer"]["ns"]) / 1e9}
-
-
-def in_process(repository: Path, side: int) -> None:
-    """The loop's own work a step, with a denoiser that answers at once: the schedule's step, and the rest."""
-    pipeline = repository / "edit" / ".tritouch" / "current" / "pipeline"
-    settings = json.loads((pipeline / "pipeline.json").read_text("utf-8"))
-    schedules = NoiseSchedules(pipeline / "scheduler" / "scheduler_config.json", settings["scheduler"])
-    plan = load(settings["family"], "denoising").plan
-    table = json.loads((repository / "unet" / "component.json").read_text("utf-8"))["component"]
-    axes = {tensor["name"]: tensor["axes"] for tensor in (*table["inputs"], *table["outputs"])}
-    latents = side // settings["picture"]["multiple"]
-    answer = np.zeros((1, axes["prediction"][0], latents, latents), np.float32)
-    tensors: dict[str, Any] = {
-        "encoder_hidden_states": np.zeros((1, *axes["encoder_hidden_states"]), np.float32),
-        "image_latents": answer,
-        "guidance": np.array([1.0, 1.0], np.float32),
+def stages(wall: float, spent: dict[str, float]) -> dict[str, float]:
+    """The seconds of one edit by stage; they add up to `wall`."""
+    compute = {name: spent[f"{name}.compute"] for name in (*watch.ENGINES, *watch.PYTHON)}
+    inside = spent["condition"] + spent["queue"] + spent["denoise"] + spent["render"]
+    encoding = compute["preprocess"] + compute["text_encoder"] + compute["vae_encoder"]
+    decoding = compute["vae_decoder"] + compute["postprocess"]
+    return {
+        "client and HTTP": wall - spent["gateway.request"],
+        "gateway": spent["gateway.request"] - spent["gateway.edit"],
+        "gRPC, Triton's front": spent["gateway.edit"] - inside,
+        "preprocess": compute["preprocess"],
+        "text_encoder, engine": compute["text_encoder"],
+        "vae_encoder, engine": compute["vae_encoder"],
+        "between them": spent["condition"] - encoding,
+        "wait for the first turn": spent["queue"],
+        "unet, engine": compute["unet"],
+        "calls to it (BLS)": spent["calls.seconds"] - compute["unet"],
+        "scheduler and batcher": spent["denoise"] - spent["calls.seconds"],
+        "vae_decoder, engine": compute["vae_decoder"],
+        "postprocess": compute["postprocess"],
+        "between these": spent["render"] - decoding,
     }
-    loop = per_step(lambda: denoise_alone(plan(tensors, 50, 1, schedules), lambda _rows: answer))
-    print(f"in one process: the whole loop without an engine {loop * 1e3:.2f} ms a step ({settings['scheduler']})")
 
 
-def per_step(run: Callable[[], object], steps: int = 50, times: int = 9) -> float:
-    """Median seconds a step."""
-    seconds = []
-    for _ in range(times):
-        began = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds) / steps
+@contextmanager
+def measured(server: Embedded) -> Iterator[dict[str, float]]:
+    """Yields a dictionary which at the end has `wall` and what the servers spent meanwhile."""
+    before, spent = watch.totals(server), dict[str, float]()
+    began = time.perf_counter()
+    yield spent
+    wall = time.perf_counter() - began
+    after = watch.totals(server)
+    spent |= {name: after[name] - before[name] for name in after} | {"wall": wall}
+
+
+def run(repository: Path, asked: list[edits.Edit], what: str) -> list[dict[str, float]]:
+    """Every edit once with its own sentence and once with one seen before. Returns what each spent."""
+    done: list[dict[str, float]] = []
+    with serve(repository, port=0) as server:
+        edits.through_gateway(server.http_url, replace(asked[0], prompt=SEEN))
+        for edit in track(asked, what):
+            for prompt in (f"{edit.prompt}, {len(done)}", SEEN):
+                content = edits.body(replace(edit, prompt=prompt), "jpeg", "JPEG")
+                with measured(server) as spent:
+                    edits.post(f"{server.http_url}/v1/images/edits", content)
+                done.append(spent)
+    return done
+
+
+def show(case: dict[str, Any]) -> None:
+    """Prints the table of one case."""
+    whole = statistics.mean(sum(edit.values()) for edit in case["edits"])
+    print(f"\n{case['setup']}, {case['side']} x {case['side']}, {case['steps']} steps, {len(case['edits'])} edits")
+    for name in case["stages"]:
+        mean = statistics.mean(edit[name] for edit in case["edits"])
+        print(f"  {name:<26}{mean * 1e3:10.2f} ms {mean / whole:7.2%}")
+    print(f"  {'all':<26}{whole * 1e3:10.2f} ms")
+    print(f"not in engines: {report.spread(case['share'], ' %')} of an edit")
+    for what, kind in (("", ""), ("with hollow engines, ", "hollow_")):
+        step, around = (report.spread(case[f"{kind}{part}_ms"], " ms") for part in ("step", "around"))
+        print(f"{what}a step: {step}; around the steps: {around}")
+    print(f"a sentence seen before: {case['hits']} of {len(case['edits'])} from the cache; ", end="")
+    print(f"the text encoder's {report.spread(case['text_ms'], ' ms')} saved")
+
+
+def figures(options: Any, real: list[dict[str, float]], empty: list[dict[str, float]]) -> dict[str, Any]:
+    """The case as it is written: seconds by stage of each edit whose sentence was seen before, and what follows."""
+    fresh, seen = real[0::2], real[1::2]
+    by_stage = [stages(edit["wall"], edit) for edit in seen]
+    steps = seen[0]["steps"]
+    own = [{name: value for name, value in edit.items() if name not in ENGINES} for edit in by_stage]
+    stepping = [edit["calls to it (BLS)"] + edit["scheduler and batcher"] for edit in own]
+    hollow_steps = [edit["denoise"] for edit in empty[1::2]]
+    return {
+        "setup": options.checkpoint,
+        "side": options.side,
+        "steps": int(steps),
+        "engines": ENGINES,
+        "stages": list(by_stage[0]),
+        "edits": by_stage,
+        "share": [100 * sum(o.values()) / e["wall"] for o, e in zip(own, seen, strict=True)],
+        "step_ms": [1e3 * value / steps for value in stepping],
+        "around_ms": [1e3 * (sum(o.values()) - s) for o, s in zip(own, stepping, strict=True)],
+        "hollow_step_ms": [1e3 * value / steps for value in hollow_steps],
+        "hollow_around_ms": [1e3 * (e["wall"] - s) for e, s in zip(empty[1::2], hollow_steps, strict=True)],
+        "hits": sum(int(edit["text_encoder.hits"]) for edit in seen),
+        "text_ms": [1e3 * edit["text_encoder.compute"] for edit in fresh],
+    }
+
+
+def main() -> int:
+    """Measures, prints and writes."""
+    parser = report.parser(__doc__)
+    parser.add_argument("--checkpoint", choices=tuple(SETUPS), default="demo")
+    parser.add_argument("--repository", type=Path, help="one that was exported already, with whatever engines it has")
+    parser.add_argument("--edits", type=int, help="each is made twice (default: 10, of full size 5)")
+    parser.add_argument("--steps", type=int, help="default: 50, of full size 4")
+    parser.add_argument("--side", type=int, default=256, help="pixels")
+    options = parser.parse_args()
+    setup = SETUPS[options.checkpoint]
+    steps, count = options.steps or DEFAULTS[setup.name][0], options.edits or DEFAULTS[setup.name][1]
+    repository = options.repository or setup.repository()
+    asked = list(islice(edits.series(options.side, steps, 0), count))
+    print(f"{2 * count} edits of {steps} steps, and as many with hollow engines")
+    try:
+        real = run(repository, asked, "edits")
+        with tempfile.TemporaryDirectory() as scratch:
+            empty = run(hollow.repository(repository, Path(scratch)), asked, "hollow engines")
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return 130
+    case = figures(options, real, empty)
+    show(case)
+    report.save(options.results, f"overhead-{setup.name}", {"cases": [case]})
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""All measurements by one command: `python -m bench NAME [FLAGS]`. Each says with `--help` what it takes."""
+
+import sys
+from importlib import import_module
+
+BENCHES = {
+    "compare": "Tritouch beside diffusers and a plain server around it: seconds, and the pictures' likeness",
+    "overhead": "where the milliseconds of an edit go, and the share that is not spent in engines",
+    "inflight": "long and short edits together, in flight and one at a time",
+    "memory": "resident memory of the whole stack beside the diffusers process",
+    "adapters": "what adapters cost in a call of the denoiser",
+    "load": "the gateway under load, before a Triton that does nothing but take its time",
+    "tensorrt": "what compiling a model of full size costs; needs no GPU",
+    "gpu": "the engines on this machine's GPU",
+}
+
+
+def main() -> int:
+    """Hands the command line on to the bench that it names. Returns its exit code, 2 where none is named."""
+    if len(sys.argv) < 2 or sys.argv[1] not in BENCHES:
+        print("usage: python -m bench NAME [FLAGS]\n")
+        print("\n".join(f"  {name:<10}{what}" for name, what in BENCHES.items()))
+        return 2
+    name = sys.argv.pop(1)
+    sys.argv[0] = f"bench {name}"
+    return int(import_module(f"bench.{name}").main() or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

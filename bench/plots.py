@@ -1,0 +1,109 @@
+"""Draws the figures of each bench: from its JSON to a PNG file."""
+
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+OURS, THEIRS, GREY = "#d1495b", "#30638e", "#9aa5b1"
+WIDTH = 8.0
+
+
+def compare(data: Mapping[str, Any], file: Path) -> None:
+    """Seconds an edit, a bar for each side, least and largest as a line; a panel for each case."""
+    cases = data["cases"]
+    figure, panels = plt.subplots(len(cases), 1, figsize=(WIDTH, 2.2 * len(cases)), squeeze=False)
+    for panel, case in zip(panels[:, 0], cases, strict=True):
+        measured = {name: column["seconds"] for name, column in case["columns"].items() if column["seconds"]}
+        middles = [statistics.median(seconds) for seconds in measured.values()]
+        reach = [
+            [middle - min(seconds) for middle, seconds in zip(middles, measured.values(), strict=True)],
+            [max(seconds) - middle for middle, seconds in zip(middles, measured.values(), strict=True)],
+        ]
+        colours = [OURS if name.startswith("Tritouch") else THEIRS for name in measured]
+        panel.barh(list(measured), middles, xerr=reach, color=colours, ecolor="black", capsize=2)
+        for place, (name, middle) in enumerate(zip(measured, middles, strict=True)):
+            ratio = case["times_as_fast"].get(name)
+            note = f"{middle:.2f} s" + (f", {statistics.median(ratio):.1f} times Tritouch's" if ratio else "")
+            panel.text(middle, place - 0.28, f"  {note}", va="center", fontsize=8)
+        rows = "three rows a step" if case["guidance"] > 1 else "one row a step"
+        panel.set_title(f"{case['setup']} checkpoint, {_size(case)}, {rows}", fontsize=9)
+        panel.set_xlim(0, max(middles) * 1.35)
+        panel.invert_yaxis()
+    panels[-1, 0].set_xlabel("seconds an edit: median, least and largest")
+    _finish(figure, file)
+
+
+def overhead(data: Mapping[str, Any], file: Path) -> None:
+    """Milliseconds of one edit by stage, engines apart from the rest."""
+    cases = data["cases"]
+    figure, panels = plt.subplots(len(cases), 1, figsize=(WIDTH, 3.2 * len(cases)), squeeze=False)
+    for panel, case in zip(panels[:, 0], cases, strict=True):
+        stages = {name: statistics.mean(edit[name] for edit in case["edits"]) * 1e3 for name in case["stages"]}
+        colours = [THEIRS if name in case["engines"] else OURS for name in stages]
+        panel.barh(list(stages), list(stages.values()), color=colours)
+        for place, milliseconds in enumerate(stages.values()):
+            panel.text(milliseconds, place, f" {milliseconds:.1f} ms", va="center", fontsize=8)
+        panel.set_title(f"{case['setup']} checkpoint, {_size(case)}", fontsize=9)
+        panel.set_xscale("symlog", linthresh=10)
+        panel.set_xlim(0, max(stages.values()) * 4)
+        panel.invert_yaxis()
+    panels[-1, 0].set_xlabel("milliseconds of one edit, on a logarithmic scale beyond 10; blue: in engines")
+    _finish(figure, file)
+
+
+def inflight(data: Mapping[str, Any], file: Path) -> None:
+    """How long edits took from their arrival: the share that was answered within so many seconds."""
+    scenarios = data["scenarios"]
+    figure, panels = plt.subplots(1, len(scenarios), figsize=(WIDTH, 3.4), squeeze=False)
+    for panel, scenario in zip(panels[0], scenarios, strict=True):
+        for way, colour in (("in flight", OURS), ("one at a time", GREY)):
+            for kind, style in (("short", "-"), ("long", ":")):
+                seconds = sorted(scenario["ways"][way][kind])
+                if seconds:
+                    shares = np.arange(1, len(seconds) + 1) / len(seconds)
+                    panel.step(seconds, shares, style, color=colour, where="post", label=f"{kind}, {way}")
+        panel.set_title(scenario["name"], fontsize=9)
+        panel.set_xlabel("seconds from arrival to answer")
+        panel.set_ylim(0, 1.02)
+    panels[0, 0].set_ylabel("share of the edits")
+    panels[0, 0].legend(fontsize=8)
+    _finish(figure, file)
+
+
+def memory(data: Mapping[str, Any], file: Path) -> None:
+    """GiB at rest after edits, and at most, by process group."""
+    subjects = data["subjects"]
+    figure, panel = plt.subplots(figsize=(WIDTH, 1.0 + 0.5 * len(subjects)))
+    names = [subject["name"] for subject in subjects]
+    most = [subject["most_gib"] for subject in subjects]
+    panel.barh(names, most, color=GREY, label="most, during edits")
+    panel.barh(names, [s["rest_gib"] for s in subjects], height=0.5, label="at rest, after edits", color=THEIRS)
+    panel.invert_yaxis()
+    panel.set_xlabel("GiB, proportional set size summed over the processes")
+    panel.legend(fontsize=8)
+    _finish(figure, file)
+
+
+def _size(case: Mapping[str, Any]) -> str:
+    return f"{case['side']} x {case['side']}, {case['steps']} steps"
+
+
+def _finish(figure: Any, file: Path) -> None:
+    figure.tight_layout()
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
+
+
+DRAW: Mapping[str, Callable[[Mapping[str, Any], Path], None]] = {
+    "compare": compare,
+    "overhead": overhead,
+    "inflight": inflight,
+    "memory": memory,
+}

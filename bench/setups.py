@@ -1,0 +1,47 @@
+"""What is measured: a checkpoint, the repository exported from it, and how its edits are usually asked for."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "build" / "bench"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A checkpoint by its name. `guidance` is the text scale of its edits, 1 where it is trained to need none.
+
+    `exact_pixels` bounds the pictures of engines in fp32, because comparing those with torch takes long at full size.
+    """
+
+    name: str
+    flags: tuple[str, ...]
+    guidance: float
+    pixels: int
+    exact_pixels: int
+
+    def checkpoint(self) -> Path:
+        """The checkpoint's folder; that of full size is made the first time, which takes a minute."""
+        if self.name == "demo":
+            return ROOT / "demo" / "checkpoint"
+        from bench.full_size import checkpoint  # noqa: PLC0415 - imports torch
+
+        folder = BUILD / "full-size"
+        return folder if (folder / "model_index.json").exists() else checkpoint(folder)
+
+    def repository(self, precision: str = "auto", engine: str = "openvino") -> Path:
+        """The exported repository; the export skips what is up to date. Raises CalledProcessError."""
+        folder = BUILD / f"{self.name}-{engine}-{precision}"
+        command = [sys.executable, "-m", "export", "--model", str(self.checkpoint()), "--repository", str(folder)]
+        command += ["--max-pixels", str(self.exact_pixels if precision == "fp32" else self.pixels), *self.flags]
+        print(f"exporting the {self.name} checkpoint to {folder.relative_to(ROOT)}, where it is not up to date")
+        subprocess.run([*command, "--engine", engine, "--precision", precision], cwd=ROOT, check=True)
+        return folder
+
+
+SETUPS = {
+    "demo": Setup("demo", (), 1.0, 384 * 384, 384 * 384),
+    "full": Setup("full", ("--max-batch", "3", "--guidance-when-zero", "7.5"), 7.5, 512 * 512, 256 * 256),
+}

@@ -1,0 +1,52 @@
+"""What running servers say of themselves: totals of Triton's statistics, of the batcher and of the gateway."""
+
+import time
+import urllib.request
+from collections.abc import Mapping
+
+import tritonclient.grpc as triton_grpc
+
+from embedded.server import Embedded
+
+ENGINES = ("text_encoder", "vae_encoder", "unet", "vae_decoder")
+PYTHON = ("preprocess", "postprocess")
+STAGES = ("condition", "queue", "denoise", "render")
+COUNTERS = {
+    "turns": "tritouch_turn_seconds_total",
+    "calls": "tritouch_denoiser_calls_total",
+    "calls.seconds": "tritouch_denoiser_seconds_total",
+    "rows": "tritouch_denoiser_rows_total",
+    "steps": "tritouch_steps_total",
+}
+GATEWAY = "tritouch_gateway"
+EDITS = f'{GATEWAY}_request_seconds_sum{{route="/v1/images/edits"'
+SETTLE_SECONDS = 0.3
+"""The batcher publishes its figures when an edit has left, a moment after the answer."""
+
+
+def totals(server: Embedded) -> dict[str, float]:
+    """Seconds and counts since the servers' start, by short names.
+
+    `MODEL.compute`: Triton's `compute_infer`, which has the hand-over to the model's process in it; `MODEL.hits`:
+    answers from the response cache; `condition`, `queue`, `denoise`, `render`, `turns`, `calls`, `calls.seconds`,
+    `rows`, `steps`: the batcher's; `gateway.request`, `gateway.edit`: seconds of whole requests, and of Triton in them.
+    """
+    time.sleep(SETTLE_SECONDS)
+    batcher, gateway = _metrics(server.metrics_url), _metrics(f"{server.http_url}/metrics")
+    found = {stage: batcher[f'tritouch_stage_seconds_total{{stage="{stage}"}}'] for stage in STAGES}
+    found |= {short: batcher[name] for short, name in COUNTERS.items()}
+    found["gateway.request"] = sum(v for k, v in gateway.items() if k.startswith(EDITS))
+    found["gateway.edit"] = gateway.get(f'{GATEWAY}_stage_seconds_sum{{stage="edit"}}', 0.0)
+    with triton_grpc.InferenceServerClient(server.triton_grpc) as triton:
+        for name in (*ENGINES, *PYTHON):
+            model = triton.get_inference_statistics(name, as_json=True)["model_stats"][0]["inference_stats"]
+            found[f"{name}.compute"] = int(model["compute_infer"].get("ns", 0)) / 1e9
+            found[f"{name}.hits"] = int(model["cache_hit"].get("count", 0))
+    return found
+
+
+def _metrics(url: str) -> Mapping[str, float]:
+    """Prometheus' text: name with labels -> value."""
+    with urllib.request.urlopen(url) as answer:  # noqa: S310 - our own servers
+        lines = [line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line and line[0] != "#"]
+    return {name: float(value) for name, value in lines}

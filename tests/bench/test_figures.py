@@ -1,0 +1,136 @@
+"""What the benches make of what they measure; nothing is timed here."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import compare, edits, hollow, inflight, memory, overhead, plots
+from bench.compare import EXACT, OURS, REFERENCE, Comparison
+from bench.setups import ROOT
+
+
+def spent(**seconds: float) -> dict[str, float]:
+    names = ("condition", "queue", "denoise", "render", "calls.seconds", "gateway.request", "gateway.edit")
+    models = [f"{name}.compute" for name in (*overhead.watch.ENGINES, *overhead.watch.PYTHON)]
+    return dict.fromkeys((*names, *models), 0.0) | {name.replace("__", "."): value for name, value in seconds.items()}
+
+
+def test_the_stages_of_an_edit_add_up_to_all_of_it() -> None:
+    given = spent(condition=2, queue=0.5, denoise=5, render=1, calls__seconds=4, gateway__request=10, gateway__edit=9.5)
+    given |= {"unet.compute": 3.0, "vae_encoder.compute": 1.5, "postprocess.compute": 0.25}
+    stages = overhead.stages(11.0, given)
+    assert sum(stages.values()) == pytest.approx(11.0)
+    assert stages["calls to it (BLS)"] == stages["scheduler and batcher"] == 1.0
+    assert set(overhead.ENGINES) < set(stages)
+
+
+def test_ratios_are_taken_within_a_round_and_likeness_to_the_reference() -> None:
+    case = compare.Case("tiny", "demo", 64, 2, 3, 1.0)
+    order: list[str] = []
+
+    def side(name: str, level: int) -> compare.Side:
+        def made(edit: edits.Edit) -> edits.Pixels:
+            order.append(name)
+            assert (edit.picture.size, edit.steps) == ((64, 64), 2)
+            return np.full((64, 64, 3), level, np.uint8)
+
+        return made
+
+    comparison = Comparison(case)
+    comparison.run({REFERENCE: side(REFERENCE, 100), OURS: side(OURS, 101)})
+    comparison.again(EXACT, side(EXACT, 100))
+    assert order[2:8] == [REFERENCE, OURS, OURS, REFERENCE, REFERENCE, OURS], "the first of a round takes turns"
+    comparison.columns[REFERENCE].seconds, comparison.columns[OURS].seconds = [3.0, 4.0, 5.0], [1.0, 2.0, 1.0]
+    figures = comparison.figures()
+    assert figures["times_as_fast"] == {REFERENCE: [3.0, 2.0, 5.0]}
+    assert figures["columns"][OURS]["psnr"] == pytest.approx([48.13] * 3, abs=0.01)
+    assert figures["columns"][EXACT]["psnr"] == [99.0] * 3
+
+
+def test_what_was_measured_before_an_interruption_stays() -> None:
+    def stopping(edit: edits.Edit) -> edits.Pixels:
+        if edit.seed == 1002:
+            raise KeyboardInterrupt
+        return np.zeros((64, 64, 3), np.uint8)
+
+    comparison = Comparison(compare.Case("tiny", "demo", 64, 2, 3, 1.0))
+    with pytest.raises(KeyboardInterrupt):
+        comparison.run({REFERENCE: stopping, OURS: stopping})
+    assert len(comparison.figures()["times_as_fast"][REFERENCE]) == 1
+
+
+def test_no_two_edits_of_a_run_share_a_sentence_a_seed_or_a_picture_with_the_one_before() -> None:
+    for before, after in itertools.pairwise(itertools.islice(edits.series(64, 2, 7.5), 12)):
+        assert before.prompt != after.prompt
+        assert before.seed != after.seed
+        assert before.file("PNG") != after.file("PNG")
+
+
+def test_the_stream_keeps_coming_while_the_long_ones_run() -> None:
+    arrivals = inflight.stream(alone=2.0)
+    assert [arrival.steps for arrival in arrivals[:3]] == [50, 50, 4]
+    gaps = {after.at - before.at for before, after in itertools.pairwise(arrivals[2:])}
+    assert gaps == {2.0 * inflight.GAP}
+    assert any(arrival.patience for arrival in inflight.mixed(2.0))
+
+
+@pytest.mark.parametrize(("count", "place"), [(1, 0), (19, 18), (20, 18), (100, 94)])
+def test_the_95th_percentile_is_one_of_the_values(count: int, place: int) -> None:
+    assert inflight.p95([float(n) for n in reversed(range(count))]) == float(place)
+
+
+def test_memory_is_summed_over_a_process_and_its_descendants() -> None:
+    nested = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(0, flush=True); input()'])"
+    with subprocess.Popen([sys.executable, "-c", nested], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        found = memory.tree(child.pid)
+        assert len(found) == 2
+        assert set(found) < set(memory.tree(os.getpid()))
+        assert all(memory.proportional(pid) > 0 for pid in found)
+        child.communicate(b"\n")
+    assert memory.proportional(child.pid) == 0
+
+
+def test_a_hollow_repository_has_the_models_of_the_real_one(tmp_path: Path) -> None:
+    original, folder = tmp_path / "original", tmp_path / "hollow"
+    (original / "edit" / "1" / "pipeline").mkdir(parents=True)
+    (original / "edit" / "1" / "pipeline" / "pipeline.json").write_text(json.dumps({"picture": {"multiple": 8}}))
+    config = 'backend: "openvino"\ninstance_group [ { kind: KIND_GPU count: 1 } ]\nparameters { key: "HINT" }\n'
+    for name in overhead.watch.ENGINES:
+        (original / name).mkdir()
+        (original / name / "config.pbtxt").write_text(config)
+    folder.mkdir()
+    hollow.repository(original, folder)
+    assert {model.name for model in folder.iterdir()} == {"edit", *overhead.watch.ENGINES}
+    assert (folder / "unet" / "config.pbtxt").read_text() == (
+        'backend: "python"\ninstance_group [ { kind: KIND_CPU count: 1 } ]\n'
+    )
+    compile((folder / "vae_encoder" / "1" / "model.py").read_text(), "model.py", "exec")
+
+
+@pytest.mark.parametrize("name", plots.DRAW)
+def test_the_published_plots_come_from_the_published_figures(name: str, tmp_path: Path) -> None:
+    published = sorted((ROOT / "docs" / "bench").glob(f"{name}*.json"))
+    assert published
+    for file in published:
+        data: dict[str, Any] = json.loads(file.read_text())
+        assert data["command"].startswith("python -m bench ")
+        plots.DRAW[name](data, tmp_path / "plot.png")
+        assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_every_bench_tells_what_it_takes() -> None:
+    done = subprocess.run([sys.executable, "-m", "bench"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    for name in ("compare", "overhead", "inflight", "memory", "load"):
+        assert name in done.stdout
+        asked = [sys.executable, "-m", "bench", name, "--help"]
+        assert subprocess.run(asked, cwd=ROOT, capture_output=True, check=False).returncode == 0

@@ -11,8 +11,8 @@ from diffusers.utils.state_dict_utils import convert_state_dict_to_kohya
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from transformers import CLIPTextModel
 
-ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
-CONVOLUTIONS = ["proj_in", "proj_out", "conv_shortcut"]
+ATTENTION = ["attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"]
+CONVOLUTIONS = ["proj_in", "conv_shortcut"]
 TEXT = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 STRENGTH = 1.0
 Weights = dict[str, torch.Tensor]

@@ -199,13 +199,13 @@ def test_peft_own_folders_read_as_diffusers_files_do(checkpoint: Path, tmp_path:
     file = find([f"oil={tmp_path}"])[0].file
     with pytest.raises(Exception, match=r"adapter_config.json is needed"):
         read_lora(file)
-    settings = {"r": 4, "lora_alpha": 2, "alpha_pattern": {"attn1.to_q": 8}}
+    settings = {"r": 4, "lora_alpha": 2, "alpha_pattern": {"attn2.to_q": 8}}
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
     ours, plain = read_lora(file)["unet"], read_lora(source)["unet"]
     assert ours.keys() == plain.keys()
     assert all(torch.equal(ours[name].down, plain[name].down) for name in ours)
-    assert {ours[name].scale for name in ours if name.endswith("attn1.to_q")} == {2.0}
-    assert {ours[name].scale for name in ours if not name.endswith("attn1.to_q")} == {0.5}
+    assert {ours[name].scale for name in ours if name.endswith("attn2.to_q")} == {2.0}
+    assert {ours[name].scale for name in ours if not name.endswith("attn2.to_q")} == {0.5}
 
 
 def test_a_changed_set_rebuilds_what_depends_on_it_alone(repository: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -225,9 +225,9 @@ def test_a_changed_set_rebuilds_what_depends_on_it_alone(repository: Path, check
 
 
 def test_an_adapter_that_does_not_fit_installs_nothing(checkpoint: Path, tmp_path: Path) -> None:
-    wrong = saved(tmp_path / "wrong.safetensors", pair("down_blocks.7.attentions.0.to_q"))
+    wrong = saved(tmp_path / "wrong.safetensors", pair("encoder.layers.9.mlp.fc1", lead="text_encoder."))
     target = tmp_path / "repository"
     done = run_export(checkpoint, target, f"--adapter=wrong={wrong}", routes={})
     assert done.returncode == 2
-    assert "adapter wrong: unet has no such layers: down_blocks.7" in done.stderr
+    assert "adapter wrong: text_encoder has no such layers: encoder.layers.9" in done.stderr
     assert not (target / "edit" / ".tritouch" / "current").exists()

@@ -61,7 +61,8 @@ def _as_peft(component: str, named: Named) -> Named:
     if component == UNET:
         plain = {name.replace(".processor.", "."): value for name, value in named.items()}
         return dict(convert_unet_state_dict_to_peft(plain))
-    converted = convert_state_dict_to_peft(convert_state_dict_to_diffusers(named))
+    peft = all(name.endswith((DOWN, UP, ALPHA)) for name in named)  # of these the converters know attention alone
+    converted = named if peft else convert_state_dict_to_peft(convert_state_dict_to_diffusers(named))
     # transformers' CLIPTextModel has lost a level that files still name.
     return {name.removeprefix("text_model."): value for name, value in converted.items()}
 

@@ -11,6 +11,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import families
 from export.checkpoint import find
 from export.engines import KINDS, load
 from export.errors import BadInputError, ExportError
@@ -73,7 +74,8 @@ def export(flags: argparse.Namespace) -> None:
     from export.build import Export, Options  # noqa: PLC0415
     from families.tensors import Limits  # noqa: PLC0415
 
-    limits, sources = Limits(flags.max_pixels, flags.max_batch), adapters.find(flags.adapter)
+    sources = adapters.find(flags.adapter, families.load(checkpoint.family, "components").LORA_LEADS)
+    limits = Limits(flags.max_pixels, flags.max_batch)
     options = Options(precision, limits, flags.guidance_when_zero, sources)
     report = Report()
     Export(checkpoint, engine, options, Store(flags.repository), report).run()

@@ -33,7 +33,6 @@ PARTS = re.compile(
     r"(\.lora_[AB]\.weight|[._]lora\.(down|up)\.weight|\.lora_(down|up)\.weight|\.lora_linear_layer\.(down|up)\.weight|\.alpha)$"
 )
 """How the names of a plain LoRA's tensors end."""
-COMPONENTS = ("unet.", "text_encoder.", "lora_unet_", "lora_te_", "lora_te1_", "base_model.model.")
 DOWN = re.compile(r"(\.lora_A|[._]lora\.down|\.lora_down|\.lora_linear_layer\.down)\.weight$")
 
 
@@ -81,9 +80,12 @@ class Bank:
         return (torch.arange(1, rows + 1, dtype=torch.int32) % (len(self.routes) + 1))[:, None]
 
 
-def find(arguments: Sequence[str]) -> tuple[Source, ...]:
-    """The sources of all `--adapter` flags, by route: the order of the bank. Raises BadInputError."""
-    sources = sorted((_source(argument) for argument in arguments), key=lambda source: source.route)
+def find(arguments: Sequence[str], leads: tuple[str, ...]) -> tuple[Source, ...]:
+    """The sources of all `--adapter` flags, by route: the order of the bank. Raises BadInputError.
+
+    `leads` are how the names of the family's LoRA tensors begin.
+    """
+    sources = sorted((_source(argument, leads) for argument in arguments), key=lambda source: source.route)
     routes = [source.route for source in sources]
     twice = sorted({route for route in routes if routes.count(route) > 1})
     if twice:
@@ -93,7 +95,7 @@ def find(arguments: Sequence[str]) -> tuple[Source, ...]:
     return tuple(sources)
 
 
-def _source(argument: str) -> Source:
+def _source(argument: str, leads: tuple[str, ...]) -> Source:
     route, equals, source = argument.partition("=")
     if not (equals and source and ROUTE.fullmatch(route)):
         raise BadInputError(
@@ -106,7 +108,7 @@ def _source(argument: str) -> Source:
         raise BadInputError(f"--adapter {argument}: the scale must be -{LARGEST_SCALE:g} to {LARGEST_SCALE:g}")
     file = _file(name)
     require_whole(file)
-    _require_plain(file)
+    _require_plain(file, leads)
     return Source(route, file, scale)
 
 
@@ -141,12 +143,12 @@ def _files(file: Path) -> list[Path]:
     return [file, *file.parent.glob("adapter_config.json")]
 
 
-def _require_plain(file: Path) -> None:
+def _require_plain(file: Path, leads: tuple[str, ...]) -> None:
     """Judged by names and shapes alone, so that nothing of a hostile file is computed with."""
     with safetensors.safe_open(file, "pt") as opened:
         shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
     refuse(f"{file} is no plain LoRA", [name for name in shapes if not PARTS.search(name)])
-    refuse(f"{file} is LoRA of another kind of model", [name for name in shapes if not name.startswith(COMPONENTS)])
+    refuse(f"{file} is LoRA of another kind of model", [name for name in shapes if not name.startswith(leads)])
     downs = {name: shape for name, shape in shapes.items() if DOWN.search(name)}
     if not downs:
         raise BadInputError(f"{file} holds no LoRA weights")

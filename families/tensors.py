@@ -88,6 +88,9 @@ class Components(Protocol):
     DENOISER: str
     """The component that the batcher calls; what runs before it conditions, what is named after it renders."""
 
+    LORA_LEADS: tuple[str, ...]
+    """How the names of tensors begin in LoRA files for this family."""
+
     ROWS_PER_EDIT: int
     """Largest row count of one edit in one denoiser call; `max_batch` may not be below it."""
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from tritonclient.grpc import model_config_pb2
 
 import families.edit
-from export import ensemble, triton_config
+from export import adapters, ensemble, triton_config
 from export.engines import load as load_engine
 from families import load as load_family
 from families.errors import INVALID_EDIT
@@ -156,3 +156,10 @@ def test_the_gateway_knows_every_fault_of_a_caller() -> None:
     for code in codes:
         problem = problem_of(grpc.StatusCode.INVALID_ARGUMENT, f"tritouch:{code} words of the model")
         assert (KINDS[problem.code].status, problem.code) == (422, code)
+
+
+def test_a_route_of_the_export_is_a_name_to_the_gateway() -> None:
+    assert adapters.BASE_MODEL == schemas.BASE_MODEL
+    for route in ("a", "0", "Oil_painting-2.1", "x" * 64):
+        assert adapters.ROUTE.fullmatch(route)
+        assert schemas.MODEL_NAME.fullmatch(route)

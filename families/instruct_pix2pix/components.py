@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel
 
 from families.errors import BadCheckpointError
-from families.instruct_pix2pix.lora import read_lora  # noqa: F401 - one of what a family's components offer
+from families.instruct_pix2pix.lora import LORA_LEADS, read_lora  # noqa: F401 - of what a family's components offer
 from families.tensors import ROWS, Component, Limits, Range, Tensor
 
 FILES = ("tokenizer", "scheduler/scheduler_config.json")

@@ -22,6 +22,8 @@ UNET, TEXT_ENCODER = "unet", "text_encoder"
 DOWN, UP, ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
 WRAPPED = "base_model.model."
 """Before every name in files that peft itself has written; they say nothing of the component."""
+LORA_LEADS = ("unet.", "text_encoder.", "lora_unet_", "lora_te_", "lora_te1_", WRAPPED)
+"""How the names of a LoRA for this family begin, in any of the namings."""
 
 Named = dict[str, Any]
 

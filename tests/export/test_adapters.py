@@ -11,15 +11,19 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from export import bank
-from export.adapters import MOST, find
+from export import adapters, bank
+from export.adapters import MOST, Source
 from export.errors import BadInputError
-from families.instruct_pix2pix.lora import read_lora
+from families.instruct_pix2pix.lora import LORA_LEADS, read_lora
 from families.lora import Factors
 from tests.conftest import ADAPTERS, ROUTES, run_export
 
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 Weights = dict[str, torch.Tensor]
+
+
+def find(arguments: list[str]) -> tuple[Source, ...]:
+    return adapters.find(arguments, LORA_LEADS)
 
 
 def pair(layer: str, rank: int = 2, width: int = 32, out: int = 32, lead: str = "unet.") -> Weights:

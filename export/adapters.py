@@ -19,7 +19,7 @@ from export.errors import BadInputError
 from families.lora import Lora
 from families.tensors import ADAPTER, Component
 
-ROUTE = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
+ROUTE = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 BASE_MODEL = "base"
 """What callers name to have no adapter."""
 LARGEST_SCALE = 10.0

@@ -47,6 +47,7 @@ def saved(file: Path, weights: Weights) -> Path:
         ("=x", "must be ROUTE="),
         ("../oil=x", "must be ROUTE="),
         ("a,b=x", "must be ROUTE="),
+        ("aé=x", "must be ROUTE="),
         ("base=x", "names the model without adapters"),
         ("oil=x:nan", "the scale must be -10 to 10"),
         ("oil=x:1e3", "the scale must be -10 to 10"),

@@ -6,7 +6,6 @@ has words to learn; the checkpoint itself is not changed. Resumed from where it 
 """
 
 import argparse
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from diffusers.models.attention_processor import AttnProcessor
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from rich.progress import track
 from transformers import CLIPTokenizer
 
 from demo.adapters import ADAPTERS, FOLDER, Adapter
@@ -77,18 +75,11 @@ def train_adapter(arguments: argparse.Namespace) -> None:
     run.resume()
     basis = basis_of(pipeline.vae)
     pairs = AdaptedPairs(arguments.photos, pipeline.tokenizer, steps, adapter)
-    losses: list[float] = []
-    started = time.monotonic()
-    for step in track(range(run.step, steps), arguments.name):
-        _, loss = predict(run.module, pairs[step], basis, pipeline.scheduler, step)
-        run.update(loss)
-        losses.append(float(loss.detach()))
-        if run.step % SAVE_EVERY == 0 or run.step == steps:
-            run.record(loss=float(np.mean(losses)), seconds=time.monotonic() - started)
-            losses.clear()
-            started = time.monotonic()
-            run.save()
-            write_adapter(run.average, arguments.adapters / f"{arguments.name}.safetensors")
+    run.train(
+        lambda step: predict(run.module, pairs[step], basis, pipeline.scheduler, step)[1],
+        SAVE_EVERY,
+        lambda: write_adapter(run.average, arguments.adapters / f"{arguments.name}.safetensors"),
+    )
 
 
 def adapted(pipeline: Any, adapter: Adapter) -> Denoiser:

@@ -1,6 +1,5 @@
 """Third stage: UNet and text encoder learn the edits, in the latents of the first stage."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,6 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
-from rich.progress import track
 from torch import Tensor, nn
 
 from demo.autoencoder import PatchBasis
@@ -52,19 +50,20 @@ def train_denoiser(photos: Path, state: Path, text_steps: int, steps: int) -> No
     run.module.train()
     scheduler = build_scheduler()
     pairs = Pairs(photos, tokenizer, steps)
-    losses: list[float] = []
-    started = time.monotonic()
-    for step in track(range(run.step, steps), "denoiser"):
+    last: tuple[Batch, Tensor] | None = None
+
+    def loss_at(step: int) -> Tensor:
+        nonlocal last
         batch = pairs[step]
         prediction, loss = predict(run.module, batch, basis, scheduler, step)
-        run.update(loss)
-        losses.append(float(loss.detach()))
-        if run.step % SAVE_EVERY == 0 or run.step == steps:
-            run.record(loss=float(np.mean(losses)), seconds=time.monotonic() - started)
-            losses.clear()
-            started = time.monotonic()
-            run.save()
-            write_samples(state, batch, prediction)
+        last = batch, prediction
+        return loss
+
+    def saved() -> None:
+        if last:
+            write_samples(state, *last)
+
+    run.train(loss_at, SAVE_EVERY, saved)
 
 
 def predict(

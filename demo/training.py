@@ -3,12 +3,14 @@
 import copy
 import csv
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.progress import track
 from torch import nn
 
 
@@ -66,6 +68,21 @@ class Run:
         with torch.no_grad():
             for ours, theirs in zip(self.average.parameters(), self.module.parameters(), strict=True):
                 ours.lerp_(theirs, 1 - decay)
+
+    def train(self, loss_at: Callable[[int], torch.Tensor], every: int, saved: Callable[[], None]) -> None:
+        """All steps that are left, with progress shown; each `every` steps records, saves, and calls `saved`."""
+        losses: list[float] = []
+        started = time.monotonic()
+        for step in track(range(self.step, self.steps), self.file.stem):
+            loss = loss_at(step)
+            self.update(loss)
+            losses.append(float(loss.detach()))
+            if self.step % every == 0 or self.step == self.steps:
+                self.record(loss=sum(losses) / len(losses), seconds=time.monotonic() - started)
+                losses.clear()
+                started = time.monotonic()
+                self.save()
+                saved()
 
     def record(self, **figures: float) -> None:
         """Append one row to the log."""

@@ -45,7 +45,7 @@ up: export ## serve the repository here: Triton and the gateway, until Ctrl-C
 	$(PYTHON) -m embedded --repository $(REPOSITORY)
 
 build/stand-in: $(READY)
-	$(PYTHON) tests/standin.py $@
+	$(PYTHON) -m tests.standin $@
 
 test: $(READY) ## run every test, the real Triton included
 	$(PYTHON) -m pytest

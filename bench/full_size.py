@@ -43,6 +43,7 @@ NOISE = {
     "steps_offset": 1,
     "timestep_spacing": "leading",
 }
+"""The noise that Stable Diffusion 1.5 was trained with."""
 INDEX = {
     "_class_name": "StableDiffusionInstructPix2PixPipeline",
     "feature_extractor": [None, None],

@@ -30,6 +30,8 @@ UNLOAD_SECONDS = 5.0
 _STUB_SECONDS = 300
 # Protocol parts that nobody needs here: reading other processes' shared memory, and changing the server.
 _CLOSED_APIS = ("shared-memory", "model-repository", "trace", "logging")
+# Memory of engines in huge pages, where the kernel gives them: OpenVINO's calls are 2 to 4 % shorter.
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
 _STEP = re.compile(r"""^[^#\n]*\bmodel_name\s*:\s*["']([^"']+)""", re.MULTILINE)
 
 
@@ -122,14 +124,15 @@ def _protocols(ports: TritonPorts) -> list[str]:
 
 
 def environment(files: TritonFiles, base: Mapping[str, str]) -> dict[str, str]:
-    """``base`` with what the server and its Python processes need to find their libraries and this Python."""
+    """``base`` with what the server and its Python processes need: their libraries, this Python, huge pages."""
     libraries = [str(folder) for folder in files.library_folders]
     present = base.get("LD_LIBRARY_PATH")
-    path = base.get("PATH", os.defpath)
+    path, tunables = base.get("PATH", os.defpath), base.get("GLIBC_TUNABLES")
     return {
         **base,
         "LD_LIBRARY_PATH": ":".join([*libraries, *([present] if present else [])]),
         # The Python stub asks the first python3 on the path where its packages are.
         "PATH": f"{Path(sys.executable).parent}:{path}",
         "PYTHONUNBUFFERED": "1",
+        "GLIBC_TUNABLES": ":".join([*([tunables] if tunables else []), _HUGE_PAGES]),
     }

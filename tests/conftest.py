@@ -5,8 +5,11 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -21,12 +24,43 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 logging.getLogger("transformers").setLevel(logging.ERROR)
 
 
+@dataclass(frozen=True)
+class Shared:
+    """A repository that tests share and leave as it is; kept between runs: an export skips what is up to date.
+
+    `checkpoint`: the stand-in's if None.
+    """
+
+    folder: Path
+    flags: tuple[str, ...] = ()
+    routes: Mapping[str, str] = field(default_factory=dict)
+    checkpoint: Path | None = None
+
+
+TARGETS = ["8.9", "12.0"]
+"""The compute capabilities that TensorRT for RTX compiles for in tests."""
+RTX = ("--engine", "tensorrt_rtx", "--compute-capability", ",".join(TARGETS), "--precision", "fp16")
+SHARED = {
+    "repository": Shared(ROOT / "build" / "test-repository", routes=ROUTES),
+    "rtx_repository": Shared(ROOT / "build" / "test-rtx-repository", RTX, {"kohya": ROUTES["kohya"]}),
+    "demo_repository": Shared(
+        ROOT / "build" / "test-demo-repository", ("--max-batch", "3"), checkpoint=ROOT / "demo" / "checkpoint"
+    ),
+}
+"""By the name of their fixture."""
+
+
+def export_command(checkpoint: Path, repository: Path, *flags: str, routes: Mapping[str, str] = ROUTES) -> list[str]:
+    """`python -m export` as a user runs it; in fp32, small and with the stand-in's adapters unless told otherwise."""
+    command = [*EXPORT, *SMALL, "--model", str(checkpoint), "--repository", str(repository), *flags]
+    return command + [f"--adapter={route}={ADAPTERS / source}" for route, source in routes.items()]
+
+
 def run_export(
     checkpoint: Path, repository: Path, *flags: str, routes: Mapping[str, str] = ROUTES
 ) -> subprocess.CompletedProcess[str]:
-    """`python -m export` as a user runs it; in fp32, small and with the stand-in's adapters unless told otherwise."""
-    command = [*EXPORT, *SMALL, "--model", str(checkpoint), "--repository", str(repository), *flags]
-    command += [f"--adapter={route}={ADAPTERS / source}" for route, source in routes.items()]
+    """That command, run."""
+    command = export_command(checkpoint, repository, *flags, routes=routes)
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -43,13 +77,50 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return folder
 
 
-@pytest.fixture(scope="session")
-def repository(checkpoint: Path) -> Path:
-    """The stand-in's repository: OpenVINO, fp32, at most 256 x 256 pixels and 8 rows, with a bank of four adapters.
+@pytest.fixture(scope="session", autouse=True)
+def exports(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Path]]]:
+    """The repositories that this session's tests share, by fixture name, being exported while other tests run."""
+    running: list[subprocess.Popen[str]] = []
+    with ThreadPoolExecutor(1) as worker:
+        wanted = [name for name in SHARED if any(name in _fixtures(item) for item in request.session.items)]
+        checkpoint = request.getfixturevalue("checkpoint") if wanted else Path()
+        yield {name: worker.submit(_export, SHARED[name], checkpoint, running) for name in wanted}
+        worker.shutdown(wait=False, cancel_futures=True)
+        for process in running:
+            process.terminate()
 
-    Kept between runs: an export skips what is up to date.
-    """
-    folder = ROOT / "build" / "test-repository"
-    done = run_export(checkpoint, folder)
-    assert done.returncode == 0, done.stderr
-    return folder
+
+def _export(shared: Shared, checkpoint: Path, running: list[subprocess.Popen[str]]) -> Path:
+    command = export_command(shared.checkpoint or checkpoint, shared.folder, *shared.flags, routes=shared.routes)
+    with subprocess.Popen(["nice", *command], cwd=ROOT, stdout=PIPE, stderr=PIPE, text=True) as process:
+        running.append(process)
+        message = process.communicate()[1]
+    assert process.returncode == 0, message
+    return shared.folder
+
+
+@pytest.fixture(scope="session")
+def repository(exports: Mapping[str, Future[Path]]) -> Path:
+    """The stand-in's repository: OpenVINO, fp32, at most 256 x 256 pixels and 8 rows, with a bank of four adapters."""
+    return exports["repository"].result()
+
+
+@pytest.fixture(scope="session")
+def rtx_repository(exports: Mapping[str, Future[Path]]) -> Path:
+    """The stand-in, with a small bank, compiled by TensorRT for RTX for two compute capabilities in fp16."""
+    return exports["rtx_repository"].result()
+
+
+@pytest.fixture(scope="session")
+def demo_repository(exports: Mapping[str, Future[Path]]) -> Path:
+    """The demo checkpoint in fp32 with OpenVINO, for three rows."""
+    return exports["demo_repository"].result()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that wait for no export go first."""
+    items.sort(key=lambda item: [name in _fixtures(item) for name in reversed(SHARED)])
+
+
+def _fixtures(item: pytest.Item) -> Sequence[str]:
+    return getattr(item, "fixturenames", ())

@@ -18,15 +18,9 @@ from diffusers import (
 from diffusers import schedulers as diffusers_schedulers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from bench.full_size import NOISE
+
 SEED = 2026
-TRAINING_NOISE = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000,
-    "steps_offset": 1,
-    "timestep_spacing": "leading",
-}
 
 
 def byte_alphabet() -> list[str]:
@@ -96,7 +90,7 @@ def build(folder: Path, scheduler: str = "EulerAncestralDiscreteScheduler", **sc
     encoder = text_encoder(len(tokens))
     sampler = getattr(diffusers_schedulers, scheduler)
     known = sampler.__init__.__wrapped__.__code__.co_varnames if hasattr(sampler.__init__, "__wrapped__") else ()
-    config = {k: v for k, v in TRAINING_NOISE.items() if k in known} | scheduler_config
+    config = {k: v for k, v in NOISE.items() if k in known} | scheduler_config
     pipeline = StableDiffusionInstructPix2PixPipeline(
         vae=vae(),
         text_encoder=encoder,

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,16 @@ def test_the_stages_of_an_edit_add_up_to_all_of_it() -> None:
     assert sum(stages.values()) == pytest.approx(11.0)
     assert stages["calls to it (BLS)"] == stages["scheduler and batcher"] == 1.0
     assert set(overhead.ENGINES) < set(stages)
+
+
+def test_a_seen_sentence_saves_what_its_edit_was_ready_sooner_and_engines_are_not_overhead() -> None:
+    new = spent(wall=10, condition=2.5, steps=4, denoise=5, calls__seconds=4) | {"text_encoder.hits": 0.0}
+    seen = new | {"condition": 2.0, "text_encoder.hits": 1.0, "unet.compute": 3.0, "wall": 9.0}
+    case = overhead.figures(SimpleNamespace(checkpoint="demo", side=64), [new, seen] * 2, [new, seen] * 2)
+    assert (case["saved_ms"], case["hits"]) == ([500.0] * 2, 2)
+    assert case["step_ms"] == [pytest.approx(1e3 * (5 - 3) / 4)] * 2
+    assert case["around_ms"] == [pytest.approx(1e3 * (9 - 5))] * 2
+    assert case["share"] == [pytest.approx(100 * (9 - 3) / 9)] * 2
 
 
 def test_ratios_are_taken_within_a_round_and_likeness_to_the_reference() -> None:

@@ -78,7 +78,7 @@ def save_twice(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An OpenVINO model ``twice`` and an ensemble ``edit`` around it."""
     folder = tmp_path_factory.mktemp("repository")
     save_twice(write_model(folder, "twice", CONFIG))

@@ -177,8 +177,8 @@ def load(backend, folder, **changes):
     return model
 
 
-def test_a_model_loads_and_answers(backend, repository):
-    model = load(backend, repository / "twice")
+def test_a_model_loads_and_answers(backend, toy):
+    model = load(backend, toy / "twice")
     requests = [request(backend, size=size, t=size) for size in (2, 4, 2)]
     assert all(map(holds, requests, model.execute(requests)))
 
@@ -204,14 +204,14 @@ X, T = TENSORS["input"]
         ({"default_model_filename": "other.xml"}, "there is no .*other.xml"),
     ],
 )
-def test_a_config_that_does_not_fit_the_model_is_a_load_error(backend, repository, changes, message):
+def test_a_config_that_does_not_fit_the_model_is_a_load_error(backend, toy, changes, message):
     with pytest.raises(Exception, match=message) as raised:
-        load(backend, repository / "twice", **changes)
+        load(backend, toy / "twice", **changes)
     assert type(raised.value).__name__ == "TritonModelException"
 
 
-def test_reshaping_fixes_an_open_model_to_the_config(backend, repository: Path):
+def test_reshaping_fixes_an_open_model_to_the_config(backend, toy: Path):
     fixed = [tensor("x", "TYPE_FP32", 4, 2, 2), T]
-    model = load(backend, repository / "twice", input=fixed, **parameters(RESHAPE_IO_LAYERS="YES"))
+    model = load(backend, toy / "twice", input=fixed, **parameters(RESHAPE_IO_LAYERS="YES"))
     one = request(backend, size=2)
     assert holds(one, model.execute([one])[0])

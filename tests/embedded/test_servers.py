@@ -57,8 +57,8 @@ def right(x, t, y):
 
 
 @pytest.fixture(scope="module")
-def running(repository):
-    with serve(repository, port=0) as servers:
+def running(toy):
+    with serve(toy, port=0) as servers:
         yield servers
 
 
@@ -155,9 +155,9 @@ def test_the_server_takes_no_orders(running):
                 order()
 
 
-def test_triton_killed_and_restarted_under_the_gateway(repository, marked):
+def test_triton_killed_and_restarted_under_the_gateway(toy, marked):
     x, t = arrays(1, 2, 1)
-    with serve(repository, port=0, env=marked.env) as servers:
+    with serve(toy, port=0, env=marked.env) as servers:
         before = servers.triton_grpc
         assert marked.pids("triton_python_backend_stub")
         servers.kill_triton()
@@ -189,9 +189,9 @@ def test_a_model_that_does_not_load_ends_the_command_with_the_reason(command, tm
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_that_is_asked_for_leaves_nothing(command, repository, marked, number):
+def test_a_stop_that_is_asked_for_leaves_nothing(command, toy, marked, number):
     before = regions()
-    process = command("--repository", repository, "--port", 0)
+    process = command("--repository", toy, "--port", 0)
     _, run = addresses(process)
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
@@ -223,8 +223,8 @@ def test_kill_9_leaves_no_process_even_with_a_model_that_is_stuck(command, tmp_p
     assert regions() <= before
 
 
-def test_a_triton_that_dies_ends_the_command_with_code_1(command, repository, marked):
-    process = command("--repository", repository, "--no-gateway")
+def test_a_triton_that_dies_ends_the_command_with_code_1(command, toy, marked):
+    process = command("--repository", toy, "--no-gateway")
     addresses(process)
     (server,) = marked.pids("tritonserver")
     os.kill(server, signal.SIGKILL)
@@ -234,10 +234,10 @@ def test_a_triton_that_dies_ends_the_command_with_code_1(command, repository, ma
     assert marked.pids() == []
 
 
-def test_a_busy_port_is_one_line_at_once(command, repository):
+def test_a_busy_port_is_one_line_at_once(command, toy):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        process = command("--repository", repository, "--port", port)
+        process = command("--repository", toy, "--port", port)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 2
     assert err.splitlines() == [f"embedded: port {port} on 127.0.0.1 is in use: stop what uses it, or choose another"]

@@ -114,6 +114,12 @@ def test_triton_finds_this_python_and_its_libraries():
     assert made["OTHER"] == "1"
 
 
+def test_huge_pages_are_asked_for_beside_what_the_user_tunes():
+    assert triton.environment(FILES, {})["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    made = triton.environment(FILES, {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"})
+    assert made["GLIBC_TUNABLES"] == "glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1"
+
+
 def test_backends_are_laid_out_with_what_they_share(tmp_path):
     wheel.lay_out_backends(wheel.find_triton(), tmp_path)
     assert os.access(tmp_path / "python" / "triton_python_backend_stub", os.X_OK)

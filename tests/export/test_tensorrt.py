@@ -23,26 +23,13 @@ from families import load as load_family
 from families.instruct_pix2pix.denoising import Guidance
 from families.lora import Factors
 from families.tensors import ADAPTER, Component, Limits, Tensor
-from tests.conftest import ROOT, ROUTES, run_export
+from tests.conftest import SHARED, TARGETS, run_export
 from tests.edit.bench import Bench, plan
 from tests.export.simple import SIMPLE, double
 
-TARGETS = ["8.9", "12.0"]
 GUIDANCES = [Guidance(1.0, 1.0), Guidance(7.5, 1.0), Guidance(7.5, 1.5)]
-SMALL_BANK = {"kohya": ROUTES["kohya"]}
 COMPONENTS = ["text_encoder", "vae_encoder", "unet", "vae_decoder"]
 pytest.importorskip("tensorrt_rtx")
-
-
-@pytest.fixture(scope="session")
-def rtx_repository(checkpoint: Path) -> Path:
-    """The stand-in, with a small bank, compiled for two compute capabilities in fp16. Kept like `repository`."""
-    folder = ROOT / "build" / "test-rtx-repository"
-    flags = ["--engine", "tensorrt_rtx", "--compute-capability", ",".join(TARGETS), "--precision", "fp16"]
-    done = run_export(checkpoint, folder, *flags, routes=SMALL_BANK)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("ONNX Runtime") == len(COMPONENTS)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +60,7 @@ def test_a_component_compiles_for_two_compute_capabilities(rtx_repository, compo
     assert made["versions"]["compute_capability"].split() == TARGETS
     assert made["versions"]["tensorrt_rtx"]
     assert made["error"] <= made["tolerance"]
+    assert made["checked_in"] == reference.NAME
     assert (rtx_repository / component / "1" / "model.plan").stat().st_size == made["bytes"]
     assert [file.name for file in (rtx_repository / component / "1").iterdir()] == ["model.plan"]
     assert record(rtx_repository, component)["fingerprint"] in (rtx_repository / component).resolve().name
@@ -246,6 +234,6 @@ def test_a_component_that_overflows_stays_fp32(checkpoint, tmp_path):
 def test_an_export_is_up_to_date_the_second_time(rtx_repository, checkpoint, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(rtx_repository, copy, symlinks=True)
-    flags = ["--engine", "tensorrt_rtx", "--compute-capability", ",".join(TARGETS), "--precision", "fp16"]
-    done = run_export(checkpoint, copy, *flags, routes=SMALL_BANK)
+    shared = SHARED["rtx_repository"]
+    done = run_export(checkpoint, copy, *shared.flags, routes=shared.routes)
     assert done.stderr.count("up to date") == len(COMPONENTS), done.stderr

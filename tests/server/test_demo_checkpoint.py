@@ -12,7 +12,6 @@ from demo.editors import as_picture
 from demo.edits import Kind, true_edit
 from demo.wordings import plain_sentence
 from embedded.server import serve
-from tests.conftest import ROOT, run_export
 from tests.server.asking import Client, psnr
 from tests.server.test_fidelity import LEAST_DB, SEED, reference
 
@@ -22,12 +21,9 @@ GAIN_DB = 4.0
 
 
 @pytest.fixture(scope="module")
-def demo() -> Iterator[Client]:
+def demo(demo_repository: Path) -> Iterator[Client]:
     """Triton and the gateway on the demo checkpoint in exact arithmetic."""
-    repository = ROOT / "build" / "test-demo-repository"
-    done = run_export(CHECKPOINT, repository, "--max-batch", "3", routes={})
-    assert done.returncode == 0, done.stderr
-    with serve(repository, port=0) as running:
+    with serve(demo_repository, port=0) as running:
         yield Client(running)
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from bench import compare, edits, hollow, inflight, memory, overhead, plots
+from bench import compare, edits, hollow, inflight, memory, overhead, plots, roof
 from bench.compare import EXACT, OURS, REFERENCE, Comparison
 from bench.setups import ROOT
 
@@ -40,6 +41,16 @@ def test_a_seen_sentence_saves_what_its_edit_was_ready_sooner_and_engines_are_no
     assert case["step_ms"] == [pytest.approx(1e3 * (5 - 3) / 4)] * 2
     assert case["around_ms"] == [pytest.approx(1e3 * (9 - 5))] * 2
     assert case["share"] == [pytest.approx(100 * (9 - 3) / 9)] * 2
+
+
+def test_arithmetic_counts_products_of_matrices_and_an_edit_is_the_sum_of_its_calls() -> None:
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.SiLU()).to("meta")
+    assert roof.arithmetic(layers, [torch.zeros(2, 3, 16, 16)]) == pytest.approx(2 * 2 * 8 * 3 * 9 * 16 * 16 / 1e9)
+    calls = [("text_encoder", 1, 1.0), ("text_encoder", 2, 2.0), ("vae_encoder", 1, 4.0), ("vae_decoder", 1, 8.0)]
+    calls += [("unet", 1, 16.0), ("unet", 3, 48.0)]
+    found = [roof.Call(name, rows, 10 * seconds, seconds, {}) for name, rows, seconds in calls]
+    assert roof.edit_seconds(found, steps=4, rows=3, sentences=2) == (2 + 4 + 4 * 48 + 8, 10 * (2 + 4 + 4 * 48 + 8))
+    assert found[0].rate == 10
 
 
 def test_ratios_are_taken_within_a_round_and_likeness_to_the_reference() -> None:
@@ -141,7 +152,7 @@ def test_the_published_plots_come_from_the_published_figures(name: str, tmp_path
 def test_every_bench_tells_what_it_takes() -> None:
     done = subprocess.run([sys.executable, "-m", "bench"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    for name in ("compare", "overhead", "inflight", "memory", "load"):
+    for name in ("compare", "roof", "overhead", "inflight", "memory", "load"):
         assert name in done.stdout
         asked = [sys.executable, "-m", "bench", name, "--help"]
         assert subprocess.run(asked, cwd=ROOT, capture_output=True, check=False).returncode == 0

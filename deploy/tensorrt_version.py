@@ -24,7 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--library", default=ctypes.util.find_library("nvinfer"))
     parser.add_argument("--same-as-bindings", action="store_true")
-    parser.add_argument("--bindings", default="tensorrt")
+    parser.add_argument("--bindings", default="tensorrt_bindings")
     options = parser.parse_args()
     if options.library is None:
         sys.stderr.write("TensorRT's library (libnvinfer) is not in this image\n")

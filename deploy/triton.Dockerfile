@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Two images from one base, so that the TensorRT that compiles a plan is the TensorRT that serves it.
+# Three images from one base, so that the TensorRT that compiles a plan is the TensorRT that serves it.
 ARG TRITON_TAG=26.07-py3
 
 FROM nvcr.io/nvidia/tritonserver:${TRITON_TAG} AS triton
@@ -7,7 +7,8 @@ ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_BREAK_SY
 COPY requirements/tools.lock requirements/triton.lock /app/requirements/
 # uv knows where the CPU build of torch is; the Python models' tensors are small and stay on the processor.
 ENV UV_TORCH_BACKEND=cpu UV_SYSTEM_PYTHON=1 UV_BREAK_SYSTEM_PACKAGES=1 UV_NO_CACHE=1
-RUN python3 -m pip install -r /app/requirements/tools.lock \
+# The image's own pip comes from Debian's packages and cannot replace itself.
+RUN python3 -m pip install "$(grep '^uv==' /app/requirements/tools.lock)" \
  && python3 -m uv pip install torch==2.13.0 -r /app/requirements/triton.lock
 COPY deploy/tensorrt_version.py /app/deploy/
 # The bindings of the very TensorRT that lies in this image; the build fails where there are none, or where they differ.
@@ -20,8 +21,21 @@ COPY deploy/triton.sh deploy/healthy.py /app/deploy/
 RUN install -d -o 1000 -g 1000 /models /empty
 USER 1000:1000
 WORKDIR /empty
+ENV ENGINES=tensorrt
 # NVIDIA's own entrypoint stays: it finds libraries for older drivers.
 CMD ["/bin/sh", "/app/deploy/triton.sh"]
+
+# NVIDIA's OpenVINO backend takes calls of one number of rows alone, and chooses the precision by itself. In its place
+# comes the one that the embedded servers have.
+FROM triton AS triton-cpu
+USER root
+COPY requirements/export.lock /app/requirements/
+RUN python3 -m uv pip install openvino --constraint /app/requirements/export.lock \
+ && rm -rf /opt/tritonserver/backends/openvino
+COPY embedded/backends/openvino /opt/tritonserver/backends/openvino/
+COPY embedded/backends/*.py /opt/tritonserver/backends/openvino/embedded/backends/
+ENV ENGINES=openvino GLIBC_TUNABLES=glibc.malloc.hugetlb=1
+USER 1000:1000
 
 FROM triton AS export
 USER root

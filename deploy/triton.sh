@@ -3,7 +3,7 @@
 # for secure deployment says: nothing of the server can be changed, and no client's shared memory is read.
 set -eu
 code="$(dirname "$(dirname "$(readlink -f "$0")")")"
-(cd "$code" && python3 -m embedded.fits "$TRITOUCH_REPOSITORY" --served tensorrt,openvino)
+(cd "$code" && python3 -m embedded.fits "$TRITOUCH_REPOSITORY" --served "$ENGINES")
 # Restricted parts open to whoever sends this key, and nobody knows it.
 key="$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')"
 closed="shared-memory,model-repository,trace,logging:tritouch-key=$key"

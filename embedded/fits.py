@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 RECORD = "component.json"
 PRODUCTS = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT for RTX"}
+MODULES = {"tensorrt": "tensorrt_bindings", "tensorrt_rtx": "tensorrt_rtx"}
+"""Python module of each. NVIDIA's image has TensorRT's libraries, to which bindings alone are added."""
 HINT = "export again on this machine"
 
 
-def installed_version(module: str) -> str | None:
-    """Version of ``tensorrt`` or ``tensorrt_rtx`` here; None where it is missing or cannot be loaded."""
+def installed_version(kind: str) -> str | None:
+    """Version of the module of ``tensorrt`` or ``tensorrt_rtx``; None where it is missing or cannot be loaded."""
     try:
-        return str(importlib.import_module(module).__version__)
+        return str(importlib.import_module(MODULES[kind]).__version__)
     except (ImportError, OSError):
         return None
 
@@ -43,7 +45,7 @@ def misfits(
         repository: the model repository.
         served: engine kinds that this server has a backend for.
         gpu: finds this machine's GPU.
-        version: finds the installed version of a module.
+        version: finds the installed version of an engine kind's module.
     """
     found: dict[str, list[str]] = {}
     for file in sorted(repository.glob(f"*/{RECORD}")):

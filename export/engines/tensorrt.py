@@ -13,6 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from embedded.backends.plan import Options, Plan
+from embedded.fits import MODULES, PRODUCTS
 from embedded.gpu import find_gpu
 from export.check import Run
 from export.engines import Serving, Work
@@ -27,7 +28,6 @@ WORKSPACE_BYTES = 16 << 30
 A profile is a box: its largest height and width come together, though no picture has both, and the plan asks for the
 memory of that corner when it is loaded. `python -m bench.tensorrt` prints how much.
 """
-KINDS = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT for RTX"}
 DTYPES = {"FP32": "FLOAT", "INT32": "INT32", "INT64": "INT64"}
 
 
@@ -76,7 +76,7 @@ class TensorRt:
         parser = self._trt.OnnxParser(network, log.logger)
         if not parser.parse_from_file(str(work.onnx)):
             why = str(parser.get_error(0)) if parser.num_errors else log.last()
-            raise ExportError(f"{KINDS[self.name]} cannot read {component.name}: {' '.join(why.split())}")
+            raise ExportError(f"{PRODUCTS[self.name]} cannot read {component.name}: {' '.join(why.split())}")
         self._require_table(network, component)
         config = builder.create_builder_config()
         config.set_memory_pool_limit(self._trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
@@ -87,7 +87,7 @@ class TensorRt:
         with interruptible(watch):
             plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise ExportError(f"{KINDS[self.name]} cannot compile {component.name}: {log.last()}")
+            raise ExportError(f"{PRODUCTS[self.name]} cannot compile {component.name}: {log.last()}")
         (work.folder / FILE).write_bytes(plan)
         if timings:
             _replace(timings, bytes(config.get_timing_cache().serialize()))
@@ -120,7 +120,7 @@ class TensorRt:
             # A GPU that has no name of its own in this version can still be compiled for where it is.
             capability = members.get(f"SM{target.replace('.', '')}", members["CURRENT"])
             if not config.set_compute_capability(capability, place):
-                raise ExportError(f"{KINDS[self.name]} does not compile for compute capability {target}")
+                raise ExportError(f"{PRODUCTS[self.name]} does not compile for compute capability {target}")
 
     def runs_here(self) -> bool:
         return self._gpu is not None and self._gpu.compute_capability in self._targets
@@ -157,10 +157,10 @@ def shape_at(component: Component, tensor: Tensor, end: str) -> tuple[int, ...]:
 
 def _module(kind: str) -> ModuleType:
     try:
-        return importlib.import_module(kind)
+        return importlib.import_module(MODULES[kind])
     except ImportError as error:
         hint = "it comes with the export image" if kind == "tensorrt" else "pip install tensorrt-rtx-cu13 cuda-bindings"
-        raise BadInputError(f"--engine {kind}: {KINDS[kind]} is not installed ({hint})") from error
+        raise BadInputError(f"--engine {kind}: {PRODUCTS[kind]} is not installed ({hint})") from error
 
 
 def _dotted(name: str) -> str:

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -37,10 +39,20 @@ def dockerfile_commands() -> dict[str, list[str]]:
     for name in ("triton", "gateway"):
         stage = name
         for line in (DEPLOY / f"{name}.Dockerfile").read_text().splitlines():
-            stage = match[1] if (match := re.match(r"FROM \S+ AS (\w+)", line)) else stage
+            stage = match[1] if (match := re.match(r"FROM \S+ AS (\S+)", line)) else stage
             if line.startswith("CMD "):
                 commands[stage] = json.loads(line.removeprefix("CMD "))
     return commands
+
+
+def dockerfile_engines() -> dict[str, str]:
+    """Stage of Triton's image -> the engine kinds that it serves."""
+    engines, stage = {}, ""
+    for line in (DEPLOY / "triton.Dockerfile").read_text().splitlines():
+        stage = match[1] if (match := re.match(r"FROM \S+ AS (\S+)", line)) else stage
+        if match := re.match(r"ENV ENGINES=(\S+)", line):
+            engines[stage] = match[1]
+    return engines
 
 
 def run_here(command: list[str]) -> list[str]:
@@ -132,7 +144,8 @@ def test_triton_and_the_gateway_serve_an_edit(repository, triton_environment, tm
     http, grpc, metrics, port = choose("127.0.0.1", [(name, 0) for name in ("http", "grpc", "metrics", "gateway")])
     ports = {"HTTP": http, "GRPC": grpc, "METRICS": metrics}
     own = {f"TRITOUCH_TRITON_{name}_PORT": str(number) for name, number in ports.items()}
-    env = {**triton_environment, **own, "TRITOUCH_REPOSITORY": str(repository)}
+    own |= {"TRITOUCH_REPOSITORY": str(repository), "ENGINES": dockerfile_engines()["triton-cpu"]}
+    env = {**triton_environment, **own}
     gateway = {"TRITOUCH_TRITON_GRPC": f"127.0.0.1:{grpc}", "TRITOUCH_PORT": str(port), "TRITOUCH_HOST": "127.0.0.1"}
     commands = {name: run_here(command) for name, command in dockerfile_commands().items()}
     with (
@@ -164,12 +177,35 @@ def test_triton_is_not_started_on_engines_of_another_machine(tmp_path):
     (tmp_path / "unet").mkdir()
     versions = {"tensorrt": "0.0", "compute_capability": "8.9"}
     (tmp_path / "unet" / "component.json").write_text(json.dumps({"engine": "tensorrt", "versions": versions}))
-    env = base_environment() | {"TRITOUCH_REPOSITORY": str(tmp_path)}
+    env = base_environment() | {"TRITOUCH_REPOSITORY": str(tmp_path), "ENGINES": dockerfile_engines()["triton"]}
     command = run_here(dockerfile_commands()["triton"])
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "engines: unet: compiled by TensorRT 0.0, and here is none: export again on this machine" in done.stderr
     assert "tritonserver" not in done.stderr
+
+
+def test_the_image_for_processors_has_the_embedded_servers_backend(tmp_path):
+    copied, embedded = tmp_path / "copied", tmp_path / "embedded"
+    place = "/opt/tritonserver/backends/openvino/"
+    for source, target in re.findall(rf"^COPY (\S+) {place}(\S*)$", (DEPLOY / "triton.Dockerfile").read_text(), re.M):
+        (copied / target).mkdir(parents=True, exist_ok=True)
+        for file in ROOT.glob(f"{source}/*" if (ROOT / source).is_dir() else source):
+            if file.is_file():
+                shutil.copy(file, copied / target)
+    lay_out_backends(find_triton(), embedded)
+
+    def files(folder: Path) -> dict[str, bytes]:
+        return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+    assert files(copied) == files(embedded / "openvino")
+
+
+def test_an_images_own_pip_is_left_alone():
+    wanted = re.search(r"pip install \"\$\((grep .+) /app/(\S+)\)\"", (DEPLOY / "triton.Dockerfile").read_text())
+    assert wanted is not None
+    found = subprocess.run([*shlex.split(wanted[1]), wanted[2]], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"uv==[\d.]+\n", found.stdout)
 
 
 def test_a_container_that_does_not_answer_is_not_healthy():

@@ -125,6 +125,13 @@ def test_containers_are_hardened_and_bounded(compose, name):
     assert service["restart"] == ("no" if name.startswith("export") else "unless-stopped")
 
 
+def test_every_image_is_a_stage_with_the_backend_that_its_services_need(compose):
+    stages = re.findall(r"^FROM \S+ AS (\S+)", (ROOT / "deploy" / "triton.Dockerfile").read_text(), re.MULTILINE)
+    built = {s["image"]: s["build"].get("target") for s in compose["services"].values() if "build" in s}
+    assert built == {"tritouch-gateway": None} | {f"tritouch-{stage}": stage for stage in stages}
+    assert compose["services"]["triton-cpu"]["image"] == "tritouch-triton-cpu"
+
+
 def test_order_is_by_health(compose):
     for suffix, gpu in (("", True), ("-cpu", False)):
         export, triton, own = (compose["services"][role + suffix] for role in ("export", "triton", "gateway"))
@@ -155,7 +162,8 @@ def test_images_are_pinned(compose):
 
 def test_one_base_image_holds_the_tensorrt_that_compiles_and_the_one_that_serves():
     text = (ROOT / "deploy" / "triton.Dockerfile").read_text()
-    assert re.findall(r"^FROM (\S+) AS (\w+)", text, re.MULTILINE)[1] == ("triton", "export")
+    stages = re.findall(r"^FROM (\S+) AS (\S+)", text, re.MULTILINE)
+    assert stages[1:] == [("triton", "triton-cpu"), ("triton", "export")]
     assert "tensorrt_version.py --same-as-bindings" in text
 
 

@@ -4,11 +4,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from embedded.errors import EmbeddedError
-from embedded.fits import misfits
+from embedded.fits import installed_version, misfits
 from embedded.gpu import Gpu, find_gpu
 from embedded.triton import check_repository
 
@@ -84,6 +85,13 @@ def test_engines_of_a_kind_that_is_not_served_are_refused_before_triton_starts(t
     made = repository(tmp_path, "tensorrt", tensorrt="11.4", compute_capability="8.9")
     with pytest.raises(EmbeddedError, match="made for tensorrt, and this server serves openvino and tensorrt_rtx"):
         check_repository(made)
+
+
+def test_the_version_is_asked_of_the_module_that_images_have(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt_bindings", SimpleNamespace(__version__="11.4"))
+    assert installed_version("tensorrt") == "11.4"
+    monkeypatch.setitem(sys.modules, "tensorrt_bindings", None)
+    assert installed_version("tensorrt") is None
 
 
 def test_the_command_names_the_reasons(tmp_path):

@@ -14,6 +14,7 @@ from google.protobuf import text_format
 from onnx import TensorProto, helper
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
+from embedded.fits import MODULES
 from embedded.gpu import Gpu
 from export import bank, graph, triton_config
 from export.engines import Serving, Work, load, reference
@@ -69,7 +70,7 @@ def test_a_component_compiles_for_two_compute_capabilities(rtx_repository, compo
 @pytest.fixture
 def tensorrt(monkeypatch: pytest.MonkeyPatch) -> TensorRt:
     """TensorRT on a machine with an L4, played by TensorRT for RTX, whose Python API is the same."""
-    monkeypatch.setitem(sys.modules, "tensorrt", sys.modules["tensorrt_rtx"])
+    monkeypatch.setitem(sys.modules, MODULES["tensorrt"], sys.modules["tensorrt_rtx"])
     monkeypatch.setattr("export.engines.tensorrt.find_gpu", lambda: Gpu("NVIDIA L4", "8.9"))
     engine = load("tensorrt")
     monkeypatch.setattr(engine, "_set_targets", lambda config: TensorRt("tensorrt_rtx", ["8.9"])._set_targets(config))

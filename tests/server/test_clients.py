@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import io
+import re
 import warnings
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -12,6 +14,7 @@ import tritonclient.grpc
 import tritonclient.http
 from PIL import Image
 
+from tests.conftest import ROOT
 from tests.server.asking import Client, colours, png
 from tests.server.tensors import grpc_inputs
 
@@ -96,3 +99,12 @@ def test_several_images_for_a_family_of_one_are_422(client: Client) -> None:
     answer = client.edit(PICTURE, image=[image, image])
     assert answer.status == 422
     assert "error" in answer.body
+
+
+def test_the_readmes_example_over_grpc(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"```python\n(.+?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    block = block.replace("demo/samples", str(ROOT / "demo" / "samples"))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block.replace("localhost:8001", client.server.triton_grpc), "README.md", "exec"), {})
+    with Image.open(ROOT / "demo" / "samples" / "cat.jpg") as before, Image.open("night.jpg") as after:
+        assert after.size == before.size

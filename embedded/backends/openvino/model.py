@@ -1,8 +1,8 @@
-"""Serves OpenVINO models: a Python-based stand-in for Triton's C++ backend of the same name.
+"""Serves OpenVINO models: a Python-based backend in place of Triton's C++ one of the same name.
 
-One ``config.pbtxt`` serves the same files here and there. The parameters are those of the C++ backend, and
-one of its own, ``INFERENCE_PRECISION`` (``f32``, ``bf16`` or ``f16``), which the C++ backend passes over: OpenVINO
-by itself computes in bf16 on processors that have it, and here only when that or ``HINT_BF16`` asks for it.
+That one answers calls of ``max_batch_size`` rows alone, and leaves the precision to OpenVINO. The parameters are those
+of the C++ backend, and one more, ``INFERENCE_PRECISION`` (``f32``, ``bf16`` or ``f16``): OpenVINO by itself computes in
+bf16 on processors that have it, and here only when that or ``HINT_BF16`` asks for it.
 """
 
 from __future__ import annotations

@@ -71,11 +71,30 @@ class Here(Executor):
         return Future()
 
 
+class Later(Executor):
+    """Workers that begin nothing until they are told to."""
+
+    def __init__(self) -> None:
+        self._kept: list[Callable[[], Any]] = []
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> "Future[Any]":
+        self._kept.append(lambda: work(*arguments, **named))
+        return Future()
+
+    def begin(self) -> None:
+        while self._kept:
+            self._kept.pop(0)()
+
+
 class Bench:
     """A batcher driven turn by turn, and what came of its jobs."""
 
     def __init__(
-        self, denoise: Callable[[Rows], NDArray[Any]] = denoiser, max_rows: int = 8, max_jobs: int = 16
+        self,
+        denoise: Callable[[Rows], NDArray[Any]] = denoiser,
+        max_rows: int = 8,
+        max_jobs: int = 16,
+        preparers: Executor | None = None,
     ) -> None:
         self.figures = Figures()
         self.clock = 0.0
@@ -85,7 +104,8 @@ class Bench:
             max_rows=max_rows,
             max_jobs=max_jobs,
             figures=self.figures,
-            workers=Here(),
+            preparers=preparers or Here(),
+            answerers=Here(),
             clock=lambda: self.clock,
         )
 

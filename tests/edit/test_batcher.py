@@ -1,5 +1,6 @@
 """In-flight batching with a fake denoiser: no Triton, no torch, no threads."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from families.plan import Plan, Rows, denoise_alone
 from jobs import CancelledError, ExpiredError, Job, QueueFullError
-from tests.edit.bench import Bench, denoiser, plan
+from tests.edit.bench import Bench, Later, denoiser, plan
 
 
 def test_an_edit_joins_and_leaves_while_a_long_one_runs() -> None:
@@ -92,6 +93,28 @@ def test_an_expired_edit_never_reaches_the_denoiser() -> None:
     bench.turns(1)
     assert isinstance(bench.results["late"], ExpiredError)
     assert bench.figures.calls == []
+
+
+def test_who_is_gone_or_late_before_a_worker_is_free_is_answered_without_one() -> None:
+    later = Later()
+    bench = Bench(preparers=later)
+    prepared: list[str] = []
+
+    def prepare(name: str) -> Callable[[], Plan]:
+        return lambda: prepared.append(name) or plan(1.0, 1)  # type: ignore[func-returns-value]
+
+    failures: list[Exception] = []
+    bench.batcher.submit(Job(prepare("gone"), print, failures.append, cancelled=lambda: True))
+    bench.batcher.submit(Job(prepare("late"), print, failures.append, deadline=10.0))
+    bench.batcher.submit(Job(prepare("stays"), print, failures.append))
+    bench.clock = 11.0
+    bench.batcher.ask()
+    assert [type(failure) for failure in failures] == [CancelledError, ExpiredError]
+    assert bench.figures.now == (0, 1)
+    later.begin()
+    bench.turns(1)
+    assert prepared == ["stays"]
+    assert bench.figures.outcomes == {"cancelled": 1, "expired": 1, "done": 1}
 
 
 def test_a_full_queue_refuses_and_forgets() -> None:

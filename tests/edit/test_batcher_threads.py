@@ -9,9 +9,14 @@ import pytest
 from numpy.typing import NDArray
 
 from batcher import Batcher
-from families.plan import Plan, Rows
+from families.plan import Denoiser, Plan, Rows
 from jobs import CancelledError, Job, QueueFullError
 from tests.edit.bench import Bench, Figures, denoiser, plan
+
+
+def make(denoise: Denoiser, figures: Figures, max_jobs: int = 8, threads: int = 4) -> Batcher:
+    preparers, answerers = ThreadPoolExecutor(threads), ThreadPoolExecutor(threads)
+    return Batcher(denoise, max_rows=8, max_jobs=max_jobs, figures=figures, preparers=preparers, answerers=answerers)
 
 
 def test_an_answer_that_cannot_be_delivered_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
@@ -28,7 +33,7 @@ def test_an_answer_that_cannot_be_delivered_harms_nobody(caplog: pytest.LogCaptu
 
 def test_the_thread_serves_many_threads_and_stops() -> None:
     figures = Figures()
-    batcher = Batcher(denoiser, max_rows=8, max_jobs=64, figures=figures, workers=ThreadPoolExecutor(4))
+    batcher = make(denoiser, figures, max_jobs=64)
     batcher.start()
     done: list[Any] = []
     arrived = threading.Semaphore(0)
@@ -50,6 +55,36 @@ def test_the_thread_serves_many_threads_and_stops() -> None:
         batcher.submit(Job(lambda: plan(1.0, 1), answer, answer))
 
 
+@pytest.mark.parametrize(("fail_at", "answer"), [(None, np.ndarray), (2, ArithmeticError)])
+def test_no_answer_waits_behind_edits_that_have_not_begun(fail_at: int | None, answer: type) -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def stuck() -> Plan:
+        begun.set()
+        assert release.wait(10)
+        return plan(1.0, 1)
+
+    def slow(rows: Rows) -> NDArray[Any]:
+        assert begun.wait(10)
+        return denoiser(rows)
+
+    answers: list[Any] = []
+    answered = threading.Event()
+
+    def note(value: Any) -> None:
+        answers.append(value)
+        answered.set()
+
+    batcher = make(slow, Figures(), threads=1)
+    batcher.start()
+    batcher.submit(Job(lambda: plan(1.0, 5, fail_at=fail_at), note, note))
+    batcher.submit(Job(stuck, print, print))
+    assert answered.wait(10)
+    assert isinstance(answers[0], answer)
+    release.set()
+    batcher.stop()
+
+
 def test_a_caller_who_leaves_is_noticed_while_the_engine_computes() -> None:
     gone, noticed, release = threading.Event(), threading.Event(), threading.Event()
     calls: list[int] = []
@@ -67,7 +102,7 @@ def test_a_caller_who_leaves_is_noticed_while_the_engine_computes() -> None:
 
     answered = threading.Event()
     figures = Figures()
-    batcher = Batcher(slow, max_rows=8, max_jobs=8, figures=figures, workers=ThreadPoolExecutor(2))
+    batcher = make(slow, figures)
     batcher.start()
     batcher.submit(Job(lambda: plan(1.0, 50), print, lambda _: answered.set(), cancelled=cancelled))
     assert noticed.wait(10)
@@ -92,7 +127,7 @@ def test_figures_that_cannot_be_published_harm_nobody(caplog: pytest.LogCaptureF
         assert failed.wait(10)
         return plan(1.0, 5)
 
-    batcher = Batcher(denoiser, max_rows=8, max_jobs=8, figures=Unpublished(), workers=ThreadPoolExecutor(2))
+    batcher = make(denoiser, Unpublished())
     batcher.start()
     batcher.submit(Job(prepare, lambda _: answered.set(), print))
     assert answered.wait(10)
@@ -109,7 +144,7 @@ def test_stopping_fails_what_is_in_flight() -> None:
         return denoiser(rows)
 
     results: list[Any] = []
-    batcher = Batcher(slow, max_rows=8, max_jobs=8, figures=Figures(), workers=ThreadPoolExecutor(4))
+    batcher = make(slow, Figures())
     batcher.start()
     batcher.submit(Job(lambda: plan(1.0, 50), results.append, results.append))
     assert entered.wait(10)

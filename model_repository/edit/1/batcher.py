@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 class Batcher:
     """Denoises jobs with at most `max_rows` rows a call and at most `max_jobs` jobs in flight.
 
-    `workers` run what surrounds the loop. `clock` gives seconds and never goes back.
+    `preparers` run what comes before the loop and `answerers` what comes after it, so that no answer waits behind edits
+    that have not begun. `clock` gives seconds and never goes back.
     """
 
     def __init__(
@@ -37,18 +38,21 @@ class Batcher:
         max_rows: int,
         max_jobs: int,
         figures: Figures,
-        workers: Executor,
+        preparers: Executor,
+        answerers: Executor,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._denoiser, self._max_rows, self._max_jobs = denoiser, max_rows, max_jobs
-        self._figures, self._workers, self._clock = figures, workers, clock
+        self._preparers, self._answerers = preparers, answerers
+        self._figures, self._clock = figures, clock
         self._in_flight: set[Job] = set()
+        self._waiting: list[Job] = []  # those that no preparer has taken up, oldest first
         self._ready: list[Job] = []  # those with a plan, oldest first
         self._turns, self._stopping = 0, False
         self._served: dict[Hashable, int] = {}  # shape -> turn that last served it
         self._constants: dict[Hashable, tuple[tuple[Job, ...], Rows]] = {}  # shape -> jobs and their joined constants
-        self._changed = threading.Condition()  # guards the two collections of jobs, and the figures
-        self._asking = threading.Lock()  # held while a caller is asked for: never after its job has left
+        self._changed = threading.Condition()  # guards the collections of jobs, and the figures
+        self._asking = threading.Lock()  # held while a caller is asked for: never after its job has moved on
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
         self._attendant = Attendant(self.ask, figures.publish)
 
@@ -64,10 +68,11 @@ class Batcher:
                 self._figures.left(OUTCOMES[QueueFullError])
                 raise QueueFullError(f"{len(self._in_flight)} edits are in flight")
             self._in_flight.add(job)
+            self._waiting.append(job)
             job.since = self._clock()
             self._report()
         self._attendant.wake()
-        self._workers.submit(self._prepare, job)
+        self._preparers.submit(self._prepare_next)
 
     def stop(self) -> None:
         """Fails every job left and ends the thread, after the denoiser call under way."""
@@ -75,16 +80,39 @@ class Batcher:
             self._stopping = True
             self._changed.notify()
         self._thread.join()
-        self._workers.shutdown()
+        self._preparers.shutdown()
+        self._answerers.shutdown()
         self._attendant.stop()
 
     def ask(self) -> bool:
-        """Notes which callers are gone; their jobs leave before the next call. False when there are no edits at all."""
+        """Notes which callers are gone. False when there are no edits at all.
+
+        Their jobs leave before the next call, those that no preparer has taken up at once.
+        """
+        for job in tuple(self._waiting):
+            self._leave_if_unwanted(job)
         for job in tuple(self._ready):
             with self._asking:
                 if job in self._ready and not job.gone:
                     job.gone = job.cancelled()
         return bool(self._in_flight)
+
+    def _leave_if_unwanted(self, job: Job) -> None:
+        with self._asking:
+            if job in self._waiting:
+                try:
+                    self._require_wanted(job, job.cancelled())
+                except (CancelledError, ExpiredError) as error:
+                    with self._changed:
+                        self._waiting.remove(job)
+                    self._answerers.submit(self._fail, job, error)
+
+    def _prepare_next(self) -> None:
+        """Prepares the job that has waited longest; there may be none, when some have left meanwhile."""
+        with self._asking, self._changed:
+            job = self._waiting.pop(0) if self._waiting else None
+        if job is not None:
+            self._prepare(job)
 
     def _prepare(self, job: Job) -> None:
         try:
@@ -198,15 +226,15 @@ class Batcher:
             self._leave(job, error)
 
     def _leave(self, job: Job, error: Exception | None = None, latents: Any = None) -> None:
-        """Takes the job out of the batch; a worker answers it."""
+        """Takes the job out of the batch; an answerer answers it."""
         with self._asking, self._changed:
             self._ready.remove(job)
             if error is None:
                 self._mark(job, "denoise")
         if error is None:
-            self._workers.submit(self._finish, job, latents)
+            self._answerers.submit(self._finish, job, latents)
         else:
-            self._workers.submit(self._fail, job, error)
+            self._answerers.submit(self._fail, job, error)
 
     def _finish(self, job: Job, latents: NDArray[Any]) -> None:
         try:

@@ -28,7 +28,7 @@ PIPELINE = Path(__file__).parent / "pipeline"
 MAX_JOBS = "TRITOUCH_MAX_JOBS"
 DEFAULT_MAX_JOBS = "64"
 WORKERS = 16
-"""Threads that wait for `condition` and `render`: they only wait."""
+"""Threads that wait for `condition`, and as many that wait for `render`: they only wait."""
 
 CONDITION_INPUTS = ("image", "prompt", "num_inference_steps", "guidance_scale", "image_guidance_scale", "model")
 CONDITION_OUTPUTS = ("encoder_hidden_states", "image_latents", "guidance")
@@ -64,7 +64,8 @@ class TritonPythonModel:
             max_rows=settings["max_batch"],
             max_jobs=int(os.environ.get(MAX_JOBS, DEFAULT_MAX_JOBS)),
             figures=TritonFigures(),
-            workers=ThreadPoolExecutor(WORKERS, "edit"),
+            preparers=ThreadPoolExecutor(WORKERS, "prepare"),
+            answerers=ThreadPoolExecutor(WORKERS, "answer"),
         )
         self._batcher.start()
 

@@ -1,5 +1,7 @@
 """In-flight batching with a fake denoiser: no Triton, no torch, no threads."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -115,6 +117,32 @@ def test_who_is_gone_or_late_before_a_worker_is_free_is_answered_without_one() -
     bench.turns(1)
     assert prepared == ["stays"]
     assert bench.figures.outcomes == {"cancelled": 1, "expired": 1, "done": 1}
+
+
+def test_what_only_preparing_needs_is_let_go_of() -> None:
+    def holding(pictures: NDArray[Any]) -> Callable[[], Plan]:
+        return lambda: plan(float(pictures[0]), 5)
+
+    pictures = np.ones(1)
+    kept = weakref.ref(pictures)
+    bench = Bench()
+    bench.batcher.submit(Job(holding(pictures), print, print))
+    del pictures
+    gc.collect()
+    assert kept() is None
+    bench.turns(5)
+    assert bench.figures.outcomes == {"done": 1}
+
+
+def test_an_edit_that_has_left_is_let_go_of() -> None:
+    bench = Bench()
+    job = Job(lambda: plan(1.0, 1), print, print)
+    kept = weakref.ref(job)
+    bench.batcher.submit(job)
+    del job
+    bench.turns(1)
+    gc.collect()
+    assert kept() is None
 
 
 def test_a_full_queue_refuses_and_forgets() -> None:

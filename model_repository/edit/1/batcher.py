@@ -118,6 +118,7 @@ class Batcher:
         try:
             self._require_wanted(job, job.cancelled())
             job.plan = job.prepare()
+            del job.prepare  # what it holds may be large, and is needed no more
             if job.plan.rows > self._max_rows:
                 raise ValueError(f"the edit needs {job.plan.rows} rows a call, the engine takes {self._max_rows}")
             job.pending = next(job.plan.loop)
@@ -172,7 +173,6 @@ class Batcher:
         for age, job in enumerate(ready):
             oldest.setdefault(job.plan.shape, age)
         self._served = {shape: turn for shape, turn in self._served.items() if shape in oldest}
-        self._constants = {shape: joined for shape, joined in self._constants.items() if shape in oldest}
         if not oldest:
             return ()
         chosen = min(oldest, key=lambda shape: (self._served.get(shape, 0), oldest[shape]))
@@ -227,6 +227,7 @@ class Batcher:
 
     def _leave(self, job: Job, error: Exception | None = None, latents: Any = None) -> None:
         """Takes the job out of the batch; an answerer answers it."""
+        self._constants.pop(job.plan.shape, None)
         with self._asking, self._changed:
             self._ready.remove(job)
             if error is None:

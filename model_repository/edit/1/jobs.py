@@ -60,6 +60,7 @@ class Job:
 
     `prepare` makes its plan, `finish` answers with the latents. When one of them, the loop or a call raises, or
     the job is cancelled or expires, `failed` is called in its place. `deadline` is on the batcher's clock, in seconds.
+    `prepare` is dropped once it has made the plan.
     """
 
     prepare: Callable[[], Plan]

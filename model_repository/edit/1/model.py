@@ -84,10 +84,11 @@ class TritonPythonModel:
 
     def _job(self, request: Any, sender: Any) -> Job:
         given = {tensor.name(): tensor.as_numpy().copy() for tensor in request.inputs()}
+        response_format = given["response_format"]  # apart, for what is answered must not keep the pictures
         timeout = request.timeout()  # microseconds; 0: none
         return Job(
             prepare=lambda: self._prepare(given),
-            finish=lambda latents: render(latents, given["response_format"], sender),
+            finish=lambda latents: render(latents, response_format, sender),
             failed=lambda error: send_error(sender, error),
             cancelled=sender.is_cancelled,
             deadline=time.monotonic() + timeout / 1e6 if timeout else float("inf"),

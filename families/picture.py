@@ -8,13 +8,13 @@ import contextlib
 import io
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms
 
 from families.errors import IMAGE_TOO_LARGE, IMAGE_UNREADABLE, InvalidEditError
 
@@ -23,6 +23,16 @@ RESPONSE_FORMATS = ("jpeg", "raw")
 JPEG_QUALITY = 95
 SRGB = ImageCms.createProfile("sRGB")
 COLORIMETRIC = ImageCms.Intent.RELATIVE_COLORIMETRIC
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture upright, by its EXIF orientation."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +89,37 @@ def decode(encoded: bytes, limits: DecodingLimits) -> Image.Image:
     if len(encoded) > limits.max_bytes:
         raise InvalidEditError(IMAGE_TOO_LARGE, f"an image may have at most {limits.max_bytes} bytes")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _pillow_refusing_above(limits.max_pixels):
             warnings.simplefilter("ignore")
             picture = Image.open(io.BytesIO(encoded), formats=FORMATS)
             width, height = picture.size
             if width * height <= limits.max_pixels:
-                return _rgb(ImageOps.exif_transpose(picture))
+                return _rgb(_upright(picture))
+    except Image.DecompressionBombError:
+        pass
     except Exception as error:
         raise InvalidEditError(IMAGE_UNREADABLE, "the image is not a readable JPEG, PNG or WebP") from error
     raise InvalidEditError(IMAGE_TOO_LARGE, f"an image may have at most {limits.max_pixels} pixels")
+
+
+@contextlib.contextmanager
+def _pillow_refusing_above(pixels: int) -> Iterator[None]:
+    """Pillow's own limit, which it holds before it makes room for a picture, in place of the one it comes with."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = (pixels + 1) // 2  # it warns above this, and refuses above twice this
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """The picture as EXIF orients it; a block that cannot be read is passed over."""
+    picture.load()
+    turn = None
+    with contextlib.suppress(Exception):
+        turn = UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _rgb(picture: Image.Image) -> Image.Image:

@@ -1,10 +1,12 @@
 """Decoding, the size rule, and the way to tensors and back."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from families.errors import InvalidEditError
 from families.picture import DecodingLimits, WorkingSize, decode, from_tensor, scale, to_jpeg, to_tensor
@@ -61,6 +63,22 @@ def test_exif_orientation_is_applied() -> None:
     upright = decode(encoded(picture, "JPEG", exif=exif, quality=100), LIMITS)
     assert upright.size == (20, 40)
     assert upright.getpixel((10, 5))[2] > 200  # type: ignore[index]
+
+
+@pytest.mark.parametrize("orientation", range(1, 10))
+def test_every_orientation_is_turned_upright_as_pillow_does(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(1).integers(0, 255, (6, 9, 3), np.uint8)
+    file = encoded(Image.fromarray(pixels), exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(file)))
+    assert (np.asarray(decode(file, LIMITS)) == np.asarray(expected)).all()
+
+
+def test_a_broken_exif_block_is_passed_over() -> None:
+    picture = Image.new("RGB", (40, 20), "red")
+    upright = decode(encoded(picture, "JPEG", exif=b"Exif\0\0garbage", dpi=(72, 72)), LIMITS)
+    assert upright.size == (40, 20)
 
 
 def test_transparency_lies_over_white_and_sixteen_bits_are_scaled() -> None:
@@ -121,6 +139,23 @@ def test_limits_on_bytes_and_pixels() -> None:
         assert error.value.code == "image_too_large"
     assert decode(file, DecodingLimits(len(file), 10_000)).size == (100, 100)
     assert DecodingLimits.from_environment({"TRITOUCH_MAX_IMAGE_PIXELS": "7"}).max_pixels == 7
+
+
+def header(width: int, height: int) -> bytes:
+    """A PNG of that size up to where its pixels begin."""
+    start = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + start + struct.pack(">I", zlib.crc32(start)) + b"\0\0\0\1IDAT"
+
+
+def test_the_limit_on_pixels_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for side in (8_000, 14_000, 60_000):  # above this module's limit, Pillow's own, and any
+        with pytest.raises(InvalidEditError, match="at most 50000000 pixels") as error:
+            decode(header(side, side), LIMITS)
+        assert error.value.code == "image_too_large"
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)
+    file = encoded(Image.new("RGB", (3, 3)))
+    assert decode(file, DecodingLimits(max_pixels=9)).size == (3, 3)
+    assert Image.MAX_IMAGE_PIXELS == 4, "it is as it was"
 
 
 def test_every_level_survives_the_way_to_a_tensor_and_back() -> None:

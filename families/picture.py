@@ -44,11 +44,21 @@ class DecodingLimits:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "DecodingLimits":
-        """TRITOUCH_MAX_IMAGE_BYTES and TRITOUCH_MAX_IMAGE_PIXELS, where set. Raises ValueError when not a number."""
+        """TRITOUCH_MAX_IMAGE_BYTES and TRITOUCH_MAX_IMAGE_PIXELS, where set.
+
+        Raises ValueError, naming the variable, unless each is a whole number of at least 1.
+        """
         return cls(
-            max_bytes=int(environment.get("TRITOUCH_MAX_IMAGE_BYTES", cls.max_bytes)),
-            max_pixels=int(environment.get("TRITOUCH_MAX_IMAGE_PIXELS", cls.max_pixels)),
+            max_bytes=_count(environment, "TRITOUCH_MAX_IMAGE_BYTES", cls.max_bytes),
+            max_pixels=_count(environment, "TRITOUCH_MAX_IMAGE_PIXELS", cls.max_pixels),
         )
+
+
+def _count(environment: Mapping[str, str], name: str, default: int) -> int:
+    value = environment.get(name, str(default))
+    if not value.isdecimal() or int(value) < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, and is {value!r}")
+    return int(value)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What `edit` keeps of a request, beside a stand-in for Triton's module."""
+"""What `edit` reads of its environment and keeps of a request, beside a stand-in for Triton's module."""
 
 import gc
 import importlib
@@ -42,6 +42,17 @@ class Tensor:
 
     def as_numpy(self) -> Array:
         return self.array
+
+
+def test_the_most_edits_in_flight_are_a_setting(model: Any) -> None:
+    assert model.max_jobs({}) == 64
+    assert model.max_jobs({"TRITOUCH_MAX_JOBS": "3"}) == 3
+
+
+@pytest.mark.parametrize("value", ["0", "", "abc", "-1", "1.5"])
+def test_a_wrong_setting_is_named(model: Any, value: str) -> None:
+    with pytest.raises(ValueError, match=r"^TRITOUCH_MAX_JOBS must be a whole number of at least 1, and is '"):
+        model.max_jobs({"TRITOUCH_MAX_JOBS": value})
 
 
 def test_the_pictures_are_kept_for_preparing_alone(model: Any) -> None:

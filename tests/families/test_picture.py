@@ -158,6 +158,13 @@ def test_the_limit_on_pixels_is_the_only_one(monkeypatch: pytest.MonkeyPatch) ->
     assert Image.MAX_IMAGE_PIXELS == 4, "it is as it was"
 
 
+@pytest.mark.parametrize("name", ["TRITOUCH_MAX_IMAGE_BYTES", "TRITOUCH_MAX_IMAGE_PIXELS"])
+@pytest.mark.parametrize("value", ["0", "", "abc", "-1", "1.5"])
+def test_a_wrong_limit_is_named(name: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be a whole number of at least 1, and is '"):
+        DecodingLimits.from_environment({name: value})
+
+
 def test_every_level_survives_the_way_to_a_tensor_and_back() -> None:
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     picture = Image.fromarray(np.stack([levels, levels.T, levels[::-1]], -1))

@@ -52,7 +52,10 @@ class TritonPythonModel:
     """Owns the batcher of this server."""
 
     def initialize(self, _args: dict[str, str]) -> None:
-        """Raises, naming the class, when the checkpoint's noise schedule cannot be stepped edit by edit."""
+        """Raises, naming the class, when the checkpoint's noise schedule cannot be stepped edit by edit.
+
+        Raises ValueError, naming the variable, when a setting is wrong.
+        """
         torch.set_num_threads(1)  # its tensors are small; the cores belong to the engines
         settings = json.loads((PIPELINE / "pipeline.json").read_text("utf-8"))
         # What the denoiser takes beside its first inputs: the edit's adapter, where it has a bank of them.
@@ -62,7 +65,7 @@ class TritonPythonModel:
         self._batcher = Batcher(
             denoise_rows,
             max_rows=settings["max_batch"],
-            max_jobs=int(os.environ.get(MAX_JOBS, DEFAULT_MAX_JOBS)),
+            max_jobs=max_jobs(os.environ),
             figures=TritonFigures(),
             preparers=ThreadPoolExecutor(WORKERS, "prepare"),
             answerers=ThreadPoolExecutor(WORKERS, "answer"),
@@ -100,6 +103,14 @@ class TritonPythonModel:
         steps, seed = int(given["num_inference_steps"][0]), int(given["seed"][0])
         plan: Plan = self._plan(tensors, steps, seed, self._schedules)
         return plan
+
+
+def max_jobs(environment: Mapping[str, str]) -> int:
+    """TRITOUCH_MAX_JOBS, where set. Raises ValueError unless it is a whole number of at least 1."""
+    value = environment.get(MAX_JOBS, DEFAULT_MAX_JOBS)
+    if not value.isdecimal() or int(value) < 1:
+        raise ValueError(f"{MAX_JOBS} must be a whole number of at least 1, and is {value!r}")
+    return int(value)
 
 
 def denoise_rows(rows: Rows) -> NDArray[Any]:

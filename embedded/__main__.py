@@ -67,6 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"embedded: the {error.name} package is not installed: run `make setup`", file=sys.stderr)
         return EmbeddedError.exit_code
+    except OSError as error:
+        print(f"embedded: {error}", file=sys.stderr)
+        return EmbeddedError.exit_code
     except _StopAsked:
         pass
     return 0

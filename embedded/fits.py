@@ -49,10 +49,22 @@ def misfits(
     """
     found: dict[str, list[str]] = {}
     for file in sorted(repository.glob(f"*/{RECORD}")):
-        record = json.loads(file.read_text("utf-8"))
+        try:
+            record = _read(file)
+        except (OSError, ValueError):
+            found[f"{file} cannot be read"] = [file.parent.name]
+            continue
         for reason in _reasons(record, served, gpu, version):
             found.setdefault(reason, []).append(file.parent.name)
     return [f"{', '.join(names)}: {reason}: {HINT}" for reason, names in found.items()]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """What export wrote beside one engine. Raises OSError, or ValueError for a file that is damaged."""
+    record = json.loads(file.read_text("utf-8"))
+    if not isinstance(record, dict) or "engine" not in record or not isinstance(record.get("versions"), dict):
+        raise ValueError("not a record of an engine")
+    return record
 
 
 def _reasons(

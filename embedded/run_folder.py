@@ -19,11 +19,18 @@ EMPTY = "empty"
 
 @contextmanager
 def run_folder(parent: Path | None) -> Iterator[Path]:
-    """A new folder for one run's logs; a temporary one is removed unless the run failed."""
-    if parent is not None:
-        parent = parent.resolve()  # Triton runs in another folder
-        parent.mkdir(parents=True, exist_ok=True)
-    run = Path(tempfile.mkdtemp(prefix="tritouch-", dir=parent))
+    """A new folder for one run's logs; a temporary one is removed unless the run failed.
+
+    Raises:
+        EmbeddedError: it cannot be made.
+    """
+    try:
+        if parent is not None:
+            parent = parent.resolve()  # Triton runs in another folder
+            parent.mkdir(parents=True, exist_ok=True)
+        run = Path(tempfile.mkdtemp(prefix="tritouch-", dir=parent))
+    except OSError as error:
+        raise EmbeddedError(f"no run folder can be made in {parent or 'the temporary folder'}: {error}") from None
     try:
         yield run
     except EmbeddedError:

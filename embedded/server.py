@@ -45,8 +45,11 @@ class Embedded:
         self._backends = run / BACKENDS
         # Python models find modules in Triton's working directory before any other.
         self._empty = run / EMPTY
-        self._empty.mkdir()
-        lay_out_backends(self._files, self._backends)
+        try:
+            self._empty.mkdir()
+            lay_out_backends(self._files, self._backends)
+        except OSError as error:
+            raise EmbeddedError(f"the run folder {run} cannot be filled: {error}") from None
         self._triton: Service | None = None
         self._gateway: Service | None = None
         self._http_url = ""
@@ -201,7 +204,9 @@ def _gateway_socket(port: int | None) -> socket.socket:
     try:
         own = GatewaySettings()
     except ValidationError as error:
-        raise EmbeddedError(f"a setting of the gateway is wrong: {error.errors()[0]['msg']}") from None
+        wrong = error.errors(include_input=False)[0]
+        name = "_".join(["TRITOUCH", *map(str, wrong["loc"][:1])]).upper()
+        raise EmbeddedError(f"{name}: {wrong['msg']}") from None
     return ports.bind(own.host, own.port if port is None else port)
 
 

@@ -81,6 +81,14 @@ def test_plans_of_tensorrt_belong_to_the_gpu_that_they_were_timed_on(tmp_path, g
     assert all(part in reason for reason, part in zip(reasons, words, strict=True))
 
 
+@pytest.mark.parametrize("damaged", [b"", b'{"engine": "openv', b"\xff", b"[]", b"{}", b'{"engine": "openvino"}'])
+def test_a_damaged_record_is_named(tmp_path, damaged):
+    made = repository(tmp_path, "openvino", openvino="2026.4")
+    file = made / "unet" / "component.json"
+    file.write_bytes(damaged)
+    assert misfits(made, ("openvino",)) == [f"unet: {file} cannot be read: export again on this machine"]
+
+
 def test_engines_of_a_kind_that_is_not_served_are_refused_before_triton_starts(tmp_path):
     made = repository(tmp_path, "tensorrt", tensorrt="11.4", compute_capability="8.9")
     with pytest.raises(EmbeddedError, match="made for tensorrt, and this server serves openvino and tensorrt_rtx"):

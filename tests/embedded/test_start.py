@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from embedded import ports, triton, wheel
+from embedded import ports, serve, triton, wheel
 from embedded.errors import EmbeddedError
+from embedded.server import Embedded
 from embedded.service import telling_lines
 from embedded.settings import ROOT, Settings, load_settings
 
@@ -33,6 +34,12 @@ def test_a_wrong_setting_is_named(monkeypatch):
     monkeypatch.setenv("TRITOUCH_TRITON_HTTP_PORT", "70000")
     with pytest.raises(EmbeddedError, match=r"^TRITOUCH_TRITON_HTTP_PORT=70000: .*65535"):
         load_settings()
+
+
+def test_a_wrong_setting_of_the_gateway_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("TRITOUCH_EDIT_TIMEOUT_SECONDS", "abc")
+    with pytest.raises(EmbeddedError, match=r"^TRITOUCH_EDIT_TIMEOUT_SECONDS: .*number"), serve(tmp_path):
+        pass
 
 
 def test_free_ports_differ_and_wanted_ones_are_kept():
@@ -149,6 +156,42 @@ def test_a_wrong_argument_is_a_line_and_code_2(arguments, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("folder", ["/dev/null", "/dev/null/below"])
+def test_a_run_folder_that_cannot_be_made_is_a_line_and_code_2(tmp_path, folder):
+    (tmp_path / "edit").mkdir()
+    (tmp_path / "edit" / "config.pbtxt").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "embedded", "--port", "0", "--repository", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "TRITOUCH_RUN_FOLDER": folder},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"embedded: no run folder can be made in {folder}: ")
+
+
+def test_a_run_folder_that_cannot_be_filled_is_named(tmp_path):
+    with pytest.raises(EmbeddedError, match=f"^the run folder {tmp_path / 'gone'} cannot be filled: "):
+        Embedded(Settings(), tmp_path, tmp_path / "gone", {})
+
+
+def test_any_other_refusal_of_the_system_is_a_line_and_code_2():
+    done = subprocess.run(
+        [sys.executable, "-m", "embedded", "--port", "0", "--repository", "/" + 300 * "x"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("embedded: ")
+    assert "name too long" in line
 
 
 def test_a_missing_repository_is_a_line_and_code_2(tmp_path):

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _WATCH_SECONDS = 0.2
+# On top of the time that edits in flight get: for the gateway to send their answers.
+_ANSWER_SECONDS = 5.0
+_DRAIN = "TRITOUCH_DRAIN_SECONDS"
 
 
 class Embedded:
@@ -116,9 +119,13 @@ class Embedded:
             "gateway",
             [sys.executable, "-m", "gateway", "--fd", str(listening.fileno())],
             self.gateway_log,
-            env={**self._env, "TRITOUCH_TRITON_GRPC": self.triton_grpc},
+            env={
+                **self._env,
+                "TRITOUCH_TRITON_GRPC": self.triton_grpc,
+                _DRAIN: _drain_seconds(self._settings, self._env),
+            },
             cwd=ROOT,
-            grace=self._settings.stop_seconds,
+            grace=self._settings.stop_seconds + _ANSWER_SECONDS,
             fds=[listening.fileno()],
         )
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
@@ -208,6 +215,13 @@ def _gateway_socket(port: int | None) -> socket.socket:
         name = "_".join(["TRITOUCH", *map(str, wrong["loc"][:1])]).upper()
         raise EmbeddedError(f"{name}: {wrong['msg']}") from None
     return ports.bind(own.host, own.port if port is None else port)
+
+
+def _drain_seconds(settings: Settings, env: Mapping[str, str]) -> str:
+    """How long the gateway waits for edits in flight: as long as stopping may take, or less if the user says so."""
+    longest = max(1, round(settings.stop_seconds))
+    own = env.get(_DRAIN)
+    return own if own is not None and float(own) < longest else str(longest)
 
 
 def _triton_ports(settings: Settings) -> triton.TritonPorts:

@@ -10,7 +10,7 @@ import pytest
 
 from embedded import ports, serve, triton, wheel
 from embedded.errors import EmbeddedError
-from embedded.server import Embedded
+from embedded.server import Embedded, _drain_seconds
 from embedded.service import telling_lines
 from embedded.settings import ROOT, Settings, load_settings
 
@@ -40,6 +40,14 @@ def test_a_wrong_setting_of_the_gateway_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("TRITOUCH_EDIT_TIMEOUT_SECONDS", "abc")
     with pytest.raises(EmbeddedError, match=r"^TRITOUCH_EDIT_TIMEOUT_SECONDS: .*number"), serve(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("stop", "own", "drain"), [(10, None, "10"), (10, "60", "10"), (10, "5", "5"), (300, None, "300"), (0.2, None, "1")]
+)
+def test_the_gateway_drains_no_longer_than_a_stop_may_take(stop, own, drain):
+    env = {} if own is None else {"TRITOUCH_DRAIN_SECONDS": own}
+    assert _drain_seconds(Settings(stop_seconds=stop), env) == drain
 
 
 def test_free_ports_differ_and_wanted_ones_are_kept():

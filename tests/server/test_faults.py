@@ -5,10 +5,13 @@ import http.client
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import tritonclient.grpc as triton_grpc
 
+from embedded.server import serve
+from embedded.settings import Settings
 from tests.server.asking import Client, colours, eventually, png
 from tests.server.faults import Faults
 from tests.server.tensors import grpc_inputs
@@ -137,3 +140,16 @@ def test_triton_killed_and_restarted_under_a_running_gateway(faulty: tuple[Clien
     faults.set()
     assert eventually(lambda: client.status("/readyz") == 200)
     assert client.edit(PICTURE, num_inference_steps=2).status == 200
+
+
+def test_a_stop_that_has_no_time_for_an_edit_lets_the_gateway_end_by_itself(repository: Path, tmp_path: Path) -> None:
+    faults = Faults(tmp_path, repository)
+    faults.set(delay=10 * STEP)
+    with ThreadPoolExecutor(1) as pool:
+        with serve(faults.repository, port=0, settings=Settings(stop_seconds=1)) as running:
+            client = Client(running)
+            under_way = pool.submit(client.edit, PICTURE, num_inference_steps=50)
+            assert eventually(lambda: active(client) == 1)
+        assert running._gateway is not None
+        assert running._gateway.exit_code == 0
+        assert not isinstance(under_way.exception(), ConnectionError), "the caller is answered"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 
 from families.errors import IMAGE_TOO_LARGE, IMAGE_UNREADABLE, InvalidEditError
+from families.settings import count
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 RESPONSE_FORMATS = ("jpeg", "raw")
@@ -49,16 +50,9 @@ class DecodingLimits:
         Raises ValueError, naming the variable, unless each is a whole number of at least 1.
         """
         return cls(
-            max_bytes=_count(environment, "TRITOUCH_MAX_IMAGE_BYTES", cls.max_bytes),
-            max_pixels=_count(environment, "TRITOUCH_MAX_IMAGE_PIXELS", cls.max_pixels),
+            max_bytes=count(environment, "TRITOUCH_MAX_IMAGE_BYTES", cls.max_bytes),
+            max_pixels=count(environment, "TRITOUCH_MAX_IMAGE_PIXELS", cls.max_pixels),
         )
-
-
-def _count(environment: Mapping[str, str], name: str, default: int) -> int:
-    value = environment.get(name, str(default))
-    if not value.isdecimal() or int(value) < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, and is {value!r}")
-    return int(value)
 
 
 @dataclass(frozen=True)

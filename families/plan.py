@@ -23,13 +23,12 @@ class Plan:
     """One edit, ready to be denoised.
 
     `shape`: plans of equal shape may share a call. `rows`: rows of each call. `constant`: the inputs that are the same
-    at every step. `calls`: how many calls the loop will ask for.
+    at every step.
     """
 
     shape: Hashable
     rows: int
     constant: Rows
-    calls: int
     loop: Loop
 
 

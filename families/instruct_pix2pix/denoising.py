@@ -76,7 +76,6 @@ def plan(tensors: Mapping[str, NDArray[Any]], steps: int, seed: int, schedules: 
         shape=tuple(picture.shape),
         rows=guidance.rows,
         constant=constant,
-        calls=len(schedule.timesteps),
         loop=denoise(noise, _picture_rows(picture, guidance.rows), guidance, schedule),
     )
 

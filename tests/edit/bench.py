@@ -54,7 +54,7 @@ def count_steps(latents: float, steps: int, rows: int, fail_at: int | None = Non
 
 def plan(tag: float, steps: int, *, rows: int = 1, shape: Any = "square", fail_at: int | None = None) -> Plan:
     constant = {"text": np.full((rows, 2), tag)}
-    return Plan(shape, rows, constant, steps, count_steps(tag, steps, rows, fail_at))
+    return Plan(shape, rows, constant, count_steps(tag, steps, rows, fail_at))
 
 
 def denoiser(rows: Rows) -> NDArray[Any]:

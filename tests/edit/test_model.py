@@ -44,17 +44,6 @@ class Tensor:
         return self.array
 
 
-def test_the_most_edits_in_flight_are_a_setting(model: Any) -> None:
-    assert model.max_jobs({}) == 64
-    assert model.max_jobs({"TRITOUCH_MAX_JOBS": "3"}) == 3
-
-
-@pytest.mark.parametrize("value", ["0", "", "abc", "-1", "1.5"])
-def test_a_wrong_setting_is_named(model: Any, value: str) -> None:
-    with pytest.raises(ValueError, match=r"^TRITOUCH_MAX_JOBS must be a whole number of at least 1, and is '"):
-        model.max_jobs({"TRITOUCH_MAX_JOBS": value})
-
-
 def test_the_pictures_are_kept_for_preparing_alone(model: Any) -> None:
     pictures: list[weakref.ref[Array]] = []
     formats: list[weakref.ref[Array]] = []

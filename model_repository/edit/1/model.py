@@ -21,12 +21,13 @@ from families import load
 from families.errors import INVALID_EDIT
 from families.plan import Plan, Rows
 from families.schedules import NoiseSchedules
+from families.settings import count
 from jobs import CancelledError, ExpiredError, Job, QueueFullError
 from metrics import TritonFigures
 
 PIPELINE = Path(__file__).parent / "pipeline"
 MAX_JOBS = "TRITOUCH_MAX_JOBS"
-DEFAULT_MAX_JOBS = "64"
+DEFAULT_MAX_JOBS = 64
 WORKERS = 16
 """Threads that wait for `condition`, and as many that wait for `render`: they only wait."""
 
@@ -65,7 +66,7 @@ class TritonPythonModel:
         self._batcher = Batcher(
             denoise_rows,
             max_rows=settings["max_batch"],
-            max_jobs=max_jobs(os.environ),
+            max_jobs=count(os.environ, MAX_JOBS, DEFAULT_MAX_JOBS),
             figures=TritonFigures(),
             preparers=ThreadPoolExecutor(WORKERS, "prepare"),
             answerers=ThreadPoolExecutor(WORKERS, "answer"),
@@ -103,14 +104,6 @@ class TritonPythonModel:
         steps, seed = int(given["num_inference_steps"][0]), int(given["seed"][0])
         plan: Plan = self._plan(tensors, steps, seed, self._schedules)
         return plan
-
-
-def max_jobs(environment: Mapping[str, str]) -> int:
-    """TRITOUCH_MAX_JOBS, where set. Raises ValueError unless it is a whole number of at least 1."""
-    value = environment.get(MAX_JOBS, DEFAULT_MAX_JOBS)
-    if not value.isdecimal() or int(value) < 1:
-        raise ValueError(f"{MAX_JOBS} must be a whole number of at least 1, and is {value!r}")
-    return int(value)
 
 
 def denoise_rows(rows: Rows) -> NDArray[Any]:

@@ -53,7 +53,12 @@ class Edits:
             call = await self._read(request, parser, held)
             key, named = identity.fingerprint(request, call.digest), bool(identity.idempotency_key(request))
             request_id = request.state.request_id
-            work = self.orphans.run(key, lambda: self._edited(call, held.moved(), request_id), named=named)
+            work = self.orphans.run(
+                key,
+                lambda: self._edited(call, held.moved(), request_id),
+                joined=lambda: _let_go(call, held),
+                named=named,
+            )
             return Response(await attended(request.receive, work), media_type="application/json")
 
     async def explained(self, error: PublicError) -> PublicError:
@@ -92,6 +97,12 @@ class Edits:
                     return call.edit.of(await self._loader.load(call.sources, held))
         except TimeoutError:
             raise PublicError("deadline_exceeded") from None
+
+
+def _let_go(call: Call, held: Held) -> None:
+    """Free the images of a call that another's edit answers."""
+    call.sources.clear()
+    held.resize(0)
 
 
 def parser_of(request: Request) -> Callable[[bytes, str], Call]:

@@ -31,13 +31,24 @@ class Orphans(Generic[T]):
         self.taken_over = 0
         self.dropped = 0
 
-    async def run(self, key: bytes, work: Callable[[], Coroutine[Any, Any, T]], *, named: bool = False) -> T:
-        """The result of an orphan with this key, or else of `work()`, begun now.
+    async def run(
+        self,
+        key: bytes,
+        work: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        joined: Callable[[], None] = lambda: None,
+        named: bool = False,
+    ) -> T:
+        """The result of an orphan with this key, after calling `joined`; or else of `work()`, begun now.
 
         Work that is `named` is shared by all who use its key, connected or not, and for the grace after its end. When
         the task that awaits this is cancelled, the work becomes an orphan; past the grace it is cancelled as well.
         """
-        kept = self._found(key, named) or self._begun(key, work, named)
+        kept = self._found(key, named)
+        if kept is None:
+            kept = self._begun(key, work, named)
+        else:
+            joined()
         kept.callers += 1
         try:
             return await asyncio.shield(kept.task)

@@ -67,6 +67,24 @@ def test_the_same_key_takes_an_orphan_over() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_only_who_joins_is_told(named: bool) -> None:
+    async def scene() -> None:
+        orphans, work, told = Orphans[int](GRACE), Work(), list[str]()
+
+        def caller(name: str) -> "asyncio.Task[int]":
+            return asyncio.ensure_future(orphans.run(b"k", work, joined=lambda: told.append(name), named=named))
+
+        await _left(caller("first"))
+        second = caller("second")
+        await asyncio.sleep(0.01)
+        assert told == ["second"]
+        work.ended.set()
+        assert await second == 1
+
+    asyncio.run(scene())
+
+
 def test_an_orphan_that_ended_keeps_its_result_for_the_grace() -> None:
     async def scene() -> None:
         orphans, work = Orphans[int](GRACE), Work()
@@ -166,6 +184,25 @@ def test_a_lost_connection_cancels_the_edit_after_the_grace(loop: Loop, triton: 
         assert until(lambda: triton.cancelled == 1)
         edits = gateway.app.state.edits
         assert until(lambda: (edits.callers.inside, edits.running.inside, edits.memory.held) == (0, 0, 0))
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "a"}])
+def test_a_retry_that_takes_over_holds_nothing_of_its_own(
+    loop: Loop, triton: FakeTriton, headers: dict[str, str]
+) -> None:
+    triton.behave = after(1.5)
+    with serving(loop, triton) as gateway, ThreadPoolExecutor() as pool:
+        edits = gateway.app.state.edits
+        with pytest.raises(httpx.ReadTimeout):
+            post(gateway, headers=headers, timeout=0.3)
+        assert until(lambda: edits.callers.inside == 0)
+        alone = edits.memory.held
+        again = pool.submit(post, gateway, headers=headers)
+        assert until(lambda: edits.orphans.taken_over == 1)
+        assert until(lambda: edits.memory.held == alone, 0.5)
+        assert edits.callers.inside == 1
+        assert again.result().status_code == 200
+        assert len(triton.requests) == 1
 
 
 @pytest.mark.parametrize(

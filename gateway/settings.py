@@ -3,21 +3,39 @@
 Bounds that belong to the API itself (steps, guidance, seed, prompt) are in `gateway.schemas`, not here.
 """
 
-from typing import Annotated, Any, Literal, Self
+import re
+from ipaddress import IPv6Address
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_NAME: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.ASCII)
 
 
 def _separated(value: Any) -> Any:
-    """Text with commas as a list, as environment variables have it."""
-    return [one.strip() for one in value.split(",") if one.strip()] if isinstance(value, str) else value
+    """Text with commas as a list, as environment variables have it. Raises `ValueError` for text that lists nothing."""
+    if not isinstance(value, str):
+        return value
+    listed = [one.strip() for one in value.split(",") if one.strip()]
+    if value and not listed:
+        raise ValueError("lists nothing; leave it empty for none")
+    return listed
+
+
+def _host(text: str) -> str:
+    """A host as `gateway.urls` reads it: lower-case, an IPv6 address in its short form. Raises `ValueError`."""
+    host = text.lower()
+    try:
+        return host if _NAME.fullmatch(host) else str(IPv6Address(host))
+    except ValueError:
+        raise ValueError("give hosts as names or addresses alone, without scheme, port, path or wildcard") from None
 
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
-Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)]
+Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_separated)]
 Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], NoDecode, BeforeValidator(_separated)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_separated)]
 

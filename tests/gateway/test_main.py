@@ -69,14 +69,63 @@ def test_sigterm_lets_an_edit_finish(triton: FakeTriton) -> None:
         assert gateway.wait(5) == 0
 
 
-@pytest.mark.parametrize("wrong", [{"TRITOUCH_PORT": "65536"}, {"TRITOUCH_EDIT_TIMEOUT_SECONDS": "nan"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"TRITOUCH_PORT": "65536"},
+        {"TRITOUCH_EDIT_TIMEOUT_SECONDS": "nan"},
+        {"TRITOUCH_API_KEYS": ","},
+        {"TRITOUCH_URL_HOSTS": "https://example.com/"},
+    ],
+)
 def test_a_wrong_setting_is_named_and_is_code_2(wrong: dict[str, str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "gateway"], check=False, env=os.environ | wrong, capture_output=True, text=True
+        [sys.executable, "-m", "gateway"],
+        check=False,
+        env=os.environ | wrong,
+        capture_output=True,
+        text=True,
+        timeout=20,
     )
     assert done.returncode == 2
     assert done.stderr.startswith(next(iter(wrong)) + ": ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", [",", " ", " , ,"])
+@pytest.mark.parametrize("name", ["api_keys", "url_hosts", "url_private_hosts", "url_ports"])
+def test_a_list_of_nothing_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    monkeypatch.setenv(f"TRITOUCH_{name.upper()}", text)
+    with pytest.raises(ValueError, match="lists nothing"):
+        Settings()
+    monkeypatch.setenv(f"TRITOUCH_{name.upper()}", "")
+    assert getattr(Settings(), name) == ()
+
+
+@pytest.mark.parametrize("name", ["url_hosts", "url_private_hosts"])
+def test_hosts_are_written_as_urls_are_read(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"TRITOUCH_{name.upper()}", "Images.Example.COM, 10.0.0.7,minio, FD00:0::1,")
+    assert getattr(Settings(), name) == ("images.example.com", "10.0.0.7", "minio", "fd00::1")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "example.com:443",
+        "[::1]",
+        "[::1]:80",
+        "http://example.com",
+        "example.com/",
+        "a b.com",
+        "a\tb",
+        "*.example.com",
+        "a..b",
+        "é.com",
+    ],
+)
+def test_hosts_that_no_url_could_name_are_refused(host: str) -> None:
+    with pytest.raises(ValueError, match="without scheme, port, path"):
+        Settings(url_hosts=("example.com", host))
 
 
 def test_settings_are_frozen() -> None:

@@ -20,6 +20,12 @@ def is_url(text: str) -> bool:
     return _URL.match(text) is not None
 
 
+def check_ascii(text: str) -> None:
+    """Raises `PublicError` when `text` is not ASCII: it is no image then, and takes up to four bytes a character."""
+    if not text.isascii():
+        raise PublicError("image_url_unusable" if is_url(text) else "image_unreadable", param="image")
+
+
 def decoded_size(text: str, start: int) -> int:
     """Bytes that the base64 in `text[start:]` will decode to, from its length and padding alone."""
     return (len(text) - start) * 3 // 4 - (text[-2:].count("=") if len(text) - start >= 4 else 0)

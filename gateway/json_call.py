@@ -8,6 +8,7 @@ from typing import Final
 import jiter
 import orjson
 
+from gateway import images
 from gateway.call import Call, edit_of
 from gateway.errors import PublicError
 from gateway.schemas import ContainerImageEditBody, validated
@@ -27,8 +28,11 @@ def parse(content: bytes, content_type: str) -> Call:  # noqa: ARG001 - the same
     except ValueError:
         raise PublicError("body_unreadable", message="The body is not well-formed JSON.") from None
     asked = validated(ContainerImageEditBody, fields)
+    sources = asked.images()
+    for source in sources:
+        images.check_ascii(source)
     edit = edit_of(asked, asked.response_format or "jpeg")
-    return Call(edit, [*asked.images()], partial(answer, edit.seed), hashlib.sha256(content).digest())
+    return Call(edit, [*sources], partial(answer, edit.seed), hashlib.sha256(content).digest())
 
 
 def answer(seed: int, picture: Picture) -> bytes:

@@ -7,6 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway import json_call
+from gateway.errors import PublicError
 from tests.gateway.asking import PNG64, body, failure, post
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.serving import Gateway
@@ -92,6 +94,22 @@ def test_many_small_values_take_no_memory(gateway: Gateway) -> None:
         answer = _send(gateway, b'{"x": [' + value * (20_000_000 // len(value)))
         assert failure(answer) == (400, "body_unreadable")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000
+
+
+@pytest.mark.parametrize(
+    ("image", "code"),
+    [
+        (PNG64 + "\u00e9", "image_unreadable"),
+        ("\U0001f431" + PNG64, "image_unreadable"),
+        ("data:image/png;base64,\ub208", "image_unreadable"),
+        ("https://example.com/\ub208.png", "image_url_unusable"),
+    ],
+)
+def test_wide_text_is_not_kept(image: str, code: str) -> None:
+    """One character beyond Latin-1 makes Python keep the whole text at two or four bytes a character."""
+    content = json.dumps(body(image=[{"image": PNG64}, {"image": image}])).encode()
+    with pytest.raises(PublicError, match=code):
+        json_call.parse(content, "application/json")
 
 
 def test_a_prompt_of_commas_is_fine(gateway: Gateway, triton: FakeTriton) -> None:

@@ -62,10 +62,13 @@ class Edits:
             return Response(await attended(request.receive, work), media_type="application/json")
 
     async def explained(self, error: PublicError) -> PublicError:
-        """`error`, with the names that would have been known if it is about one that is not."""
+        """`error`, with the names that would have been known if it is about one that is not and Triton tells them."""
         if error.code != "unknown_model":
             return error
-        known = ", ".join([BASE_MODEL, *await self._triton.adapters()])
+        try:
+            known = ", ".join([BASE_MODEL, *await self._triton.adapters()])
+        except PublicError:
+            return error
         return PublicError(error.code, param="model", message=f"There is no such model. There are: {known}.")
 
     async def _read(self, request: Request, parser: Callable[[bytes, str], Call], held: Held) -> Call:

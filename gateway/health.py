@@ -40,7 +40,7 @@ def router(triton: Triton, keys: Keys, metrics: Metrics, draining: Callable[[], 
         "/v1/models",
         summary="The base model and its adapters",
         response_class=JSONResponse,
-        responses=failures(401),
+        responses=failures(401, 503),
         dependencies=[Depends(keys.check)],
     )
     async def models() -> Response:

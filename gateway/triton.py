@@ -180,11 +180,14 @@ class Triton:
         return bool(response.ready)
 
     async def adapters(self) -> list[str]:
-        """The names that `model` may have beside the base's, as the export has put them down."""
+        """The names that `model` may have beside the base's, as the export has put them down.
+
+        Raises `PublicError("unavailable")`.
+        """
         request = service_pb2.ModelConfigRequest(name=WRITTEN)
         try:
             response = await self._stub.ModelConfig(request, timeout=READY_SECONDS)
         except grpc.aio.AioRpcError:
-            return []
+            raise PublicError("unavailable") from None
         listed = response.config.parameters["adapters"].string_value
         return [name.strip() for name in listed.split(",") if name.strip()]

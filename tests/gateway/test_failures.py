@@ -93,6 +93,12 @@ def test_triton_gone_and_back(loop: Loop) -> None:
         loop.run(triton.stop())
         assert failure(post(gateway)) == (503, "unavailable")
         assert failure(get(gateway, "/readyz")) == (503, "unavailable")
+        models = get(gateway, "/v1/models")
+        assert failure(models) == (503, "unavailable")
+        assert models.headers["retry-after"]
+        unknown = post(gateway, json=body(model="../etc"))
+        assert failure(unknown) == (422, "unknown_model")
+        assert unknown.json()["detail"] == "There is no such model."
         assert get(gateway, "/livez").status_code == 200
         loop.run(triton.start(port))
         assert until(lambda: get(gateway, "/readyz").status_code == 200)

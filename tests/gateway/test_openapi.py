@@ -67,6 +67,10 @@ def test_the_answer(schema: dict[str, Any]) -> None:
     assert all(field["x-extension"] for field in answer["properties"].values())
 
 
+def test_the_models_may_be_unavailable(schema: dict[str, Any]) -> None:
+    assert schema["paths"]["/v1/models"]["get"]["responses"].keys() == {"200", "401", "503"}
+
+
 def test_every_reference_leads_somewhere(schema: dict[str, Any]) -> None:
     import re
 

@@ -6,11 +6,13 @@ past. Every failure is one and the same error: what lies at an address is not to
 
 import asyncio
 import io
+import math
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -20,6 +22,7 @@ import httpcore
 from gateway import images, urls
 from gateway.addresses import is_public
 from gateway.errors import PublicError
+from gateway.names import Names
 from gateway.settings import Settings
 
 Address = IPv4Address | IPv6Address
@@ -27,6 +30,7 @@ Grown = Callable[[int], None]
 Resolve = Callable[[str, int], Awaitable[list[Address]]]
 
 MAX_REDIRECTS: Final = 3
+LEAST_ATTEMPT_SECONDS: Final = 0.25  # An equal share of the time is too little where there are many addresses.
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _HEADERS: Final = [("Accept", "image/*"), ("Accept-Encoding", "identity"), ("User-Agent", "tritouch")]
 
@@ -52,18 +56,11 @@ def _trust() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=certifi.where())
 
 
-async def resolve(host: str, port: int) -> list[Address]:
-    """All addresses of `host`, as this machine's resolver has them."""
-    answers = await asyncio.get_running_loop().getaddrinfo(host, port, proto=6)
-    return [ip_address(str(answer[4][0])) for answer in answers]
-
-
 class _Guard(httpcore.AsyncNetworkBackend):
     """Connects to a host only when every address it has is public, and then to one of those that were checked."""
 
-    def __init__(self, private_hosts: Iterable[str], resolve: Resolve) -> None:
-        self._private_hosts, self._resolve = frozenset(private_hosts), resolve
-        self._backend = httpcore.AnyIOBackend()
+    def __init__(self, private_hosts: Iterable[str], resolve: Resolve, backend: httpcore.AsyncNetworkBackend) -> None:
+        self._private_hosts, self._resolve, self._backend = frozenset(private_hosts), resolve, backend
 
     async def connect_tcp(
         self,
@@ -73,25 +70,38 @@ class _Guard(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
+        end = time.monotonic() + (math.inf if timeout is None else timeout)
         async with asyncio.timeout(timeout):
-            addresses = await self._resolve(host, port)
-            trusted = host in self._private_hosts
-            if not addresses or not (trusted or all(is_public(one) for one in addresses)):
-                raise _RefusedError
-            for address in addresses[:-1]:
-                try:
-                    return await self._backend.connect_tcp(str(address), port, timeout, local_address, socket_options)
-                except httpcore.ConnectError:
-                    continue
-            return await self._backend.connect_tcp(str(addresses[-1]), port, timeout, local_address, socket_options)
+            addresses = await self._checked(host, port)
+            for done, address in enumerate(addresses):
+                share = max((end - time.monotonic()) / (len(addresses) - done), LEAST_ATTEMPT_SECONDS)
+                with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                    return await self._backend.connect_tcp(str(address), port, share, local_address, socket_options)
+        raise _RefusedError
+
+    async def _checked(self, host: str, port: int) -> list[Address]:
+        """The addresses of `host`, when all of them may be connected to."""
+        addresses = await self._resolve(host, port)
+        trusted = host in self._private_hosts
+        if not addresses or not (trusted or all(is_public(one) for one in addresses)):
+            raise _RefusedError
+        return addresses
 
 
 class Fetcher:
-    """Fetches pictures within the bounds of `settings`, usable while entered. `resolve` is a seam for tests."""
+    """Fetches pictures within the bounds of `settings`, usable while entered. `resolve`, `backend`: seams for tests."""
 
-    def __init__(self, settings: Settings, resolve: Resolve = resolve) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        resolve: Resolve | None = None,
+        backend: httpcore.AsyncNetworkBackend | None = None,
+    ) -> None:
         self._settings = settings
-        self._guard = _Guard(settings.url_private_hosts, resolve)
+        self._names = Names(settings.url_fetches)
+        self._guard = _Guard(
+            settings.url_private_hosts, resolve or self._names.resolve, backend or httpcore.AnyIOBackend()
+        )
         self._running = asyncio.Semaphore(settings.url_fetches)
 
     async def __aenter__(self) -> Self:
@@ -107,6 +117,7 @@ class Fetcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._pool.aclose()
+        self._names.close()
 
     async def fetch(self, text: str, max_bytes: int, grown: Grown) -> bytes:
         """The picture at a URL, of at most `max_bytes`. Raises `PublicError`, the same for every failure.

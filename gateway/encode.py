@@ -1,19 +1,18 @@
 """Bare pixels as a file. Decodes nothing."""
 
 import io
-from typing import Literal
+from typing import Final, Literal
 
 from PIL import Image
 
 from gateway.triton import Picture
 
+OPTIONS: Final[dict[str, dict[str, int]]] = {"png": {"compress_level": 1}, "jpeg": {"subsampling": 0}, "webp": {}}
+
 
 def file(picture: Picture, kind: Literal["png", "jpeg", "webp"], quality: int) -> bytes:
-    """`picture` (raw 8-bit RGB rows) as a file. `quality`: 0 to 100, which PNG has no use for."""
+    """`picture` (raw 8-bit RGB rows) as a file, of full-resolution colour if JPEG. `quality`: 0 to 100, not for PNG."""
     image = Image.frombytes("RGB", (picture.width, picture.height), picture.content)
     out = io.BytesIO()
-    if kind == "png":
-        image.save(out, "PNG", compress_level=1)
-    else:
-        image.save(out, kind.upper(), quality=quality)
+    image.save(out, kind, quality=quality, **OPTIONS[kind])
     return out.getvalue()

@@ -15,19 +15,20 @@ from gateway.schemas import ImageEditForm, validated
 from gateway.triton import Picture
 
 IMAGES: Final = ("image", "image[]")
+BEST: Final = 100  # the quality of a file that is made here, unless the form names another
 
 
 def parse(content: bytes, content_type: str) -> Call:
     """The call in a form. Raises `PublicError`."""
     parts = parts_of(content, content_type)
     form = validated(ImageEditForm, _texts(parts), strings=True)
-    if form.output_format == "png" and form.output_compression != 100:
+    if form.output_format == "png" and form.output_compression not in (None, BEST):
         raise PublicError("unsupported_parameter", param="output_compression")
     sources: list[Source] = [bytes(part.content) for part in parts if part.name in IMAGES]
     if not sources:
         raise PublicError("parameter_invalid", param="image", message="image: give at least one file.")
     # Triton's own JPEG serves as it is; all else is made here from the bare pixels.
-    as_it_is = form.output_format == "jpeg" and form.output_compression == 100
+    as_it_is = form.output_format == "jpeg" and form.output_compression is None
     edit = edit_of(form, "jpeg" if as_it_is else "raw")
     return Call(edit, sources, partial(answer, form, edit.seed, as_it_is), digest(parts))
 
@@ -51,7 +52,8 @@ def _texts(parts: list[Part]) -> dict[str, str]:
 
 def answer(form: ImageEditForm, seed: int, as_it_is: bool, picture: Picture) -> bytes:
     """OpenAI's answer, with the seed beside it. `usage` is absent: there are no tokens to count."""
-    content = picture.content if as_it_is else encode.file(picture, form.output_format, form.output_compression)
+    quality = BEST if form.output_compression is None else form.output_compression
+    content = picture.content if as_it_is else encode.file(picture, form.output_format, quality)
     return orjson.dumps(
         {
             "created": int(time.time()),

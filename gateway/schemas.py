@@ -131,7 +131,14 @@ class ImageEditForm(EditParameters):
 
     n: Literal["1"] = Field("1", description="How many pictures: one.")
     output_format: Literal["png", "jpeg", "webp"] = Field("png", description="The answer's file format.")
-    output_compression: int = Field(100, ge=0, le=100, description="The quality of JPEG and WebP, in percent.")
+    output_compression: int | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="The quality of JPEG and WebP, in percent. When absent, 95 for JPEG and 100 for WebP. "
+        "PNG takes 100 alone.",
+        json_schema_extra=_no_default,
+    )
     response_format: Literal["b64_json"] = Field("b64_json", description="Pictures are always base64 in the JSON.")
     size: Literal["auto"] = Field("auto", description="The size follows from the input picture.")
     quality: Literal["auto"] = Field("auto", description="Not served: use num_inference_steps.")

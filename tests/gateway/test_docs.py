@@ -61,7 +61,7 @@ def test_fields() -> None:
         assert documented[name] == _shown(body[name].default).strip("`")
     documented |= {name.strip("`"): default.strip("`") for name, _, default in rows("As OpenAI's clients do")}
     assert documented.keys() == form.keys() | {"image"}
-    for name in form.keys() - body.keys() - {"user"} | {"response_format"}:
+    for name in form.keys() - body.keys() - {"output_compression", "user"} | {"response_format"}:
         assert documented[name] == _shown(form[name].default).strip("`")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import openai
 import pytest
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from tests.gateway.asking import PNG, failure, picture, post
 from tests.gateway.fake_triton import HEIGHT, JPEG, RAW, WIDTH, FakeTriton, element, failing, tensors
@@ -67,6 +67,24 @@ def test_a_list_and_extra_fields(client: openai.OpenAI, triton: FakeTriton) -> N
 def test_output_formats(client: openai.OpenAI, options: dict[str, Any], kind: str) -> None:
     answer = client.images.edit(image=PNG, prompt="x", **options)
     assert Image.open(io.BytesIO(base64.b64decode(answer.data[0].b64_json))).format == kind
+
+
+@pytest.mark.parametrize(
+    ("compression", "asked", "levels"),
+    [({}, b"jpeg", None), ({"output_compression": 100}, b"raw", {1}), ({"output_compression": 99}, b"raw", {1, 2})],
+)
+def test_the_quality_of_jpeg_is_as_asked(
+    client: openai.OpenAI, triton: FakeTriton, compression: dict[str, Any], asked: bytes, levels: set[int] | None
+) -> None:
+    answer = client.images.edit(image=PNG, prompt="x", output_format="jpeg", **compression)
+    content = base64.b64decode(answer.data[0].b64_json)
+    assert element(tensors(triton.requests[0])["response_format"]) == asked
+    if levels is None:
+        assert content == JPEG
+    else:
+        made = Image.open(io.BytesIO(content))
+        assert {one for table in made.quantization.values() for one in table} <= levels
+        assert JpegImagePlugin.get_sampling(made) == 0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import re
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticKnownError
 
 from gateway.errors import PublicError
 
@@ -15,6 +16,8 @@ MAX_GUIDANCE: Final = 100.0
 MAX_PROMPT_CHARS: Final = 10_000
 BASE_MODEL: Final = "base"
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,99})", re.ASCII)
+NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 
 ImageFormat = Literal["raw", "jpeg"]
 P = TypeVar("P", bound="EditParameters")
@@ -81,7 +84,8 @@ class EditParameters(BaseModel):
         ge=0,
         le=MAX_GUIDANCE,
         allow_inf_nan=False,
-        description="How closely the picture follows the input picture, in families that have it.",
+        description="How closely the picture follows the input picture, in families that have it. "
+        "Below 1, all guidance is off, that of the prompt as well. Defaults to 1.5.",
         json_schema_extra={"x-extension": True},
     )
     seed: int | None = Field(
@@ -145,7 +149,21 @@ class ImageEditForm(EditParameters):
     background: Literal["auto", "opaque"] = Field("auto", description="Pictures are always opaque.")
     stream: Literal["false"] = Field("false", description="Streaming is not served.")
     partial_images: Literal["0"] = Field("0", description="Streaming is not served.")
-    user: str | None = Field(None, max_length=256, description="Ignored.", json_schema_extra=_no_default)
+    user: str | None = Field(None, description="Ignored.", json_schema_extra=_no_default)
+
+    @field_validator("num_inference_steps", "seed", "output_compression", mode="before")
+    @classmethod
+    def _integer_as_in_json(cls, text: str) -> int:
+        if not INTEGER.fullmatch(text):
+            raise PydanticKnownError("int_parsing")
+        return int(text)
+
+    @field_validator("guidance_scale", "image_guidance_scale", mode="before")
+    @classmethod
+    def _number_as_in_json(cls, text: str) -> float:
+        if not NUMBER.fullmatch(text):
+            raise PydanticKnownError("float_parsing")
+        return float(text)
 
 
 class ContainerImageEditSuccess(BaseModel):

@@ -224,14 +224,37 @@ def test_broken_boundaries_are_400(gateway: Gateway, options: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["0", "51", "2.5", "true", "", "\N{ARABIC-INDIC DIGIT SEVEN}", "1e1", "0x7", "9" * 5000]
+    "value",
+    [
+        *("0", "51", "2.5", "true", "", "\N{ARABIC-INDIC DIGIT SEVEN}", "1e1", "0x7", "9" * 5000),
+        *("7.0", " 7 ", "7\n", "+7", "1_0", "07", "None", "null"),
+    ],
 )
 def test_numbers_in_a_form_are_as_strict(gateway: Gateway, triton: FakeTriton, value: str) -> None:
     answer = post(gateway, files={"image": PNG}, data={"prompt": "x", "num_inference_steps": value})
     assert failure(answer) == (422, "parameter_invalid")
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-1", "1e999", "x", ""])
+@pytest.mark.parametrize("name", ["seed", "output_compression"])
+@pytest.mark.parametrize("value", ["7.0", " 7 ", "+7", "1_0", "07", "", "None", "null"])
+def test_other_integers_in_a_form_are_as_strict(gateway: Gateway, name: str, value: str) -> None:
+    answer = post(gateway, files={"image": PNG}, data={"prompt": "x", "output_format": "jpeg", name: value})
+    assert failure(answer) == (422, "parameter_invalid")
+
+
+@pytest.mark.parametrize(
+    "value", ["nan", "inf", "-1", "1e999", "x", "", "1_0", " 7 ", "+7", "7.", ".5", "07", "1e", "0x7"]
+)
 def test_guidance_in_a_form_is_as_strict(gateway: Gateway, value: str) -> None:
     answer = post(gateway, files={"image": PNG}, data={"prompt": "x", "guidance_scale": value})
     assert failure(answer) == (422, "parameter_invalid")
+
+
+@pytest.mark.parametrize("value", ["0", "7", "7.5", "75e-1", "0.75E+1"])
+def test_guidance_in_a_form_is_as_in_json(gateway: Gateway, triton: FakeTriton, value: str) -> None:
+    assert post(gateway, files={"image": PNG}, data={"prompt": "x", "guidance_scale": value}).status_code == 200
+    assert struct.unpack("<f", tensors(triton.requests[0])["guidance_scale"]) == (float(value),)
+
+
+def test_who_the_user_is_does_not_matter(gateway: Gateway, triton: FakeTriton) -> None:
+    assert post(gateway, files={"image": PNG}, data={"prompt": "x", "user": "u" * 1000}).status_code == 200

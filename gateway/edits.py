@@ -1,7 +1,5 @@
 """`POST /v1/images/edits`, in Friendli's JSON and in OpenAI's form: admit, read, edit, answer."""
 
-import asyncio
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -12,6 +10,7 @@ from gateway.admission import Gate, Held, Memory
 from gateway.attendance import attended
 from gateway.auth import Keys
 from gateway.call import Call
+from gateway.deadline import Deadline
 from gateway.errors import PublicError
 from gateway.loader import Loader
 from gateway.metrics import Metrics
@@ -20,9 +19,8 @@ from gateway.orphans import Orphans
 from gateway.schemas import BASE_MODEL
 from gateway.settings import Settings
 from gateway.threads import Threads
-from gateway.triton import Edit, Triton
+from gateway.triton import Triton
 
-MIN_SECONDS: Final = 0.001  # Triton takes a timeout of 0 for none.
 PARSERS: Final[dict[str, Callable[[bytes, str], Call]]] = {
     "application/json": json_call.parse,
     "multipart/form-data": form_call.parse,
@@ -50,12 +48,12 @@ class Edits:
         """The answer to one request. Raises `PublicError`, `CallerGoneError`."""
         parser = parser_of(request)
         with self.callers.entered(), self.memory.hold() as held:
-            call = await self._read(request, parser, held)
+            call, deadline = await self._read(request, parser, held)
             key, named = identity.fingerprint(request, call.digest), bool(identity.idempotency_key(request))
             request_id = request.state.request_id
             work = self.orphans.run(
                 key,
-                lambda: self._edited(call, held.moved(), request_id),
+                lambda: self._edited(call, held.moved(), deadline, request_id),
                 joined=lambda: _let_go(call, held),
                 named=named,
             )
@@ -71,35 +69,30 @@ class Edits:
             return error
         return PublicError(error.code, param="model", message=f"There is no such model. There are: {known}.")
 
-    async def _read(self, request: Request, parser: Callable[[bytes, str], Call], held: Held) -> Call:
+    async def _read(self, request: Request, parser: Callable[[bytes, str], Call], held: Held) -> tuple[Call, Deadline]:
+        """What is asked for, and until when; the time runs from the body's end. Raises `PublicError`."""
         limits = self._settings
         with self._metrics.stage("read"):
             content = await body.read(
                 request, held, max_bytes=limits.max_body_bytes, seconds=limits.body_timeout_seconds
             )
+        deadline = Deadline(limits.edit_timeout_seconds)
         with self._metrics.stage("parse"):
-            return await self._threads.run(parser, content, request.headers["content-type"])
+            async with deadline.kept():
+                return await self._threads.run(parser, content, request.headers["content-type"]), deadline
 
-    async def _edited(self, call: Call, held: Held, request_id: str) -> bytes:
+    async def _edited(self, call: Call, held: Held, deadline: Deadline, request_id: str) -> bytes:
         """The answer's JSON, within the deadline. Goes on without its caller, until it is cancelled."""
-        end = time.monotonic() + self._settings.edit_timeout_seconds
         with held, self.running.entered():
-            edit = [await self._loaded(call, held)]
+            with self._metrics.stage("load"):
+                async with deadline.kept():
+                    edit = [call.edit.of(await self._loader.load(call.sources, held))]
             with self._metrics.stage("edit"):
-                left = max(end - time.monotonic(), MIN_SECONDS)
                 # Popped, so that its images, which are large, do not stay here for as long as the edit takes.
-                picture = await self._triton.edit(edit.pop(), timeout_seconds=left, request_id=request_id)
+                picture = await self._triton.edit(edit.pop(), deadline=deadline, request_id=request_id)
             with self._metrics.stage("encode"):
-                return await self._threads.run(call.answer, picture)
-
-    async def _loaded(self, call: Call, held: Held) -> Edit:
-        """The edit with its images. Raises `PublicError`."""
-        try:
-            async with asyncio.timeout(self._settings.edit_timeout_seconds):
-                with self._metrics.stage("load"):
-                    return call.edit.of(await self._loader.load(call.sources, held))
-        except TimeoutError:
-            raise PublicError("deadline_exceeded") from None
+                async with deadline.kept():
+                    return await self._threads.run(call.answer, picture)
 
 
 def _let_go(call: Call, held: Held) -> None:

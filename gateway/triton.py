@@ -4,6 +4,7 @@ Knows the tensor contract of `edit` and nothing of HTTP.
 """
 
 import io
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from typing import Final, Literal, NamedTuple, Self
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from gateway.deadline import Deadline
 from gateway.errors import PublicError
 from gateway.failures import problem_of
 from gateway.threads import Threads
@@ -103,7 +105,7 @@ def infer_request(edit: Edit, timeout_seconds: float, request_id: str) -> bytes:
     lets others run in between. Protobuf reads concatenated messages as one.
     """
     request = service_pb2.ModelInferRequest(model_name=MODEL, id=request_id)
-    request.parameters["timeout"].int64_param = int(timeout_seconds * 1_000_000)
+    request.parameters["timeout"].int64_param = math.ceil(timeout_seconds * 1_000_000)  # Triton takes 0 for none.
     parts: list[bytes] = []
     for tensor in inputs(edit):
         request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
@@ -115,6 +117,11 @@ def infer_request(edit: Edit, timeout_seconds: float, request_id: str) -> bytes:
         for at in range(0, len(part), SLICE):
             message.write(memoryview(part)[at : at + SLICE])
     return message.getvalue()
+
+
+def _request_now(edit: Edit, deadline: Deadline, request_id: str) -> bytes:
+    """`infer_request` with the time that is left when a thread begins with it. Raises `PublicError`."""
+    return infer_request(edit, deadline.left(), request_id)
 
 
 def _varint(number: int) -> bytes:
@@ -159,13 +166,14 @@ class Triton:
     ) -> None:
         await self._channel.close()
 
-    async def edit(self, edit: Edit, *, timeout_seconds: float, request_id: str = "") -> Picture:
-        """Run one edit within `timeout_seconds`. Raises `PublicError`, never with upstream text in it."""
+    async def edit(self, edit: Edit, *, deadline: Deadline, request_id: str = "") -> Picture:
+        """Run one edit before `deadline`. Raises `PublicError`, never with upstream text in it."""
         response_format = edit.response_format
-        request = await self._threads.run(infer_request, edit, timeout_seconds, request_id)
+        async with deadline.kept():
+            request = await self._threads.run(_request_now, edit, deadline, request_id)
         del edit  # Its images are large, and copied by now.
         try:
-            response = await self._infer(request, timeout=timeout_seconds + CLIENT_SLACK_SECONDS)
+            response = await self._infer(request, timeout=deadline.left() + CLIENT_SLACK_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise problem_of(error.code(), error.details() or "") from None
         return picture_of(response, response_format)

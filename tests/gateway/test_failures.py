@@ -1,11 +1,14 @@
 """Every way that Triton can fail, and what the caller reads of it."""
 
+import asyncio
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 
-from tests.gateway.asking import body, failure, get, post, until
+from tests.gateway.asking import PNG, body, failure, get, post, until
 from tests.gateway.fake_triton import RAW, FakeTriton, after, answering, failing, response
 from tests.gateway.serving import Gateway, Loop, serving
 
@@ -80,9 +83,41 @@ def test_the_deadline_goes_along_and_holds(loop: Loop, triton: FakeTriton) -> No
     triton.behave = after(30)
     with serving(loop, triton, edit_timeout_seconds=0.2) as gateway:
         assert failure(post(gateway)) == (504, "deadline_exceeded")
-    assert 190_000 < triton.requests[0].parameters["timeout"].int64_param <= 200_000
-    assert 0.19 < triton.timeouts[0] < 2.3
+    assert 100_000 < triton.requests[0].parameters["timeout"].int64_param <= 200_000
+    assert 0.1 < triton.timeouts[0] < 2.3
     assert until(lambda: triton.active == 0)
+
+
+def _occupy(gateway: Gateway, seconds: float) -> None:
+    """Keep the gateway's one work thread from everything else for a while."""
+    threads = vars(gateway.app.state.edits)["_threads"]
+    asyncio.run_coroutine_threadsafe(threads.run(time.sleep, seconds), gateway.loop.loop)
+
+
+def test_waiting_for_the_work_thread_ends_with_the_deadline(loop: Loop, triton: FakeTriton) -> None:
+    with serving(loop, triton, edit_timeout_seconds=0.3) as gateway:
+        _occupy(gateway, 1.5)
+        start = time.monotonic()
+        assert failure(post(gateway)) == (504, "deadline_exceeded")
+        assert time.monotonic() - start < 1.2
+        assert gateway.app.state.edits.memory.held == 0
+    assert not triton.requests
+
+
+def test_waiting_for_the_work_thread_counts(loop: Loop, triton: FakeTriton) -> None:
+    with serving(loop, triton, edit_timeout_seconds=3) as gateway:
+        _occupy(gateway, 0.5)
+        assert post(gateway).status_code == 200
+    assert triton.requests[0].parameters["timeout"].int64_param < 2_600_000
+
+
+def test_the_deadline_holds_for_making_the_answer(loop: Loop, triton: FakeTriton) -> None:
+    triton.behave = after(0.3)
+    with serving(loop, triton, edit_timeout_seconds=0.6) as gateway, ThreadPoolExecutor() as pool:
+        answer = pool.submit(post, gateway, files={"image": PNG}, data={"prompt": "x"})
+        assert until(lambda: triton.active == 1)
+        _occupy(gateway, 1.5)
+        assert failure(answer.result()) == (504, "deadline_exceeded")
 
 
 def test_triton_gone_and_back(loop: Loop) -> None:

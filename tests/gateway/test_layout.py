@@ -13,6 +13,7 @@ ALONE: dict[str, set[str]] = {
     "attendance": {"errors"},
     "auth": {"errors"},
     "body": {"admission", "errors"},
+    "deadline": {"errors"},
     "errors": set(),
     "failures": {"errors"},
     "fetch": {"addresses", "errors", "images", "names", "settings", "urls"},
@@ -26,7 +27,7 @@ ALONE: dict[str, set[str]] = {
     "schemas": {"errors"},
     "settings": set(),
     "threads": set(),
-    "triton": {"errors", "failures", "threads"},
+    "triton": {"deadline", "errors", "failures", "threads"},
     "urls": set(),
 }
 

@@ -1,9 +1,18 @@
 """The request as Triton reads it: what is put together by hand must be what protobuf would write."""
 
+import asyncio
+import time
+
 import pytest
 from tritonclient.grpc import service_pb2
 
-from gateway.triton import Edit, infer_request, inputs, packed
+from gateway.deadline import Deadline
+from gateway.errors import PublicError
+from gateway.threads import Threads
+from gateway.triton import Edit, Picture, Triton, infer_request, inputs, packed
+from tests.gateway.asking import PNG
+from tests.gateway.fake_triton import FakeTriton
+from tests.gateway.serving import Loop
 
 
 @pytest.mark.parametrize("sizes", [(0,), (1, 127), (128, 16_383), (16_384, 3_000_000)])
@@ -18,3 +27,26 @@ def test_the_request_by_hand(sizes: tuple[int, ...]) -> None:
         assert content == b"".join(packed(tensor))
     again = service_pb2.ModelInferRequest.FromString(request.SerializeToString())
     assert again == request
+
+
+async def _edited_after(busy: float, deadline: float, triton: FakeTriton) -> Picture:
+    """An edit whose one work thread is busy at first."""
+    threads = Threads(1)
+    async with Triton(f"127.0.0.1:{triton.port}", threads) as client:
+        other = asyncio.ensure_future(threads.run(time.sleep, busy))
+        await asyncio.sleep(0)
+        try:
+            return await client.edit(Edit([PNG], "x", 20, 0, 1.5, 1, "", "jpeg"), deadline=Deadline(deadline))
+        finally:
+            await other
+
+
+def test_the_time_left_is_taken_when_the_request_is_made(loop: Loop, triton: FakeTriton) -> None:
+    loop.run(_edited_after(0.4, 2, triton))
+    assert triton.requests[0].parameters["timeout"].int64_param < 1_700_000
+
+
+def test_expired_work_never_reaches_triton(loop: Loop, triton: FakeTriton) -> None:
+    with pytest.raises(PublicError, match="deadline_exceeded"):
+        loop.run(_edited_after(0.4, 0.2, triton))
+    assert not triton.requests

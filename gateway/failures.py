@@ -1,7 +1,8 @@
 """What a failed gRPC call means to the caller.
 
-The model repository's errors hold a token `tritouch:CODE` somewhere in their text. Only the code is believed, and only
-together with the gRPC status that belongs to it; the text around it never leaves this module.
+The model repository's errors hold a token `tritouch:CODE` somewhere in their text; what follows it may quote others.
+Only the first code is believed, and only together with the gRPC status that belongs to it; the text around it never
+leaves this module.
 """
 
 import re
@@ -20,16 +21,17 @@ CALLER_CODES: Final = {
     "unknown_model": "model",
     "parameter_invalid": None,
 }
+BUSY_CODES: Final = {"expired": "deadline_exceeded", "queue_full": "queue_full"}
 
 
 def problem_of(status: grpc.StatusCode, details: str) -> PublicError:
     """The public problem of an upstream failure: its gRPC status and its (private) text."""
-    codes = set(_TOKEN.findall(details))
-    if status is grpc.StatusCode.DEADLINE_EXCEEDED or "expired" in codes:
+    found = _TOKEN.search(details)
+    code = found[1] if found else ""
+    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
         return PublicError("deadline_exceeded")
     if status is grpc.StatusCode.UNAVAILABLE:
-        return PublicError("queue_full" if "queue_full" in codes else "unavailable")
-    if status is grpc.StatusCode.INVALID_ARGUMENT:
-        for code in codes & CALLER_CODES.keys():
-            return PublicError(code, param=CALLER_CODES[code])
+        return PublicError(BUSY_CODES.get(code, "unavailable"))
+    if status is grpc.StatusCode.INVALID_ARGUMENT and code in CALLER_CODES:
+        return PublicError(code, param=CALLER_CODES[code])
     return PublicError("edit_failed")

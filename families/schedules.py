@@ -55,14 +55,14 @@ class NoiseSchedules:
     """
 
     def __init__(self, config_file: Path, name: str) -> None:
-        scheduler_class: Any = getattr(diffusers, name, None)
-        if not hasattr(scheduler_class, "set_timesteps"):
-            raise BadCheckpointError(f"diffusers has no scheduler named {name!r}")
         try:
-            self._template = scheduler_class.from_config(json.loads(config_file.read_text("utf-8")))
+            self._template = _scheduler_class(name).from_config(json.loads(config_file.read_text("utf-8")))
             self._probe()
+        except BadCheckpointError:
+            raise
         except Exception as error:
-            raise BadCheckpointError(f"the scheduler {name} cannot be stepped edit by edit: {error}") from error
+            reason = " ".join(str(error).split())
+            raise BadCheckpointError(f"the scheduler {name} cannot be stepped edit by edit: {reason}") from error
 
     def __call__(self, steps: int, generator: torch.Generator) -> Schedule:
         """A fresh schedule of `steps` steps; `generator` feeds samplers that add noise as they go."""
@@ -75,3 +75,14 @@ class NoiseSchedules:
             latents = schedule.step(0.1 * schedule.scale(latents, timestep), timestep, latents)
         if latents.shape != PROBE_SHAPE or not bool(latents.isfinite().all()):
             raise ValueError("its latents change shape or do not stay finite")
+
+
+def _scheduler_class(name: str) -> Any:
+    try:
+        scheduler_class = getattr(diffusers, name, None)
+        known = hasattr(scheduler_class, "set_timesteps")
+    except ImportError as error:  # what diffusers has in the place of a class whose packages are not installed
+        raise BadCheckpointError(" ".join(str(error).split())) from error
+    if not known:
+        raise BadCheckpointError(f"diffusers has no scheduler named {name!r}")
+    return scheduler_class

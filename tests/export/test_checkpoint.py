@@ -106,6 +106,11 @@ def test_a_bad_checkpoint_is_one_clear_line(
 
 
 @pytest.mark.parametrize(
+    "a sampler whose package is missing": (
+        edited("model_index.json", lambda c: c.update(scheduler=["diffusers", "DPMSolverSDEScheduler"])),
+        "DPMSolverSDEScheduler requires the torchsde library",
+    ),
+    "weights that are mislabelled": (mislabelled, "do not fit"),
     ("flags", "expected"),
     [
         (["--model", "/no/such/place"], "neither a folder nor a hub id"),

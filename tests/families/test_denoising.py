@@ -78,6 +78,12 @@ def diffusers_loop(scheduler: Any, steps: int, seed: int, text_scale: float, ima
     return latents
 
 
+def test_a_scheduler_whose_package_is_missing_is_named_with_it(tmp_path: Path) -> None:
+    with pytest.raises(BadCheckpointError, match="DPMSolverSDEScheduler requires the torchsde library") as error:
+        schedules(tmp_path, "DPMSolverSDEScheduler")
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("scales", [(1.0, 1.0), (7.5, 1.0), (7.5, 1.5)], ids=["off", "text", "text and image"])
 @pytest.mark.parametrize("name", STEPPABLE)
 def test_equals_diffusers(tmp_path: Path, name: str, scales: tuple[float, float]) -> None:

@@ -1,6 +1,7 @@
 """OpenVINO engines: `model.xml` and `model.bin`, for CPUs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import openvino as ov
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from export.check import Run
 from export.engines import Serving, Work
+from export.errors import ExportError
 
 FILE = "model.xml"
 HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -34,18 +36,21 @@ class OpenVino:
             port.tensor.set_names({tensor.name})
         for port, tensor in zip(model.outputs, work.component.outputs, strict=True):
             port.tensor.set_names({tensor.name})
-        ov.save_model(model, work.folder / FILE, compress_to_fp16=work.precision != "fp32")
+        with _one_line(f"{work.folder / FILE} cannot be written (is the disk full?)"):
+            ov.save_model(model, work.folder / FILE, compress_to_fp16=work.precision != "fp32")
 
     def runs_here(self) -> bool:
         return True
 
     def open(self, work: Work) -> Run:
         properties = {"INFERENCE_PRECISION_HINT": HINTS[work.precision]}
-        compiled = ov.compile_model(work.folder / FILE, "CPU", properties)
+        with _one_line(f"{work.component.name} cannot be compiled"):
+            compiled = ov.compile_model(work.folder / FILE, "CPU", properties)
 
         def run(inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-            output: NDArray[Any] = compiled(dict(inputs))[work.component.outputs[0].name]
-            return output
+            with _one_line(f"{work.component.name} cannot be run"):
+                output: NDArray[Any] = compiled(dict(inputs))[work.component.outputs[0].name]
+                return output
 
         return run
 
@@ -54,3 +59,13 @@ class OpenVino:
         if precision == "bf16":
             parameters["HINT_BF16"] = "YES"
         return Serving("openvino", "KIND_CPU", parameters)
+
+
+@contextmanager
+def _one_line(failure: str) -> Iterator[None]:
+    """OpenVINO's RuntimeError as ExportError: its last line is the reason, those before it say where in its source."""
+    try:
+        yield
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ExportError(f"{failure}; OpenVINO says: {lines[-1] if lines else type(error).__name__}") from error

@@ -145,8 +145,11 @@ def _files(file: Path) -> list[Path]:
 
 def _require_plain(file: Path, leads: tuple[str, ...]) -> None:
     """Judged by names and shapes alone, so that nothing of a hostile file is computed with."""
-    with safetensors.safe_open(file, "pt") as opened:
-        shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    try:
+        with safetensors.safe_open(file, "pt") as opened:
+            shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        raise BadInputError(f"{file} is damaged: {error}") from error
     refuse(f"{file} is no plain LoRA", [name for name in shapes if not PARTS.search(name)])
     refuse(f"{file} is LoRA of another kind of model", [name for name in shapes if not name.startswith(leads)])
     downs = {name: shape for name, shape in shapes.items() if DOWN.search(name)}

@@ -1,5 +1,7 @@
 """LoRA files for the stand-in checkpoint, in the forms that people have. Random, but strong enough to be seen."""
 
+import json
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,3 +75,14 @@ def write(checkpoint: Path, folder: Path) -> None:
     targets = ["attn1.to_v", "ff.net.2"]
     settings = {"r": 4, "lora_alpha": 8, "target_modules": targets}
     save_diffusers(folder / "settings", of_unet(checkpoint, targets, 4, seed=5), settings=settings)
+
+
+def mislabel(file: Path) -> None:
+    """Gives a tensor of a safetensors file a shape that its bytes do not fill; header and data stay whole."""
+    content = file.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    name = next(name for name in header if name != "__metadata__")
+    header[name]["shape"] = [7, 7, 7]
+    changed = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(changed)) + changed + content[8 + length :])

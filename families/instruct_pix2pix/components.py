@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors import SafetensorError
 from transformers import CLIPTextModel
 
 from families.errors import BadCheckpointError
@@ -252,7 +253,7 @@ def _pretrained(model: Any, folder: Path) -> Any:
     options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
     try:
         loaded, info = model.from_pretrained(folder, torch_dtype=torch.float32, **options)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise BadCheckpointError(f"{folder}: the weights do not fit: {str(error).splitlines()[0]}") from error
     absent = sorted(info["missing_keys"])
     if absent:

@@ -14,6 +14,7 @@ import torch
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.utils import convert_state_dict_to_diffusers, convert_state_dict_to_peft, convert_unet_state_dict_to_peft
 from peft.utils.other import get_pattern_key
+from safetensors import SafetensorError
 
 from families.errors import BadCheckpointError
 from families.lora import Factors, Lora
@@ -30,14 +31,14 @@ Named = dict[str, Any]
 
 def read_lora(file: Path) -> Lora:
     """Every layer's factors, from a whole safetensors file of LoRA weights. Raises BadCheckpointError."""
-    weights, metadata = _of_peft(file) if _wrapped(file) else (str(file.parent), None)
     try:
+        weights, metadata = _of_peft(file) if _wrapped(file) else (str(file.parent), None)
         weights, alphas, own = StableDiffusionLoraLoaderMixin.lora_state_dict(
             weights, weight_name=file.name, use_safetensors=True, local_files_only=True, return_lora_metadata=True
         )
         settings = metadata or own or {}
         return {name: _component(name, weights, alphas or {}, settings) for name in (UNET, TEXT_ENCODER)}
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (KeyError, RuntimeError, ValueError, SafetensorError) as error:
         raise BadCheckpointError(f"{file} cannot be read as LoRA: {' '.join(str(error).split())[:200]}") from error
 
 

@@ -14,8 +14,10 @@ from torch import nn
 from export import adapters, bank
 from export.adapters import MOST, Source
 from export.errors import BadInputError
-from families.instruct_pix2pix.lora import LORA_LEADS, read_lora
+from families.errors import BadCheckpointError
+from families.instruct_pix2pix.lora import LORA_LEADS, WRAPPED, read_lora
 from families.lora import Factors
+from tests import loras
 from tests.conftest import ADAPTERS, ROUTES, run_export
 
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -78,8 +80,13 @@ def pickled(file: Path) -> None:
     file.write_bytes(pickle.dumps({"unet": [1.0]}))
 
 
+def mislabelled(file: Path) -> None:
+    loras.mislabel(saved(file, pair(LAYER)))
+
+
 HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (truncated, "truncated or damaged"),
+    "mislabelled": (mislabelled, "is damaged"),
     "pickled": (pickled, "not a safetensors file .no pickles are read."),
     "empty": (lambda file: file.write_bytes(b""), "not a safetensors file"),
     "no weights": (lambda file: saved(file, {"lora_unet_x.alpha": torch.tensor(1.0)}), "holds no LoRA weights"),
@@ -114,6 +121,15 @@ def test_a_hostile_file_is_refused_before_it_is_read(tmp_path: Path, kind: str) 
     make(file)
     with pytest.raises(BadInputError, match=words) as error:
         find([f"oil={file}"])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("lead", ["unet.", WRAPPED])
+def test_a_file_damaged_after_it_was_judged_is_one_line(tmp_path: Path, lead: str) -> None:
+    file = saved(tmp_path / "adapter.safetensors", pair(LAYER, lead=lead))
+    loras.mislabel(file)
+    with pytest.raises(BadCheckpointError, match="cannot be read as LoRA") as error:
+        read_lora(file)
     assert "\n" not in str(error.value)
 
 

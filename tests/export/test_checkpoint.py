@@ -14,6 +14,7 @@ from export.checkpoint import find, weight_files
 from export.errors import BadInputError
 from tests.conftest import ROOT
 
+from tests import loras
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
@@ -47,6 +48,33 @@ def without_a_tensor(checkpoint: Path) -> None:
 
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "another pipeline": (edited("model_index.json", lambda c: c.update(_class_name="FluxPipeline")), "FluxPipeline"),
+def mislabelled(checkpoint: Path) -> None:
+    """A fault in a safetensors header that ends where it should."""
+    loras.mislabel(checkpoint / "text_encoder" / "model.safetensors")
+
+
+def tokenizer_without(*files: str) -> Callable[[Path], None]:
+    """A fault that leaves the tokenizer's folder without these files."""
+
+    def fault(checkpoint: Path) -> None:
+        for file in files:
+            (checkpoint / "tokenizer" / file).unlink(missing_ok=True)
+
+    return fault
+
+
+TOKENIZER = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json")
+
+
+def without_merges(checkpoint: Path) -> None:
+    """A tokenizer that knows every letter and no word."""
+    folder = checkpoint / "tokenizer"
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "tokenizer.json").unlink()
+
+
     "no index": (lambda c: (c / "model_index.json").unlink(), "model_index.json is missing"),
     "index is not JSON": (cut("model_index.json", 0.5), "model_index.json cannot be read"),
     "index names no scheduler": (edited("model_index.json", lambda c: c.pop("scheduler")), "no scheduler"),
@@ -78,6 +106,11 @@ def in_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
     """The export's exit code and what it said, without the seconds of a new process."""
     from export.__main__ import main
 
+    "a sampler whose package is missing": (
+        edited("model_index.json", lambda c: c.update(scheduler=["diffusers", "DPMSolverSDEScheduler"])),
+        "DPMSolverSDEScheduler requires the torchsde library",
+    ),
+    "weights that are mislabelled": (mislabelled, "do not fit"),
     monkeypatch.setattr(sys, "argv", ["export", *flags])
     return main(), capsys.readouterr().err
 
@@ -106,11 +139,6 @@ def test_a_bad_checkpoint_is_one_clear_line(
 
 
 @pytest.mark.parametrize(
-    "a sampler whose package is missing": (
-        edited("model_index.json", lambda c: c.update(scheduler=["diffusers", "DPMSolverSDEScheduler"])),
-        "DPMSolverSDEScheduler requires the torchsde library",
-    ),
-    "weights that are mislabelled": (mislabelled, "do not fit"),
     ("flags", "expected"),
     [
         (["--model", "/no/such/place"], "neither a folder nor a hub id"),

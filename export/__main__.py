@@ -6,13 +6,12 @@ Exit codes: 0 installed, 1 the export failed, 2 a flag or the checkpoint is not 
 import argparse
 import logging
 import math
-import os
 import sys
 import warnings
 from pathlib import Path
 
 import families
-from export.checkpoint import find
+from export.checkpoint import find, hide_bars
 from export.engines import KINDS, load
 from export.errors import BadInputError, ExportError
 from export.report import Report
@@ -69,6 +68,7 @@ def export(flags: argparse.Namespace) -> None:
     if precision not in engine.precisions:
         raise BadInputError(f"--precision for {engine.name} is auto or one of {', '.join(engine.precisions)}")
     checkpoint = find(flags.model, flags.revision)
+    hide_bars()
     # Imported late: torch and diffusers take seconds, and a wrong flag should not.
     from export import adapters  # noqa: PLC0415
     from export.build import Export, Options  # noqa: PLC0415
@@ -87,7 +87,6 @@ def main() -> int:
     """Runs the command line and returns the exit code; every failure is one line."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # transformers obeys it too; the bars here are ours
     try:
         export(parse(sys.argv[1:]))
     except ExportError as error:

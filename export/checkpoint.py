@@ -16,6 +16,8 @@ from families import PIPELINES
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILES = ["model_index.json", "*/*.json", "*/*.txt", "*/model.safetensors", "*/diffusion_pytorch_model.safetensors"]
 HUB_FILES += ["*/*-of-*.safetensors", "*/*.safetensors.index.json"]
+UNUSED_FOLDERS = ["safety_checker/*", "feature_extractor/*", "image_encoder/*"]
+"""What pipelines name beside the models of the editing itself; nothing here reads them."""
 WEIGHT_NAMES = ("diffusion_pytorch_model", "model")
 MAX_HEADER_BYTES = 100_000_000
 
@@ -68,12 +70,24 @@ def download(model: str, revision: str | None, files: list[str]) -> Path:
         raise BadInputError(f"{model} is neither a folder nor a hub id (OWNER/NAME)")
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - a second to import, needed by few
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
+    from huggingface_hub.utils.tqdm import enable_progress_bars  # noqa: PLC0415
 
+    enable_progress_bars()
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=files))
+        folder = snapshot_download(model, revision=revision, allow_patterns=files, ignore_patterns=UNUSED_FOLDERS)
+        return Path(folder)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInputError(f"{model} cannot be downloaded: {reason}") from error
+    finally:
+        hide_bars()
+
+
+def hide_bars() -> None:
+    """Ends the hub's bars, and those of transformers where it is imported later: only downloads have no bar of ours."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415 - as above
+
+    disable_progress_bars()
 
 
 def _shards(index: Path) -> list[Path]:

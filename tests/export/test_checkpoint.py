@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
+from huggingface_hub.utils._paths import filter_repo_objects
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 from export.checkpoint import find, weight_files
 from export.errors import BadInputError
@@ -180,6 +182,26 @@ def test_sharded_weights_need_every_shard(checkpoint: Path, tmp_path: Path) -> N
     shutil.copy(checkpoint / UNET, folder / "diffusion_pytorch_model-00001-of-00002.safetensors")
     names = [f"diffusion_pytorch_model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     index = {"weight_map": {"a": names[0], "b": names[1]}}
+def test_a_download_shows_its_bars_and_leaves_out_what_nothing_reads(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown, fetched = [], []
+    named = ["unet/config.json", "unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors"]
+    unread = ["safety_checker/model.safetensors", "feature_extractor/preprocessor_config.json"]
+
+    def snapshot(_model: str, allow_patterns: list[str], ignore_patterns: list[str], **_options: object) -> str:
+        shown.append(not are_progress_bars_disabled())
+        patterns = {"allow_patterns": allow_patterns, "ignore_patterns": ignore_patterns}
+        fetched.extend(filter_repo_objects([*named, *unread], **patterns))
+        return str(checkpoint)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    code, said = in_process(capsys, monkeypatch, "--model", "owner/name", "--max-batch", "2")
+    assert (code, "at least 3" in said) == (2, True), "the export ends after the download"
+    assert (shown, fetched) == ([True], named)
+    assert are_progress_bars_disabled()
+
+
     (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(BadInputError, match=r"00002-of-00002.safetensors is missing"):
         weight_files(folder)

@@ -91,7 +91,7 @@ class Export:
         fresh = folder is None
         if folder is None:
             with self._store.building(component.name, digest) as unfinished:
-                self._build(component, unfinished)
+                self._build(component, digest, unfinished)
             folder = self._store.engine(component.name, digest)
         if folder is None:
             raise ExportError(f"{component.name} vanished from the store while it was exported")
@@ -102,10 +102,10 @@ class Export:
         )
         return folder
 
-    def _build(self, component: Component, folder: Path) -> None:
+    def _build(self, component: Component, digest: str, folder: Path) -> None:
         version = folder / "1"
         version.mkdir()
-        precision, file = self._precision(component), folder / "model.onnx"
+        precision, file = self._options.precision, folder / "model.onnx"
         with self._report.progress(component.name, STAGES + len(component.shapes)) as bar:
             bar("tracing")
             self._trace(component, precision, file)
@@ -124,14 +124,10 @@ class Export:
             message = f"{component.name} in {precision} is out of tolerance: relative error {max(errors):.2e} against"
             raise ExportError(f"{message} torch, {tolerance:.0e} allowed; nothing was installed")
         record = {"error": max(errors), "tolerance": tolerance, "checked_in": checked_in}
-        record |= self._record(component, precision, version)
+        record |= self._record(component, digest, version)
         (folder / "component.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
         config = triton_config.write(component, self._engine.serving(precision))
         (folder / "config.pbtxt").write_text(config, "utf-8")
-
-    def _precision(self, component: Component) -> str:
-        asked = self._options.precision
-        return "fp32" if component.overflows and asked == "fp16" else asked
 
     def _trace(self, component: Component, precision: str, file: Path) -> None:
         module = self._module(component)
@@ -143,13 +139,13 @@ class Export:
     def _module(self, component: Component) -> torch.nn.Module:
         return self._bank.fill(self._family.module(component.name, self._checkpoint.path), component)
 
-    def _record(self, component: Component, precision: str, version: Path) -> dict[str, Any]:
+    def _record(self, component: Component, digest: str, version: Path) -> dict[str, Any]:
         """What the engine is, and which machine it fits."""
         return {
             "engine": self._engine.name,
-            "precision": precision,
+            "precision": self._options.precision,
             "versions": dict(self._engine.versions()),
-            "fingerprint": self._fingerprint(component),
+            "fingerprint": digest,
             "bytes": sum(path.stat().st_size for path in version.rglob("*") if path.is_file()),
             "component": asdict(component),
         }

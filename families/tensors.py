@@ -71,8 +71,6 @@ class Component:
     """Whether the same inputs come again so often that Triton should keep the answers."""
     adapts: bool = False
     """Whether LoRA adapters may change its layers."""
-    overflows: str = ""
-    """Why the component stays fp32 where fp16 is asked for; empty where it holds in fp16."""
 
 
 class Components(Protocol):
@@ -98,7 +96,10 @@ class Components(Protocol):
         """The tensor table. Raises families.errors.BadCheckpointError when the configs do not describe this family."""
 
     def picture(self, checkpoint: Path, limits: Limits) -> Mapping[str, int]:
-        """The numbers that `families.picture.working_size` needs: max_pixels, multiple, min_side, max_side."""
+        """The numbers that `families.picture.WorkingSize` needs: max_pixels, multiple, min_side, max_side."""
+
+    def require_files(self, checkpoint: Path, limits: Limits) -> None:
+        """Raises families.errors.BadCheckpointError where FILES, all of them there, cannot serve an edit."""
 
     def module(self, component: str, checkpoint: Path) -> "torch.nn.Module":
         """The component as a torch module in fp32 whose forward takes the table's inputs in order, gives its output.

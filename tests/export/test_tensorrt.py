@@ -222,16 +222,6 @@ def test_bf16_tensors_are_widened_exactly(values):
     assert np.array_equal(onnx.numpy_helper.to_array(tensor), rounded)
 
 
-def test_a_component_that_overflows_stays_fp32(checkpoint, tmp_path):
-    from export.build import Export, Options
-
-    options = Options("fp16", Limits(65536, 8), 1.0)
-    build = Export.__new__(Export)
-    build._options = options
-    assert build._precision(SIMPLE) == "fp16"
-    assert build._precision(Component(**{**vars(SIMPLE), "overflows": "its activations pass 65504"})) == "fp32"
-
-
 def test_an_export_is_up_to_date_the_second_time(rtx_repository, checkpoint, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(rtx_repository, copy, symlinks=True)

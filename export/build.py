@@ -56,6 +56,7 @@ class Export:
             self._bank = Bank(options.adapters, self._family.read_lora)
             table = [self._bank.extend(c) for c in self._family.table(self._checkpoint.path, options.limits)]
             self._require_files()
+            self._store.require_free([*(component.name for component in table), ensemble.NAME])
             prints = {component.name: self._fingerprint(component) for component in table}
             with self._store.locked():
                 engines = {component.name: self._component(component, prints[component.name]) for component in table}

@@ -32,10 +32,16 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._in_place = folder.resolve() == SOURCE
+        self._in_place = folder.resolve() == SOURCE.resolve()
         self._root = folder / "edit" / ".tritouch"
         self._engines, self._releases, self._current = (self._root / n for n in ("store", "releases", "current"))
+        self._new_link = self._root / f"{UNFINISHED}link"
         self.caches = self._root / "caches"
+
+    def require_free(self, models: Iterable[str]) -> None:
+        """Raises BadInputError when something that no export has written stands where `install` links its models."""
+        for link in self._links(models):
+            self._require_ours(link)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -85,24 +91,39 @@ class Store:
                 write_pipeline(folder / "pipeline")
                 if not self._in_place:
                     _copy_models(folder)
-        self._link_models((*engines, *ensembles))
-        _replace_link(self._current, Path("releases") / release)
+        for link, points_at in self._links((*engines, *ensembles)).items():
+            self._require_ours(link)
+            self._replace_link(link, points_at)
+        self._replace_link(self._current, Path("releases") / release)
         self._forget_others(release, engines)
 
-    def _link_models(self, written: Iterable[str]) -> None:
-        current = Path("edit/.tritouch/current")
-        for model in written:
-            _replace_link(self.folder / model, current / model)
+    def _links(self, written: Iterable[str]) -> dict[Path, Path]:
+        """Every link by which Triton finds the release, and what it points at."""
+        models, parts = [*written], []
         if not self._in_place:
-            for part in ("config.pbtxt", "1"):  # `edit` itself is a folder, as it holds the store
-                _replace_link(self.folder / "edit" / part, Path(".tritouch/current/edit") / part)
-            for model in set(HAND_WRITTEN) - {"edit"}:
-                _replace_link(self.folder / model, current / model)
+            models += [model for model in HAND_WRITTEN if model != "edit"]
+            parts = ["config.pbtxt", "1"]  # `edit` itself is a folder, as it holds the store
+        links = {self.folder / model: Path("edit/.tritouch/current") / model for model in models}
+        return links | {self.folder / "edit" / part: Path(".tritouch/current/edit") / part for part in parts}
+
+    def _require_ours(self, link: Path) -> None:
+        if (link.is_symlink() or link.exists()) and not self._is_ours(link):
+            raise BadInputError(f"{link} is in the way: it was not written by export")
+
+    def _is_ours(self, path: Path) -> bool:
+        return path.is_symlink() and (path.parent / path.readlink()).is_relative_to(self._root)
+
+    def _replace_link(self, link: Path, target: Path) -> None:
+        """Points `link` at `target` in one step, from the store: beside it Triton would take a new one for a model."""
+        if link.is_symlink() and link.readlink() == target:
+            return
+        self._new_link.symlink_to(target)
+        self._new_link.replace(link)
+        _flush_folder(link.parent)
 
     def _forget_others(self, release: str, engines: Mapping[str, Path]) -> None:
         for entry in self.folder.iterdir():
-            ours = entry.is_symlink() and entry.readlink().is_relative_to("edit/.tritouch")
-            if ours and not entry.exists():
+            if self._is_ours(entry) and not entry.exists():
                 entry.unlink()
         kept = {self._releases / release, *engines.values()}
         for folder in (*self._releases.iterdir(), *self._engines.iterdir()):
@@ -111,6 +132,7 @@ class Store:
 
     def _sweep(self) -> None:
         """Removes what an export that was cut off had begun."""
+        self._new_link.unlink(missing_ok=True)
         for folder in (*self._engines.glob(f"{UNFINISHED}*"), *self._releases.glob(f"{UNFINISHED}*")):
             shutil.rmtree(folder)
 
@@ -134,17 +156,6 @@ def _copy_models(release: Path) -> None:
         shutil.copytree(SOURCE / model, release / model, ignore=LEFT_OUT)
         if (SOURCE / model / "1" / "pipeline").is_symlink():
             (release / model / "1" / "pipeline").symlink_to("../../pipeline")
-
-
-def _replace_link(link: Path, target: Path) -> None:
-    """Points `link` at `target` in one step. Raises BadInputError when something else stands there."""
-    if link.exists() and not link.is_symlink():
-        raise BadInputError(f"{link} is in the way: it was not written by export")
-    new = link.with_name(f".{link.name}.new")
-    new.unlink(missing_ok=True)
-    new.symlink_to(target)
-    new.replace(link)
-    _flush_folder(link.parent)
 
 
 def _flush(folder: Path) -> None:

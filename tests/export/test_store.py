@@ -1,9 +1,11 @@
 """Installing is atomic: whenever it is cut off, the repository is the old one or the new one, whole."""
 
 import errno
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,12 @@ from export.store import HAND_WRITTEN, Store
 COMPONENTS = ("text_encoder", "unet")
 
 
-def install(store: Store, tag: str) -> None:
-    """A whole export of two small engines and a pipeline, all of which carry `tag`."""
+def install(store: Store, tag: str, components: tuple[str, ...] = COMPONENTS) -> None:
+    """A whole export of small engines and a pipeline, all of which carry `tag`."""
+    store.require_free((*components, "condition"))
     with store.locked():
         engines = {}
-        for component in COMPONENTS:
+        for component in components:
             if store.engine(component, tag) is None:
                 with store.building(component, tag) as folder:
                     (folder / "1").mkdir()
@@ -82,12 +85,13 @@ def test_a_crash_at_any_moment_leaves_a_whole_repository(
     with monkeypatch.context() as patch:
         patch.setattr(module, name, full_disk)
         try:
-            install(store, "new")
+            install(store, "new", (*COMPONENTS, "vae_encoder"))
             crashed = False
         except OSError:
             crashed = True
     assert state(tmp_path) in ({"old"}, {"new"})
     assert crashed or state(tmp_path) == {"new"}
+    assert not list(tmp_path.glob(".*")), "Triton takes hidden folders for models too"
     install(store, "new")
     assert state(tmp_path) == {"new"}
     assert not list((tmp_path / "edit/.tritouch").rglob(".unfinished-*"))
@@ -120,12 +124,62 @@ def test_only_one_export_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_something_of_the_users_is_never_replaced(tmp_path: Path) -> None:
-    (tmp_path / "unet").mkdir()
-    (tmp_path / "unet" / "mine").write_text("precious")
-    with pytest.raises(BadInputError, match="in the way"):
-        install(Store(tmp_path), "new")
-    assert (tmp_path / "unet" / "mine").read_text() == "precious"
+PLACED: dict[str, Callable[[Path, Path], object]] = {
+    "folder": lambda users, mine: shutil.copytree(mine, users),
+    "file": lambda users, _mine: users.write_text("precious"),
+    "link": lambda users, mine: users.symlink_to(mine),
+    "dangling link": lambda users, _mine: users.symlink_to("nowhere"),
+}
+
+
+@pytest.mark.parametrize("name", ["unet", "condition", "render", "edit/1", "edit/config.pbtxt"])
+@pytest.mark.parametrize("place", PLACED.values(), ids=PLACED)
+def test_something_of_the_users_is_never_replaced(
+    tmp_path: Path, place: Callable[[Path, Path], object], name: str
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "config.pbtxt").write_text("precious")
+    users = tmp_path / "repository" / name
+    users.parent.mkdir(parents=True)
+    place(users, mine)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(BadInputError, match=f"{name} is in the way"):
+        install(Store(tmp_path / "repository"), "new")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (mine / "config.pbtxt").read_text() == "precious"
+
+
+def test_what_appears_while_engines_are_built_is_not_replaced_either(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.locked():
+        (tmp_path / "condition").write_text("precious")
+        with pytest.raises(BadInputError, match="condition is in the way"):
+            store.install("release", {}, {"condition": ""}, lambda _folder: None)
+    assert (tmp_path / "condition").read_text() == "precious"
+
+
+def test_a_link_into_the_store_is_replaced_and_a_right_one_left_alone(tmp_path: Path) -> None:
+    install(Store(tmp_path), "old")
+    (tmp_path / "unet").unlink()
+    (tmp_path / "unet").symlink_to("edit/.tritouch/store/unet-old")
+    right = (tmp_path / "text_encoder").lstat().st_ino
+    install(Store(tmp_path), "new")
+    assert state(tmp_path) == {"new"}
+    assert (tmp_path / "text_encoder").lstat().st_ino == right
+
+
+def test_the_repository_of_this_checkout_is_known_by_any_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "real" / "model_repository"
+    for model in HAND_WRITTEN:
+        (source / model / "1").mkdir(parents=True)
+        (source / model / "config.pbtxt").write_text(model)
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.setattr("export.store.SOURCE", tmp_path / "link" / "model_repository")
+    Store(source).require_free(COMPONENTS)
+    install(Store(tmp_path / "link" / "model_repository"), "new")
+    assert (source / "render" / "config.pbtxt").read_text() == "render"
+    assert not (source / "render").is_symlink()
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ class Export:
         for name in self._family.FILES:
             if not (self._checkpoint.path / name).exists():
                 raise BadInputError(f"{self._checkpoint.path / name} is missing")
+        self._family.require_files(self._checkpoint.path, self._options.limits)
         NoiseSchedules(self._checkpoint.path / "scheduler" / "scheduler_config.json", self._checkpoint.scheduler)
 
     def _fingerprint(self, component: Component) -> str:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from transformers import CLIPTextModel
 
 from families.errors import BadCheckpointError
+from families.instruct_pix2pix import tokenizer
 from families.instruct_pix2pix.lora import LORA_LEADS, read_lora  # noqa: F401 - of what a family's components offer
 from families.tensors import ROWS, Component, Limits, Range, Tensor
 
@@ -105,6 +106,12 @@ def picture(checkpoint: Path, limits: Limits) -> Mapping[str, int]:
     }
 
 
+def require_files(checkpoint: Path, limits: Limits) -> None:
+    """Raises BadCheckpointError where the tokenizer does not give what the text encoder takes."""
+    sizes = _Sizes.read(checkpoint, limits)
+    tokenizer.require_usable(checkpoint / "tokenizer", sizes.tokens, sizes.vocabulary)
+
+
 def module(component: str, checkpoint: Path) -> torch.nn.Module:
     """The component in fp32, from safetensors, never pickles. In a narrower type it still takes and gives float32."""
     return _MODULES[component](checkpoint).eval().requires_grad_(False)
@@ -125,6 +132,7 @@ class _Sizes:
     """The numbers that the table is made from."""
 
     tokens: int
+    vocabulary: int
     width: int
     latent_channels: int
     factor: int
@@ -137,6 +145,7 @@ class _Sizes:
         try:
             sizes = cls(
                 tokens=int(text["max_position_embeddings"]),
+                vocabulary=int(text["vocab_size"]),
                 width=int(text["hidden_size"]),
                 latent_channels=int(vae["latent_channels"]),
                 factor=2 ** (len(vae["block_out_channels"]) - 1),

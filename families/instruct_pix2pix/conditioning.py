@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import CLIPTokenizer
 
 from families.edit import Edit
 from families.errors import TOO_MANY_IMAGES, InvalidEditError
+from families.instruct_pix2pix import tokenizer
 from families.picture import DecodingLimits, WorkingSize, decode, scale, to_tensor
 
 NEGATIVE_PROMPT = ""
@@ -26,7 +26,7 @@ class Conditioner:
         self._guidance_when_zero = float(settings["guidance_when_zero"])
         self._adapters = tuple(settings["adapters"])
         self._size = WorkingSize(**settings["picture"])
-        self._tokenizer = CLIPTokenizer.from_pretrained(pipeline / "tokenizer", local_files_only=True)
+        self._tokenizer = tokenizer.load(pipeline / "tokenizer")
         self._limits = limits
 
     def __call__(self, edit: Edit) -> dict[str, NDArray[Any]]:
@@ -45,7 +45,7 @@ class Conditioner:
         prompts = [edit.prompt] if guidance[0] == 1.0 else [edit.prompt, NEGATIVE_PROMPT]
         picture = scale(decode(edit.images[0], self._limits), self._size)
         return {
-            "input_ids": self._tokenize(prompts),
+            "input_ids": tokenizer.tokenize(self._tokenizer, prompts),
             "pixels": to_tensor(picture),
             "guidance": guidance,
             "adapter": np.full((len(prompts), 1), adapter, np.int32),
@@ -56,7 +56,3 @@ class Conditioner:
         text = edit.guidance_scale or self._guidance_when_zero
         on = text > 1.0 and edit.image_guidance_scale >= 1.0
         return np.array([text, edit.image_guidance_scale] if on else [1.0, 1.0], np.float32)
-
-    def _tokenize(self, prompts: list[str]) -> NDArray[Any]:
-        tokens = self._tokenizer(prompts, padding="max_length", truncation=True, return_tensors="np")
-        return np.asarray(tokens["input_ids"], np.int64)

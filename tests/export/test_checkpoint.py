@@ -14,9 +14,9 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 from export.checkpoint import find, weight_files
 from export.errors import BadInputError
+from tests import loras
 from tests.conftest import ROOT
 
-from tests import loras
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
@@ -48,8 +48,6 @@ def without_a_tensor(checkpoint: Path) -> None:
     safetensors.torch.save_file(tensors, checkpoint / UNET, {"format": "pt"})
 
 
-FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "another pipeline": (edited("model_index.json", lambda c: c.update(_class_name="FluxPipeline")), "FluxPipeline"),
 def mislabelled(checkpoint: Path) -> None:
     """A fault in a safetensors header that ends where it should."""
     loras.mislabel(checkpoint / "text_encoder" / "model.safetensors")
@@ -77,6 +75,8 @@ def without_merges(checkpoint: Path) -> None:
     (folder / "tokenizer.json").unlink()
 
 
+FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "another pipeline": (edited("model_index.json", lambda c: c.update(_class_name="FluxPipeline")), "FluxPipeline"),
     "no index": (lambda c: (c / "model_index.json").unlink(), "model_index.json is missing"),
     "index is not JSON": (cut("model_index.json", 0.5), "model_index.json cannot be read"),
     "index names no scheduler": (edited("model_index.json", lambda c: c.pop("scheduler")), "no scheduler"),
@@ -90,10 +90,27 @@ def without_merges(checkpoint: Path) -> None:
     "another unet": (edited("unet/config.json", lambda c: c.update(in_channels=4)), "twice the VAE's 4"),
     "another text encoder": (edited("text_encoder/config.json", lambda c: c.update(hidden_size=32)), "width"),
     "no tokenizer": (lambda c: shutil.rmtree(c / "tokenizer"), "tokenizer is missing"),
+    "an empty tokenizer": (tokenizer_without(*TOKENIZER), "does not know the words"),
+    "a tokenizer's settings alone": (tokenizer_without(*TOKENIZER[:3]), "does not know the words"),
+    "no merges": (without_merges, "letter by letter"),
+    "half a tokenizer": (cut("tokenizer/tokenizer.json", 0.5), "tokenizer cannot be read"),
+    "a tokenizer of no length": (
+        edited("tokenizer/tokenizer_config.json", lambda c: c.pop("model_max_length")),
+        "the text encoder takes 77",
+    ),
+    "a tokenizer of another model": (
+        edited("text_encoder/config.json", lambda c: c.update(vocab_size=100)),
+        "the text encoder knows 100 tokens",
+    ),
     "a sampler that cannot be stepped": (
         edited("model_index.json", lambda c: c.update(scheduler=["diffusers", "RePaintScheduler"])),
         "RePaintScheduler",
     ),
+    "a sampler whose package is missing": (
+        edited("model_index.json", lambda c: c.update(scheduler=["diffusers", "DPMSolverSDEScheduler"])),
+        "DPMSolverSDEScheduler requires the torchsde library",
+    ),
+    "weights that are mislabelled": (mislabelled, "do not fit"),
     "a tensor too few": (without_a_tensor, "do not fit"),
     "weights of another shape": (edited("unet/config.json", lambda c: c.update(layers_per_block=2)), "do not fit"),
 }
@@ -108,11 +125,6 @@ def in_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
     """The export's exit code and what it said, without the seconds of a new process."""
     from export.__main__ import main
 
-    "a sampler whose package is missing": (
-        edited("model_index.json", lambda c: c.update(scheduler=["diffusers", "DPMSolverSDEScheduler"])),
-        "DPMSolverSDEScheduler requires the torchsde library",
-    ),
-    "weights that are mislabelled": (mislabelled, "do not fit"),
     monkeypatch.setattr(sys, "argv", ["export", *flags])
     return main(), capsys.readouterr().err
 
@@ -170,18 +182,6 @@ def test_a_batch_that_cannot_hold_a_guided_edit_is_refused(
     assert (code, "at least 3" in said) == (2, True)
 
 
-def test_the_command_line_itself() -> None:
-    done = run("--model", "no-slash")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines() == ["export: no-slash is neither a folder nor a hub id (OWNER/NAME)"]
-
-
-def test_sharded_weights_need_every_shard(checkpoint: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "unet"
-    folder.mkdir()
-    shutil.copy(checkpoint / UNET, folder / "diffusion_pytorch_model-00001-of-00002.safetensors")
-    names = [f"diffusion_pytorch_model-0000{i}-of-00002.safetensors" for i in (1, 2)]
-    index = {"weight_map": {"a": names[0], "b": names[1]}}
 def test_a_download_shows_its_bars_and_leaves_out_what_nothing_reads(
     checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +202,18 @@ def test_a_download_shows_its_bars_and_leaves_out_what_nothing_reads(
     assert are_progress_bars_disabled()
 
 
+def test_the_command_line_itself() -> None:
+    done = run("--model", "no-slash")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == ["export: no-slash is neither a folder nor a hub id (OWNER/NAME)"]
+
+
+def test_sharded_weights_need_every_shard(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "unet"
+    folder.mkdir()
+    shutil.copy(checkpoint / UNET, folder / "diffusion_pytorch_model-00001-of-00002.safetensors")
+    names = [f"diffusion_pytorch_model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    index = {"weight_map": {"a": names[0], "b": names[1]}}
     (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(BadInputError, match=r"00002-of-00002.safetensors is missing"):
         weight_files(folder)

@@ -6,7 +6,9 @@ A family offers three modules, imported by three different processes and so neve
 - `conditioning`: one request to the tensors of its engines (read by the `preprocess` model);
 - `denoising`: the rows of one step and how predictions combine (read by the `edit` model).
 
-Adding a family means adding a folder and a line to `PIPELINES`; nothing outside this package names one.
+Adding a family means adding a folder and a line to `PIPELINES`; nothing outside this package names one. But the `edit`
+model names the denoiser `unet`, its prediction and what `condition` gives it, and the ensemble `render` names
+`vae_decoder`: a family whose components or tensors are called otherwise changes those two as well.
 """
 
 from importlib import import_module

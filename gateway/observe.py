@@ -3,6 +3,7 @@
 A plain ASGI wrapper, because Starlette's `BaseHTTPMiddleware` would hide that a caller has left.
 """
 
+import asyncio
 import re
 import time
 import uuid
@@ -46,6 +47,10 @@ class Observed:
 
         try:
             await self._app(scope, receive, sent)
+        except asyncio.CancelledError:  # by uvicorn alone, when it stops and waits no longer; the task ends here
+            if not status:
+                state["reason"] = "shutting_down"
+                await render(PublicError("shutting_down"))(scope, receive, sent)
         except Exception:  # noqa: BLE001 - the last net: whatever it is, the caller gets JSON
             self._log.exception("failure", request_id=state["request_id"])
             if not status:

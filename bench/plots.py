@@ -34,7 +34,7 @@ def compare(data: Mapping[str, Any], file: Path) -> None:
             panel.text(middle, place - 0.28, f"  {note}", va="center", fontsize=8)
         rows = "three rows a step" if case["guidance"] > 1 else "one row a step"
         panel.set_title(f"{case['setup']} checkpoint, {_size(case)}, {rows}", fontsize=9)
-        panel.set_xlim(0, max(middles) * 1.35)
+        panel.set_xlim(0, max(middles) * 1.45)
         panel.invert_yaxis()
     panels[-1, 0].set_xlabel("seconds an edit: median, least and largest")
     _finish(figure, file)
@@ -109,7 +109,7 @@ def roof(data: Mapping[str, Any], file: Path) -> None:
 
 
 def _size(case: Mapping[str, Any]) -> str:
-    return f"{case['side']} x {case['side']}, {case['steps']} steps"
+    return f"{case['side']} x {case['side']}, {case['steps']} step{'s' * (case['steps'] > 1)}"
 
 
 def _finish(figure: Any, file: Path) -> None:

@@ -1,7 +1,7 @@
 """Prints the version of this image's TensorRT, asked of the library itself; or holds the Python bindings to it.
 
-Prints as in 11.4.0.106; `--same-as-bindings` exits with 1, naming both, where they differ. For image builds;
-needs the standard library alone.
+Prints as in 11.4.0.106; `--same-as-bindings` exits with 1, saying why, where they differ or cannot be loaded. For image
+builds; needs the standard library alone.
 """
 
 import argparse
@@ -33,7 +33,11 @@ def main() -> int:
     if not options.same_as_bindings:
         sys.stdout.write(f"{found}\n")
         return 0
-    bindings = importlib.import_module(options.bindings).__version__
+    try:
+        bindings = importlib.import_module(options.bindings).__version__
+    except ImportError as error:
+        sys.stderr.write(f"the Python bindings of TensorRT {found} cannot be loaded: {error}\n")
+        return 1
     if bindings != found:
         sys.stderr.write(f"the Python bindings are of TensorRT {bindings}, and the image has {found}\n")
         return 1

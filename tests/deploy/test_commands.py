@@ -220,6 +220,11 @@ def test_the_version_of_tensorrt_is_the_librarys_own():
     assert subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() == rtx.__version__
     compare = [*command, "--same-as-bindings", "--bindings"]
     assert subprocess.run([*compare, "tensorrt_rtx"], check=False).returncode == 0
+    missing = subprocess.run([*compare, "no_such_module"], capture_output=True, text=True, check=False)
+    assert missing.returncode == 1
+    assert missing.stderr == (
+        f"the Python bindings of TensorRT {rtx.__version__} cannot be loaded: No module named 'no_such_module'\n"
+    )
     other = subprocess.run([*compare, "numpy"], capture_output=True, text=True, check=False)
     assert other.returncode == 1
     assert f"and the image has {rtx.__version__}" in other.stderr

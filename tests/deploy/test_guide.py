@@ -33,6 +33,7 @@ def test_its_commands_name_profiles_services_and_images_that_exist():
         "compiled for compute capability ",
         "compiled on ",
         "compiled by ",
+        "the Python bindings of TensorRT ",
         "the Python bindings are of TensorRT ",
         " is out of tolerance: relative error ",
         "cannot be downloaded",

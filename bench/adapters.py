@@ -1,6 +1,6 @@
 """What a bank of adapters costs: a denoiser's step with 1, 8 and 32 adapters of rank 16 beside the same without.
 
-    python -m bench.adapters [--model demo/checkpoint] [--counts 1,8,32] [--rank 16] [--rows 1,3] [--side 256]
+    python -m bench adapters [--model demo/checkpoint] [--counts 1,8,32] [--rank 16] [--rows 1,3] [--side 256]
 
 The adapters are random, on all attention and feed-forward layers. Each engine is built as the export builds it, and the
 engines are then run in turn, so that whatever else the machine does falls on all alike; every row has an adapter.

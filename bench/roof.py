@@ -11,7 +11,6 @@ export, run in this process, each alone.
 import json
 import statistics
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ from rich.progress import track
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import report
+from bench.adapters import interleaved
 from bench.setups import SETUPS, Setup
 from export import graph
 from export.checkpoint import find
@@ -65,14 +65,8 @@ def compiled(model: Any, precision: str, *, profiled: bool = False) -> Any:
 
 
 def median_seconds(request: Any, inputs: Mapping[Any, NDArray[Any]], calls: int) -> float:
-    """Of one call, after one to warm up."""
-    request.infer(inputs)
-    taken = []
-    for _ in range(calls):
-        began = time.perf_counter()
-        request.infer(inputs)
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
+    """Of one call, after some to warm up."""
+    return statistics.median(interleaved([(request.infer, inputs)], calls)[0])
 
 
 def roof(precision: str, calls: int) -> float:

@@ -30,7 +30,7 @@ UNLOAD_SECONDS = 5.0
 _STUB_SECONDS = 300
 # Protocol parts that nobody needs here: reading other processes' shared memory, and changing the server.
 _CLOSED_APIS = ("shared-memory", "model-repository", "trace", "logging")
-# Memory of engines in huge pages, where the kernel gives them: OpenVINO's calls are 2 to 4 % shorter.
+# Memory of engines in huge pages, where the kernel gives them: it makes OpenVINO's calls a little shorter.
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 _STEP = re.compile(r"""^[^#\n]*\bmodel_name\s*:\s*["']([^"']+)""", re.MULTILINE)
 

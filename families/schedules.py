@@ -55,11 +55,10 @@ class NoiseSchedules:
     """
 
     def __init__(self, config_file: Path, name: str) -> None:
+        scheduler_class = _scheduler_class(name)
         try:
-            self._template = _scheduler_class(name).from_config(json.loads(config_file.read_text("utf-8")))
+            self._template = scheduler_class.from_config(json.loads(config_file.read_text("utf-8")))
             self._probe()
-        except BadCheckpointError:
-            raise
         except Exception as error:
             reason = " ".join(str(error).split())
             raise BadCheckpointError(f"the scheduler {name} cannot be stepped edit by edit: {reason}") from error

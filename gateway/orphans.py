@@ -41,8 +41,9 @@ class Orphans(Generic[T]):
     ) -> T:
         """The result of an orphan with this key, after calling `joined`; or else of `work()`, begun now.
 
-        Work that is `named` is shared by all who use its key, connected or not, and for the grace after its end. When
-        the task that awaits this is cancelled, the work becomes an orphan; past the grace it is cancelled as well.
+        Work that is `named` is shared by all who use its key and, unless it fails, kept for the grace after the last
+        of them has gone. When the task that awaits this is cancelled, the work becomes an orphan; past the grace it is
+        cancelled as well.
         """
         kept = self._found(key, named)
         if kept is None:

@@ -55,10 +55,7 @@ class OpenVino:
         return run
 
     def serving(self, precision: str) -> Serving:
-        parameters = {"INFERENCE_PRECISION": HINTS[precision]}
-        if precision == "bf16":
-            parameters["HINT_BF16"] = "YES"
-        return Serving("openvino", "KIND_CPU", parameters)
+        return Serving("openvino", "KIND_CPU", {"INFERENCE_PRECISION": HINTS[precision]})
 
 
 @contextmanager

@@ -99,13 +99,14 @@ class Batcher:
 
     def _leave_if_unwanted(self, job: Job) -> None:
         with self._asking:
-            if job in self._waiting:
-                try:
-                    self._require_wanted(job, job.cancelled())
-                except (CancelledError, ExpiredError) as error:
-                    with self._changed:
-                        self._waiting.remove(job)
-                    self._answerers.submit(self._fail, job, error)
+            if job not in self._waiting:
+                return
+            try:
+                self._require_wanted(job, job.cancelled())
+            except (CancelledError, ExpiredError) as error:
+                with self._changed:
+                    self._waiting.remove(job)
+                self._answerers.submit(self._fail, job, error)
 
     def _prepare_next(self) -> None:
         """Prepares the job that has waited longest; there may be none, when some have left meanwhile."""

@@ -1,0 +1,85 @@
+"""How the fetcher comes by an address: look-ups in threads of its own, and one address after another."""
+
+import asyncio
+import socket
+import threading
+import time
+from ipaddress import ip_address
+from typing import Any
+
+import httpcore
+import pytest
+
+from gateway.errors import PublicError
+from gateway.fetch import Fetcher
+from gateway.settings import Settings
+from tests.gateway.asking import PNG
+from tests.gateway.test_fetch import whole
+
+
+def _fetched(fetcher: Fetcher) -> Any:
+    return fetcher.fetch("http://cat.example.com/", 1000, lambda size: None)
+
+
+def test_as_many_names_are_looked_up_as_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than asyncio's own threads, of which there are never over 32."""
+    together = threading.Barrier(40)
+
+    def look_up(*_: Any, **__: Any) -> Any:
+        together.wait(1)
+        raise socket.gaierror
+
+    async def scene() -> list[Any]:
+        async with Fetcher(Settings(url_fetches=40, url_connect_seconds=5)) as fetcher:
+            return await asyncio.gather(*(_fetched(fetcher) for _ in range(40)), return_exceptions=True)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert {type(one) for one in asyncio.run(scene())} == {PublicError}
+    assert not together.broken
+
+
+def test_the_end_waits_for_no_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+
+    async def scene() -> None:
+        async with Fetcher(Settings(url_connect_seconds=0.1)) as fetcher:
+            with pytest.raises(PublicError):
+                await _fetched(fetcher)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(3) and [])
+    start = time.monotonic()
+    asyncio.run(scene())
+    assert time.monotonic() - start < 2
+    over.set()
+
+
+class Silent(httpcore.AsyncNetworkBackend):
+    """Connects to the address `there` alone; the others never answer. Notes which were tried."""
+
+    def __init__(self, there: str) -> None:
+        self._there, self.tried = there, list[str]()
+
+    async def connect_tcp(self, host: str, port: int, timeout: float | None = None, *_: Any) -> Any:
+        self.tried.append(host)
+        if host == self._there:
+            return httpcore.AsyncMockStream([whole(PNG)])
+        await asyncio.sleep(timeout or 60)
+        raise httpcore.ConnectTimeout
+
+
+@pytest.mark.parametrize(("number", "reached"), [(1, True), (2, True), (3, True), (50, False)])
+def test_an_address_that_never_answers_leaves_time_for_the_next(number: int, reached: bool) -> None:
+    addresses = [f"1.1.1.{one}" for one in range(number)]
+    backend = Silent(addresses[-1])
+
+    async def several(host: str, port: int) -> list[Any]:
+        return [ip_address(one) for one in addresses]
+
+    async def scene() -> Any:
+        async with Fetcher(Settings(url_connect_seconds=0.9), several, backend) as fetcher:
+            return await asyncio.gather(_fetched(fetcher), return_exceptions=True)
+
+    (answer,) = asyncio.run(scene())
+    assert (answer == PNG) is reached
+    assert backend.tried == addresses[: len(backend.tried)]
+    assert 1 <= len(backend.tried) <= 4

@@ -14,13 +14,17 @@ import families
 from export.checkpoint import find, hide_bars
 from export.engines import KINDS, load
 from export.errors import BadInputError, ExportError
+from export.precisions import Precisions
 from export.report import Report
 from export.store import SOURCE, Store
+from families import load as load_family
+from families.edit import MAX_GUIDANCE, MAX_STEPS
+from families.interface import Limits
 
 SMALLEST_BUDGET = 128 * 128
 LARGEST_BUDGET = 4096 * 4096
 LARGEST_BATCH = 256
-LARGEST_GUIDANCE = 100.0
+MOST_IMAGES = 16
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -35,10 +39,22 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="X.Y[,X.Y...]",
         help="GPUs that tensorrt_rtx compiles for (default: this machine's; without one, all that it knows)",
     )
-    parser.add_argument("--precision", default="auto", help="arithmetic of the engines; auto: the fastest native one")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        metavar="P[,COMPONENT=P...]",
+        help="arithmetic of the engines, of all and of single ones; auto: the fastest that a component bears",
+    )
     parser.add_argument("--max-pixels", type=int, default=512 * 512, help="largest picture, width x height")
     parser.add_argument("--max-batch", type=int, default=12, help="most rows of one denoiser call")
-    parser.add_argument("--guidance-when-zero", type=float, default=1.0, help="guidance scale where callers send 0")
+    parser.add_argument("--max-images", type=int, help="most pictures of one request (default: the family's)")
+    parser.add_argument("--default-steps", type=int, help="steps where callers name none (default: the family's)")
+    parser.add_argument(
+        "--guidance-when-zero", type=float, help="guidance scale where callers send 0; 1: none (default: the family's)"
+    )
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME", help=f"what a checkpoint does not say: {options()}"
+    )
     parser.add_argument(
         "--adapter",
         action="append",
@@ -50,37 +66,49 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def options() -> str:
+    """The `--option`s of all families, with what they mean."""
+    tables = (load_family(family, "table") for family in sorted(set(families.PIPELINES.values())))
+    return "; ".join(f"{name} ({help_})" for table in tables for name, help_ in table.OPTIONS.items())
+
+
 def check_ranges(flags: argparse.Namespace) -> None:
     """Raises BadInputError naming the flag that is out of range."""
+    guidance = flags.guidance_when_zero
     if not SMALLEST_BUDGET <= flags.max_pixels <= LARGEST_BUDGET:
         raise BadInputError(f"--max-pixels must be {SMALLEST_BUDGET} to {LARGEST_BUDGET}")
     if not 1 <= flags.max_batch <= LARGEST_BATCH:
         raise BadInputError(f"--max-batch must be 1 to {LARGEST_BATCH}")
-    if not (math.isfinite(flags.guidance_when_zero) and 1 <= flags.guidance_when_zero <= LARGEST_GUIDANCE):
-        raise BadInputError(f"--guidance-when-zero must be 1 to {LARGEST_GUIDANCE:g}")
+    if flags.max_images is not None and not 1 <= flags.max_images <= MOST_IMAGES:
+        raise BadInputError(f"--max-images must be 1 to {MOST_IMAGES}")
+    if flags.default_steps is not None and not 1 <= flags.default_steps <= MAX_STEPS:
+        raise BadInputError(f"--default-steps must be 1 to {MAX_STEPS}")
+    if guidance is not None and not (math.isfinite(guidance) and 1 <= guidance <= MAX_GUIDANCE):
+        raise BadInputError(f"--guidance-when-zero must be 1 to {MAX_GUIDANCE:g}")
 
 
 def export(flags: argparse.Namespace) -> None:
     """Runs the export. Raises ExportError."""
     check_ranges(flags)
     engine = load(flags.engine, [target for target in flags.compute_capability.split(",") if target])
-    precision = engine.default_precision() if flags.precision == "auto" else flags.precision
-    if precision not in engine.precisions:
-        raise BadInputError(f"--precision for {engine.name} is auto or one of {', '.join(engine.precisions)}")
+    precisions = Precisions.parse(flags.precision, engine)
     checkpoint = find(flags.model, flags.revision)
     hide_bars()
     # Imported late: torch and diffusers take seconds, and a wrong flag should not.
-    from export import adapters  # noqa: PLC0415
-    from export.build import Export, Options  # noqa: PLC0415
-    from families.tensors import Limits  # noqa: PLC0415
+    from export import adapters, run  # noqa: PLC0415
 
-    sources = adapters.find(flags.adapter, families.load(checkpoint.family, "components").LORA_LEADS)
-    limits = Limits(flags.max_pixels, flags.max_batch)
-    options = Options(precision, limits, flags.guidance_when_zero, sources)
+    prefixes = load_family(checkpoint.family, "lora").PREFIXES if flags.adapter else ()
+    chosen = run.Options(
+        Limits(flags.max_pixels, flags.max_batch, flags.max_images, frozenset(flags.option)),
+        precisions,
+        flags.default_steps,
+        flags.guidance_when_zero,
+        adapters.find(flags.adapter, prefixes),
+    )
     report = Report()
-    Export(checkpoint, engine, options, Store(flags.repository), report).run()
+    run.export(checkpoint, engine, chosen, Store(flags.repository), report)
     report.close()
-    print(f"installed in {flags.repository}: {engine.name}, {precision}")
+    print(f"installed in {flags.repository}: {engine.name}")
 
 
 def main() -> int:

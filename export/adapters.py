@@ -4,7 +4,7 @@ Knows safetensors and the names that LoRA files use; nothing of any family.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,12 +12,12 @@ import safetensors
 import torch
 from torch import nn
 
-from export import bank, fingerprint
-from export.bank import refuse
 from export.checkpoint import download, require_whole
+from export.component import bank, fingerprint
+from export.component.bank import refuse
 from export.errors import BadInputError
-from families.lora import Lora
-from families.tensors import ADAPTER, Component
+from families.interface import ADAPTER, ROWS, Component
+from families.parts.lora import Lora
 
 ROUTE = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 BASE_MODEL = "base"
@@ -46,11 +46,10 @@ class Source:
 
 
 class Bank:
-    """The adapters of one export, in the order of their indices, counted from 1. `read` is the family's `read_lora`."""
+    """The adapters of one export, in the order of their indices, counted from 1. `loras`: what their files hold."""
 
-    def __init__(self, sources: Sequence[Source], read: Callable[[Path], Lora]) -> None:
-        self._sources = sources
-        self._loras = [read(source.file) for source in sources]
+    def __init__(self, sources: Sequence[Source], loras: Sequence[Lora]) -> None:
+        self._sources, self._loras = sources, loras
         self.routes = tuple(source.route for source in sources)
 
     def extend(self, component: Component) -> Component:
@@ -66,7 +65,7 @@ class Bank:
         scales = [source.scale for source in self._sources]
         return bank.build(module, component.name, list(zip(self.routes, self._loras, scales, strict=True)))
 
-    def prints(self, component: Component) -> list[str]:
+    def fingerprints(self, component: Component) -> list[str]:
         """What the component's bank is made from, one entry an adapter, empty for one that leaves the component be."""
         if ADAPTER not in component.inputs:
             return []
@@ -75,17 +74,17 @@ class Bank:
             for source, lora in zip(self._sources, self._loras, strict=True)
         ]
 
-    def sample(self, rows: int) -> torch.Tensor:
+    def sample(self, sizes: Mapping[str, int]) -> torch.Tensor:
         """`adapter` (rows, 1) int32: all of them in turn, none among them."""
-        return (torch.arange(1, rows + 1, dtype=torch.int32) % (len(self.routes) + 1))[:, None]
+        return (torch.arange(1, sizes[ROWS] + 1, dtype=torch.int32) % (len(self.routes) + 1))[:, None]
 
 
-def find(arguments: Sequence[str], leads: tuple[str, ...]) -> tuple[Source, ...]:
+def find(arguments: Sequence[str], prefixes: tuple[str, ...]) -> tuple[Source, ...]:
     """The sources of all `--adapter` flags, by route: the order of the bank. Raises BadInputError.
 
-    `leads` are how the names of the family's LoRA tensors begin.
+    `prefixes` are how the names of the family's LoRA tensors begin.
     """
-    sources = sorted((_source(argument, leads) for argument in arguments), key=lambda source: source.route)
+    sources = sorted((_source(argument, prefixes) for argument in arguments), key=lambda source: source.route)
     routes = [source.route for source in sources]
     twice = sorted({route for route in routes if routes.count(route) > 1})
     if twice:
@@ -95,7 +94,7 @@ def find(arguments: Sequence[str], leads: tuple[str, ...]) -> tuple[Source, ...]
     return tuple(sources)
 
 
-def _source(argument: str, leads: tuple[str, ...]) -> Source:
+def _source(argument: str, prefixes: tuple[str, ...]) -> Source:
     route, equals, source = argument.partition("=")
     if not (equals and source and ROUTE.fullmatch(route)):
         raise BadInputError(
@@ -108,7 +107,7 @@ def _source(argument: str, leads: tuple[str, ...]) -> Source:
         raise BadInputError(f"--adapter {argument}: the scale must be -{LARGEST_SCALE:g} to {LARGEST_SCALE:g}")
     file = _file(name)
     require_whole(file)
-    _require_plain(file, leads)
+    _require_plain(file, prefixes)
     return Source(route, file, scale)
 
 
@@ -143,7 +142,7 @@ def _files(file: Path) -> list[Path]:
     return [file, *file.parent.glob("adapter_config.json")]
 
 
-def _require_plain(file: Path, leads: tuple[str, ...]) -> None:
+def _require_plain(file: Path, prefixes: tuple[str, ...]) -> None:
     """Judged by names and shapes alone, so that nothing of a hostile file is computed with."""
     try:
         with safetensors.safe_open(file, "pt") as opened:
@@ -151,7 +150,7 @@ def _require_plain(file: Path, leads: tuple[str, ...]) -> None:
     except safetensors.SafetensorError as error:
         raise BadInputError(f"{file} is damaged: {error}") from error
     refuse(f"{file} is no plain LoRA", [name for name in shapes if not PARTS.search(name)])
-    refuse(f"{file} is LoRA of another kind of model", [name for name in shapes if not name.startswith(leads)])
+    refuse(f"{file} is LoRA of another kind of model", [name for name in shapes if not name.startswith(prefixes)])
     downs = {name: shape for name, shape in shapes.items() if DOWN.search(name)}
     if not downs:
         raise BadInputError(f"{file} holds no LoRA weights")

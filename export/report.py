@@ -1,8 +1,9 @@
 """What a person sees of an export: a bar while a component is worked on, a table at the end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -11,14 +12,33 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the closing table. `seconds` is None for a component that was up to date."""
+    """One line of the closing table. `seconds`: by part; None for a component that was up to date.
+
+    `compared`: the relative error by the sizes at which it was taken.
+    """
 
     component: str
+    precision: str
     size: int
     error: float
     tolerance: float
     checked_in: str
-    seconds: float | None
+    compared: Mapping[str, float]
+    seconds: Mapping[str, float] | None
+
+    @classmethod
+    def of(cls, component: str, record: Mapping[str, Any], fresh: bool) -> "Row":
+        """From what was written beside an engine."""
+        return cls(
+            component,
+            record["precision"],
+            record["bytes"],
+            record["error"],
+            record["tolerance"],
+            record["checked_in"],
+            record["compared"],
+            record["seconds"] if fresh else None,
+        )
 
 
 @dataclass
@@ -61,9 +81,21 @@ class Report:
 
     def close(self) -> None:
         """Prints the table."""
-        table = Table("component", "size", "error", "tolerance", "checked in", "seconds")
+        parts = ("tracing", "compiling", "checking")
+        columns = (
+            "component",
+            "precision",
+            "size",
+            "error",
+            "allowed",
+            "in",
+            "compared at",
+            *(f"{p}, s" for p in parts),
+        )
+        table = Table(*columns)
         for row in self.rows:
-            seconds = "up to date" if row.seconds is None else f"{row.seconds:.1f}"
+            spent = [f"{row.seconds[part]:.1f}" for part in parts] if row.seconds else ["up to date", "", ""]
             size = f"{row.size / 1e6:.1f} MB"
-            table.add_row(row.component, size, f"{row.error:.1e}", f"{row.tolerance:.0e}", row.checked_in, seconds)
+            errors = f"{row.error:.1e}", f"{row.tolerance:.0e}"
+            table.add_row(row.component, row.precision, size, *errors, row.checked_in, "\n".join(row.compared), *spent)
         self.console.print(table)

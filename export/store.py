@@ -1,11 +1,11 @@
 """Installs engines so that a crash or a full disk at any moment leaves the previous repository serving.
 
     DIR/edit/.tritouch/store/<component>-<fingerprint>/   one engine model, whole or absent
-    DIR/edit/.tritouch/releases/<digest>/                 links to its engines, the ensemble around them, and what the
-                                                          Python models read
+    DIR/edit/.tritouch/releases/<digest>/                 links to its engines, the ensembles around them, `edit`'s
+                                                          configuration, and what the Python models read
     DIR/edit/.tritouch/current -> releases/<digest>       the one switch: replaced by one rename
     DIR/edit/.tritouch/caches/                            what engine kinds keep to compile faster the next time
-    DIR/unet -> edit/.tritouch/current/unet               and so on
+    DIR/denoiser -> edit/.tritouch/current/denoiser       and so on
 
 The store lies inside `edit/` because Triton takes every other folder of a repository for a model.
 Knows nothing of engines, families or checkpoints.
@@ -17,14 +17,29 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from export.errors import BadInputError, ExportError
 
 SOURCE = Path(__file__).resolve().parents[1] / "model_repository"
-HAND_WRITTEN = ("edit", "render", "preprocess", "postprocess")
+HAND_WRITTEN = ("edit", "preprocess", "postprocess")
 UNFINISHED = ".unfinished-"
-LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "pipeline", "components.py", "lora.py")
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "pipeline")
+
+
+@dataclass(frozen=True)
+class Release:
+    """What an export installs. `digest`: of all that is in it. `ensembles` and `edit`: config.pbtxt, by name.
+
+    `write_pipeline` fills the folder that the Python models read.
+    """
+
+    digest: str
+    engines: Mapping[str, Path]
+    ensembles: Mapping[str, str]
+    edit: str
+    write_pipeline: Callable[[Path], None]
 
 
 class Store:
@@ -71,38 +86,40 @@ class Store:
         with self._whole(self._engines / f"{component}-{fingerprint}") as folder:
             yield folder
 
-    def install(
-        self,
-        release: str,
-        engines: Mapping[str, Path],
-        ensembles: Mapping[str, str],
-        write_pipeline: Callable[[Path], None],
-    ) -> None:
-        """Makes `engines`, `ensembles` (config by name) and what `write_pipeline` writes the repository's release."""
-        target = self._releases / release
+    def install(self, release: Release) -> None:
+        """Makes `release` the repository's."""
+        target = self._releases / release.digest
         if not target.is_dir():
             with self._whole(target) as folder:
-                for component, engine in engines.items():
-                    (folder / component).symlink_to(os.path.relpath(engine, self._releases / release))
-                for name, config in ensembles.items():
-                    (folder / name / "1").mkdir(parents=True)
-                    (folder / name / "config.pbtxt").write_text(config, "utf-8")
-                (folder / "pipeline").mkdir()
-                write_pipeline(folder / "pipeline")
-                if not self._in_place:
-                    _copy_models(folder)
-        for link, points_at in self._links((*engines, *ensembles)).items():
+                self._fill(folder, release)
+        for link, points_at in self._links((*release.engines, *release.ensembles)).items():
             self._require_ours(link)
             self._replace_link(link, points_at)
-        self._replace_link(self._current, Path("releases") / release)
-        self._forget_others(release, engines)
+        self._replace_link(self._current, Path("releases") / release.digest)
+        self._forget_others(release)
+
+    def _fill(self, folder: Path, release: Release) -> None:
+        for component, engine in release.engines.items():
+            (folder / component).symlink_to(os.path.relpath(engine, self._releases / release.digest))
+        for name, config in release.ensembles.items():
+            (folder / name / "1").mkdir(parents=True)
+            (folder / name / "config.pbtxt").write_text(config, "utf-8")
+        (folder / "pipeline").mkdir()
+        release.write_pipeline(folder / "pipeline")
+        if not self._in_place:
+            _copy_models(folder)
+        (folder / "edit").mkdir(exist_ok=True)
+        (folder / "edit" / "config.pbtxt").write_text(release.edit, "utf-8")
 
     def _links(self, written: Iterable[str]) -> dict[Path, Path]:
-        """Every link by which Triton finds the release, and what it points at."""
-        models, parts = [*written], []
+        """Every link by which Triton finds the release, and what it points at.
+
+        `edit` itself is a folder, as it holds the store; in the checkout its code is there already.
+        """
+        models, parts = [*written], ["config.pbtxt"]
         if not self._in_place:
             models += [model for model in HAND_WRITTEN if model != "edit"]
-            parts = ["config.pbtxt", "1"]  # `edit` itself is a folder, as it holds the store
+            parts.append("1")
         links = {self.folder / model: Path("edit/.tritouch/current") / model for model in models}
         return links | {self.folder / "edit" / part: Path(".tritouch/current/edit") / part for part in parts}
 
@@ -121,11 +138,11 @@ class Store:
         self._new_link.replace(link)
         _flush_folder(link.parent)
 
-    def _forget_others(self, release: str, engines: Mapping[str, Path]) -> None:
+    def _forget_others(self, release: Release) -> None:
         for entry in self.folder.iterdir():
             if self._is_ours(entry) and not entry.exists():
                 entry.unlink()
-        kept = {self._releases / release, *engines.values()}
+        kept = {self._releases / release.digest, *release.engines.values()}
         for folder in (*self._releases.iterdir(), *self._engines.iterdir()):
             if folder not in kept:
                 shutil.rmtree(folder)

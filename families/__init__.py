@@ -1,27 +1,24 @@
 """Model families: everything that is peculiar to one kind of editing model, one folder each.
 
-A family offers three modules, imported by three different processes and so never by one another:
-
-- `components`: torch wrappers, the tensor table, LoRA files (read by `export`);
-- `conditioning`: one request to the tensors of its engines (read by the `preprocess` model);
-- `denoising`: the rows of one step and how predictions combine (read by the `edit` model).
-
-Adding a family means adding a folder and a line to `PIPELINES`; nothing outside this package names one. But the `edit`
-model names the denoiser `unet`, its prediction and what `condition` gives it, and the ensemble `render` names
-`vae_decoder`: a family whose components or tensors are called otherwise changes those two as well.
+`families.interface` says what a family offers. Adding one means a folder here, a line of `PIPELINES`, and a tiny
+checkpoint under `tests/families/`; nothing outside this package names one.
 """
 
 from importlib import import_module
 from types import ModuleType
 
-PIPELINES = {"StableDiffusionInstructPix2PixPipeline": "instruct_pix2pix"}
+PIPELINES = {
+    "StableDiffusionInstructPix2PixPipeline": "instruct_pix2pix",
+    "StableDiffusionXLInstructPix2PixPipeline": "sdxl_instruct_pix2pix",
+}
 """diffusers pipeline class, as `model_index.json` names it -> folder here."""
 
 
 def load(family: str, module: str) -> ModuleType:
-    """The module (`components`, `conditioning` or `denoising`) of a family.
+    """A module of a family: `table`, `modules`, `lora`, `conditioning` or `denoising`.
 
-    Raises ValueError when the family is not one of ours, so that a name from a file is never used as a path.
+    Raises ValueError when the family is not one of ours, so that a name from a file is never used as a path, and
+    ModuleNotFoundError when it has no such module.
     """
     if family not in PIPELINES.values():
         raise ValueError(f"unknown model family {family!r}; known: {', '.join(sorted(set(PIPELINES.values())))}")

@@ -1,13 +1,22 @@
-"""One edit as it arrives at Triton, checked: every bound of the tensor contract stands here, once.
+"""One edit as it arrives at Triton, validated once: every bound of the tensor contract stands here, and no other place.
 
-Knows nothing of Triton, nor of what a family makes of the values.
+Knows nothing of Triton's API, nor of what a family makes of the values.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from families.errors import PARAMETER_INVALID, PROMPT_INVALID, UNKNOWN_MODEL, InvalidEditError
+from families.errors import (
+    PARAMETER_INVALID,
+    PROMPT_INVALID,
+    STEPS_UNAVAILABLE,
+    TOO_MANY_IMAGES,
+    UNKNOWN_MODEL,
+    InvalidEditError,
+)
+from families.interface import Tensors
+from families.picture import RESPONSE_FORMATS
+from families.settings import Settings
 
 MAX_STEPS = 50
 MAX_GUIDANCE = 100.0
@@ -16,33 +25,83 @@ MAX_PROMPT_CHARS = 10_000
 
 @dataclass(frozen=True)
 class Edit:
-    """The inputs of `edit` that `preprocess` reads; `images` are encoded files."""
+    """One edit, every default filled in. `images`: encoded files. `adapter`: counted from 1, 0 for none.
+
+    `guidance_scale`: up to 1 is off. `image_guidance_scale`: how closely the picture is kept, where a family has it.
+    """
 
     images: tuple[bytes, ...]
     prompt: str
     num_inference_steps: int
     guidance_scale: float
     image_guidance_scale: float
-    model: str
+    seed: int
+    adapter: int
+    response_format: str
 
-    def __post_init__(self) -> None:
-        """Raises InvalidEditError for a value outside the contract."""
-        if not self.prompt.strip() or "\0" in self.prompt or len(self.prompt) > MAX_PROMPT_CHARS:
-            raise InvalidEditError(PROMPT_INVALID, f"prompt must be 1 to {MAX_PROMPT_CHARS} characters without NUL")
-        if not 1 <= self.num_inference_steps <= MAX_STEPS:
-            raise InvalidEditError(PARAMETER_INVALID, f"num_inference_steps must be 1 to {MAX_STEPS}")
-        for name in ("guidance_scale", "image_guidance_scale"):
-            scale = getattr(self, name)
-            if not (math.isfinite(scale) and 0 <= scale <= MAX_GUIDANCE):
-                raise InvalidEditError(PARAMETER_INVALID, f"{name} must be 0 to {MAX_GUIDANCE:g}")
 
-    def adapter(self, routes: Sequence[str]) -> int:
-        """Index of its adapter among the export's `routes`, counted from 1; 0 for none. Raises InvalidEditError."""
-        if not self.model:
-            return 0
-        if self.model not in routes:
-            known = ", ".join(routes) or "none"
-            raise InvalidEditError(
-                UNKNOWN_MODEL, f"there is no such model; adapters: {known}; empty for the base model"
-            )
-        return routes.index(self.model) + 1
+def read(given: Tensors, settings: Settings) -> Edit:
+    """The edit in the inputs of a request. What is absent or 0 takes the default of `settings`.
+
+    Raises InvalidEditError for a value outside the contract.
+    """
+    images = tuple(given["image"].tolist())
+    if not 1 <= len(images) <= settings.max_images:
+        most = "exactly one image" if settings.max_images == 1 else f"1 to {settings.max_images} images"
+        raise InvalidEditError(TOO_MANY_IMAGES, f"this model edits {most}")
+    response_format = _text(given, "response_format", PARAMETER_INVALID) or RESPONSE_FORMATS[0]
+    if response_format not in RESPONSE_FORMATS:
+        raise InvalidEditError(PARAMETER_INVALID, f"response_format must be one of {', '.join(RESPONSE_FORMATS)}")
+    return Edit(
+        images=images,
+        prompt=_prompt(given),
+        num_inference_steps=_steps(given, settings),
+        guidance_scale=_scale(given, "guidance_scale", settings.guidance_scale),
+        image_guidance_scale=_scale(given, "image_guidance_scale", settings.image_guidance_scale),
+        seed=int(given["seed"][0]),
+        adapter=_adapter(_text(given, "model", PARAMETER_INVALID), settings.adapters),
+        response_format=response_format,
+    )
+
+
+def _prompt(given: Tensors) -> str:
+    prompt = _text(given, "prompt", PROMPT_INVALID)
+    if not prompt.strip() or "\0" in prompt or len(prompt) > MAX_PROMPT_CHARS:
+        raise InvalidEditError(PROMPT_INVALID, f"prompt must be 1 to {MAX_PROMPT_CHARS} characters without NUL")
+    return prompt
+
+
+def _steps(given: Tensors, settings: Settings) -> int:
+    asked = int(given["num_inference_steps"][0]) if "num_inference_steps" in given else 0
+    steps = asked or settings.num_inference_steps
+    if not 1 <= steps <= MAX_STEPS:
+        raise InvalidEditError(PARAMETER_INVALID, f"num_inference_steps must be 1 to {MAX_STEPS}")
+    if steps not in settings.steps:
+        nearest = min(settings.steps, key=lambda known: (abs(known - steps), known))
+        message = f"this model's sampler cannot make {steps} steps; the nearest number that works is {nearest}"
+        raise InvalidEditError(STEPS_UNAVAILABLE, message)
+    return steps
+
+
+def _scale(given: Tensors, name: str, default: float) -> float:
+    scale = float(given[name][0]) if name in given else 0.0
+    if not (math.isfinite(scale) and 0 <= scale <= MAX_GUIDANCE):
+        raise InvalidEditError(PARAMETER_INVALID, f"{name} must be 0 to {MAX_GUIDANCE:g}")
+    return scale or default
+
+
+def _adapter(route: str, routes: tuple[str, ...]) -> int:
+    if not route:
+        return 0
+    if route not in routes:
+        known = ", ".join(routes) or "none"
+        raise InvalidEditError(UNKNOWN_MODEL, f"there is no such model; adapters: {known}; empty for the base model")
+    return routes.index(route) + 1
+
+
+def _text(given: Tensors, name: str, code: str) -> str:
+    """A BYTES [1] input as text, "" where it is absent. Raises InvalidEditError with `code` when it is not UTF-8."""
+    try:
+        return bytes(given[name][0]).decode() if name in given else ""
+    except UnicodeDecodeError as error:
+        raise InvalidEditError(code, f"{name} is not UTF-8") from error

@@ -25,11 +25,18 @@ TOO_MANY_IMAGES = "too_many_images"
 PROMPT_INVALID = "prompt_invalid"
 PARAMETER_INVALID = "parameter_invalid"
 UNKNOWN_MODEL = "unknown_model"
+STEPS_UNAVAILABLE = "steps_unavailable"
+EDIT_TOO_LARGE = "edit_too_large"
 
-INVALID_EDIT = re.compile(
-    r"tritouch:("
-    + "|".join((IMAGE_UNREADABLE, IMAGE_TOO_LARGE, TOO_MANY_IMAGES, PROMPT_INVALID, PARAMETER_INVALID, UNKNOWN_MODEL))
-    + r") .*",
-    re.DOTALL,
+CODES = (
+    IMAGE_UNREADABLE,
+    IMAGE_TOO_LARGE,
+    TOO_MANY_IMAGES,
+    PROMPT_INVALID,
+    PARAMETER_INVALID,
+    UNKNOWN_MODEL,
+    STEPS_UNAVAILABLE,
+    EDIT_TOO_LARGE,
 )
+INVALID_EDIT = re.compile(rf"tritouch:({'|'.join(CODES)}) .*", re.DOTALL)
 """An InvalidEditError as it travels through Triton, which may put words of its own before it."""

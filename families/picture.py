@@ -6,10 +6,11 @@ RGB; nothing of the input's metadata survives.
 
 import contextlib
 import io
+import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -57,12 +58,21 @@ class DecodingLimits:
 
 @dataclass(frozen=True)
 class WorkingSize:
-    """The numbers of the size rule, in pixels; a family's export writes them, `preprocess` reads them."""
+    """The numbers of the size rule, in pixels: a family's own, handed to `preprocess` with every picture."""
 
     max_pixels: int
     multiple: int
     min_side: int
     max_side: int
+
+    @classmethod
+    def of_json(cls, text: bytes) -> "WorkingSize":
+        """From the input `size_rule`. Raises ValueError or TypeError for anything else."""
+        return cls(**json.loads(text))
+
+    def to_json(self) -> bytes:
+        """The input `size_rule`."""
+        return json.dumps(asdict(self)).encode()
 
     def of(self, width: int, height: int) -> tuple[int, int]:
         """The (width, height) an input picture of this size is edited at, and answered at.

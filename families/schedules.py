@@ -1,12 +1,13 @@
 """Noise schedules: any scheduler class of diffusers that can be stepped one call at a time.
 
-Built from a checkpoint's own `scheduler_config.json`, so that every checkpoint keeps its sampler. Knows nothing of
-denoisers, of guidance or of Triton.
+Built from a checkpoint's own `scheduler_config.json`, so that every checkpoint keeps its sampler: those that add noise
+to latents, and flow matching. Knows nothing of denoisers, of guidance or of Triton.
 """
 
 import copy
 import inspect
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,65 +16,133 @@ import torch
 
 from families.errors import BadCheckpointError
 
-PROBE_STEPS = 5
 PROBE_SHAPE = (1, 4, 2, 2)
 
 
 class Schedule:
     """One edit's own scheduler: its timesteps, and one step at a time. Holds state; never shared between edits."""
 
-    def __init__(self, scheduler: Any, steps: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, scheduler: Any, steps: int, generator: torch.Generator, sigmas: Sequence[float] | None, mu: float | None
+    ) -> None:
         self._scheduler = scheduler
-        scheduler.set_timesteps(steps)
+        given = {"sigmas": sigmas, "mu": mu}
+        scheduler.set_timesteps(steps, **{name: value for name, value in given.items() if value is not None})
         self.timesteps: torch.Tensor = scheduler.timesteps  # (calls,); calls > steps for schedulers of higher order
-        self.initial_sigma = scheduler.init_noise_sigma
+        self.initial_sigma = getattr(scheduler, "init_noise_sigma", 1.0)  # flow matching has none
         parameters = inspect.signature(scheduler.step).parameters
-        self._options: dict[str, Any] = {"return_dict": False}
+        self._options: dict[str, Any] = {}
         if "eta" in parameters:
             self._options["eta"] = 0.0
         if "generator" in parameters:
             self._options["generator"] = generator
+        self._scales = hasattr(scheduler, "scale_model_input")  # flow matching does not
+        self._scaled = torch.empty(0)
+        self._estimate: Callable[[], torch.Tensor | None] = lambda: None
 
     def scale(self, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        """Latents as the denoiser expects them at this timestep; same shape."""
-        scaled: torch.Tensor = self._scheduler.scale_model_input(latents, timestep)
-        return scaled
+        """Latents as the denoiser expects them at this timestep; same shape. Called before each step."""
+        self._scaled = self._scheduler.scale_model_input(latents, timestep) if self._scales else latents
+        return self._scaled
 
     def step(self, prediction: torch.Tensor, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
         """Latents one timestep further; same shape."""
-        stepped: torch.Tensor = self._scheduler.step(prediction, timestep, latents, **self._options)[0]
-        return stepped
+        sigma, scaled = self._sigma(), self._scaled
+        stepped = self._scheduler.step(prediction, timestep, latents, **self._options)
+        own = getattr(stepped, "pred_original_sample", None)
+        self._estimate = lambda: (
+            own if own is not None else self._denoised(prediction, timestep, latents, scaled, sigma)
+        )
+        result: torch.Tensor = stepped.prev_sample
+        return result
+
+    def estimate(self) -> torch.Tensor | None:
+        """What the last step's latents would be without noise, as the model has it; None where that is not known."""
+        return self._estimate()
+
+    def _sigma(self) -> float | None:
+        index = getattr(self._scheduler, "step_index", None)
+        sigmas = getattr(self._scheduler, "sigmas", None)
+        return None if sigmas is None else float(sigmas[index or 0])
+
+    def _denoised(
+        self,
+        prediction: torch.Tensor,
+        timestep: torch.Tensor,
+        latents: torch.Tensor,
+        scaled: torch.Tensor,
+        sigma: float | None,
+    ) -> torch.Tensor | None:
+        """The estimate of a scheduler that does not give its own.
+
+        Flow matching: x0 = x - sigma * v. Else by the share of signal at the timestep (DDIM, eq. 12 of Song et al.
+        2020, and for velocity Salimans and Ho 2022), of latents scaled to unit variance, as the denoiser sees them.
+        """
+        config = self._scheduler.config
+        kind = config.get("prediction_type", "flow_prediction")
+        if kind == "flow_prediction" or config.get("use_flow_sigmas"):
+            return None if sigma is None else latents - sigma * prediction
+        if kind == "sample":
+            return prediction
+        cumulative = getattr(self._scheduler, "alphas_cumprod", None)
+        if cumulative is None or kind not in ("epsilon", "v_prediction"):
+            return None
+        signal = float(cumulative[min(round(float(timestep)), len(cumulative) - 1)])
+        if kind == "epsilon":
+            return (scaled - (1 - signal) ** 0.5 * prediction) / signal**0.5
+        return signal**0.5 * scaled - (1 - signal) ** 0.5 * prediction
 
 
 class NoiseSchedules:
     """Makes one `Schedule` per edit from a checkpoint's `scheduler_config.json`.
 
     `name` is the class that the pipeline's `model_index.json` names, which in diffusers too outweighs the config's own.
-
-    Raises BadCheckpointError, naming the class, when diffusers has no such scheduler or when it cannot be stepped: when
-    it needs more than the prediction, the timestep and the latents, or its latents do not stay finite.
+    Raises BadCheckpointError, naming the class, when diffusers has no such scheduler or cannot make it.
     """
 
     def __init__(self, config_file: Path, name: str) -> None:
-        scheduler_class = _scheduler_class(name)
+        self._name, scheduler_class = name, _scheduler_class(name)
         try:
             self._template = scheduler_class.from_config(json.loads(config_file.read_text("utf-8")))
-            self._probe()
         except Exception as error:
-            reason = " ".join(str(error).split())
-            raise BadCheckpointError(f"the scheduler {name} cannot be stepped edit by edit: {reason}") from error
+            raise self._refused(error) from error
 
-    def __call__(self, steps: int, generator: torch.Generator) -> Schedule:
-        """A fresh schedule of `steps` steps; `generator` feeds samplers that add noise as they go."""
-        return Schedule(copy.deepcopy(self._template), steps, generator)
+    def __call__(
+        self, steps: int, generator: torch.Generator, *, sigmas: Sequence[float] | None = None, mu: float | None = None
+    ) -> Schedule:
+        """A fresh schedule of `steps` steps; `generator` feeds samplers that add noise as they go.
 
-    def _probe(self) -> None:
-        schedule = self(PROBE_STEPS, torch.Generator().manual_seed(0))
+        `sigmas` and `mu` are the family's (`Denoising.noise`): flow matching shifts its noise by the picture's size.
+        """
+        return Schedule(copy.deepcopy(self._template), steps, generator, sigmas, mu)
+
+    def working(self, counts: Sequence[int], default: int, noise: Callable[[int], Mapping[str, Any]]) -> list[int]:
+        """Those of `counts` that can be stepped: latents keep their shape and stay finite.
+
+        `noise` gives what a schedule of so many steps is made with. Raises BadCheckpointError, naming the class and the
+        reason, where `default` is not among them.
+        """
+        found = []
+        for steps in counts:
+            try:
+                self._probe(steps, noise(steps))
+                found.append(steps)
+            except Exception as error:
+                if steps == default:
+                    raise self._refused(error, f" in {default} steps, the default") from error
+        return found
+
+    def _probe(self, steps: int, noise: Mapping[str, Any]) -> None:
+        schedule = self(steps, torch.Generator().manual_seed(0), **noise)
         latents = torch.ones(PROBE_SHAPE)
         for timestep in schedule.timesteps:
             latents = schedule.step(0.1 * schedule.scale(latents, timestep), timestep, latents)
         if latents.shape != PROBE_SHAPE or not bool(latents.isfinite().all()):
             raise ValueError("its latents change shape or do not stay finite")
+
+    def _refused(self, error: Exception, when: str = "") -> BadCheckpointError:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return BadCheckpointError(f"the scheduler {self._name} cannot be stepped edit by edit{when}: {reason}")
 
 
 def _scheduler_class(name: str) -> Any:

@@ -1,6 +1,55 @@
-"""What the Python models read of the environment. Knows no setting."""
+"""What the Python models know: the export, from the file that it leaves, and the environment."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+FILE = "settings.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `edit` must know of an export."""
+
+    family: str
+    scheduler: str
+    """Class of the noise schedule."""
+    steps: tuple[int, ...]
+    """Numbers of steps with which the schedule works, ascending."""
+    num_inference_steps: int
+    guidance_scale: float
+    image_guidance_scale: float
+    max_images: int
+    max_rows: int
+    """Most rows of one denoiser call."""
+    max_tokens: int
+    """Most rows x tokens of one denoiser call."""
+    adapters: tuple[str, ...]
+    """Routes, in the bank's order."""
+    banks: tuple[str, ...]
+    """Components with a bank of adapters."""
+    outputs: Mapping[str, tuple[str, ...]]
+    """Of every model that `edit` calls."""
+    own: Mapping[str, Any]
+    """The family's."""
+
+    @classmethod
+    def read(cls, folder: Path) -> "Settings":
+        """Those kept in an export's folder. Raises OSError, ValueError or TypeError for another file."""
+        return cls.of(json.loads((folder / FILE).read_text("utf-8")))
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> "Settings":
+        """From what `json` gives."""
+        lists = {name: tuple(content[name]) for name in ("steps", "adapters", "banks")}
+        outputs = {model: tuple(names) for model, names in content["outputs"].items()}
+        return cls(**{**content, **lists, "outputs": outputs})
+
+    def text(self) -> str:
+        """The file's content."""
+        return json.dumps(asdict(self), indent=1) + "\n"
 
 
 def count(environment: Mapping[str, str], name: str, default: int) -> int:

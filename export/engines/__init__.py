@@ -3,11 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from export.check import Run
+from numpy.typing import NDArray
+
 from export.errors import BadInputError
-from families.tensors import Component
+from families.interface import Component
+
+Arrays = Mapping[str, NDArray[Any]]
+Run = Callable[[Arrays], Arrays]
+"""One forward pass of an engine: inputs by name -> outputs by name."""
 
 KINDS = ("openvino", "tensorrt", "tensorrt_rtx")
 
@@ -53,8 +58,8 @@ class Engine(Protocol):
     precisions: tuple[str, ...]
     traces_narrow: bool
 
-    def default_precision(self) -> str:
-        """The fastest precision that this machine runs natively."""
+    def native(self) -> tuple[str, ...]:
+        """The precisions that this machine runs natively, or for another machine's GPU that GPU."""
 
     def versions(self) -> Mapping[str, str]:
         """What the compiled file depends on, for its fingerprint."""

@@ -2,13 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import openvino as ov
-from numpy.typing import NDArray
 
-from export.check import Run
-from export.engines import Serving, Work
+from export.engines import Arrays, Run, Serving, Work
 from export.errors import ExportError
 
 FILE = "model.xml"
@@ -22,9 +19,9 @@ class OpenVino:
     precisions: tuple[str, ...] = ("fp32", "bf16")
     traces_narrow = False
 
-    def default_precision(self) -> str:
-        """bf16 on processors with bf16 instructions, else fp32."""
-        return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
+    def native(self) -> tuple[str, ...]:
+        """fp32, and bf16 on processors with bf16 instructions."""
+        return ("fp32", "bf16") if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else ("fp32",)
 
     def versions(self) -> Mapping[str, str]:
         return {"openvino": ov.get_version()}
@@ -47,10 +44,10 @@ class OpenVino:
         with _one_line(f"{work.component.name} cannot be compiled"):
             compiled = ov.compile_model(work.folder / FILE, "CPU", properties)
 
-        def run(inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        def run(inputs: Arrays) -> Arrays:
             with _one_line(f"{work.component.name} cannot be run"):
-                output: NDArray[Any] = compiled(dict(inputs))[work.component.outputs[0].name]
-                return output
+                made = compiled(dict(inputs))
+                return {tensor.name: made[tensor.name] for tensor in work.component.outputs}
 
         return run
 

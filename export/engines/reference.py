@@ -1,17 +1,14 @@
 """Runs an ONNX file in ONNX Runtime on the processor: the numeric check where the engine itself cannot run."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from export.check import Run
-from families.tensors import Component
+from export.engines import Arrays, Run
+from families.interface import Component
 
 NAME = "ONNX Runtime"
 WIDENED = "widened.onnx"
@@ -27,9 +24,10 @@ def open_onnx(file: Path, component: Component, precision: str) -> Run:
         str(widen(file) if precision == "bf16" else file), providers=["CPUExecutionProvider"]
     )
 
-    def run(inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        output: NDArray[Any] = session.run([component.outputs[0].name], dict(inputs))[0]
-        return output
+    names = [tensor.name for tensor in component.outputs]
+
+    def run(inputs: Arrays) -> Arrays:
+        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
     return run
 

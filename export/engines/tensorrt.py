@@ -10,16 +10,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from numpy.typing import NDArray
-
 from embedded.backends.plan import Options, Plan
 from embedded.fits import MODULES, PRODUCTS
 from embedded.gpu import find_gpu
-from export.check import Run
-from export.engines import Serving, Work
+from export.engines import Arrays, Run, Serving, Work
 from export.engines.trt_watch import BuildLog, interruptible, monitor
 from export.errors import BadInputError, ExportError
-from families.tensors import ROWS, Component, Tensor
+from families.interface import Component
 
 FILE = "model.plan"
 WORKSPACE_BYTES = 16 << 30
@@ -28,7 +25,7 @@ WORKSPACE_BYTES = 16 << 30
 A profile is a box: its largest height and width come together, though no picture has both, and the plan asks for the
 memory of that corner when it is loaded. `python -m bench.tensorrt` prints how much.
 """
-DTYPES = {"FP32": "FLOAT", "INT32": "INT32", "INT64": "INT64"}
+DTYPES = {"FP32": "FLOAT", "INT32": "INT32", "INT64": "INT64", "BOOL": "BOOL"}
 
 
 class TensorRt:
@@ -58,9 +55,9 @@ class TensorRt:
                 raise BadInputError(f"--compute-capability {target} is not one of {', '.join(known)}")
         return tuple(targets) or own or known
 
-    def default_precision(self) -> str:
-        """fp16: native wherever these engines run."""
-        return self.precisions[0]
+    def native(self) -> tuple[str, ...]:
+        """All of them, wherever these engines run."""
+        return self.precisions
 
     def versions(self) -> Mapping[str, str]:
         """TensorRT's version, the compute capabilities compiled for, and the GPU where the plan depends on it."""
@@ -131,8 +128,8 @@ class TensorRt:
         except (ValueError, RuntimeError) as error:
             raise ExportError(f"the compiled {work.component.name} does not load: {error}") from error
 
-        def run(inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-            return plan.infer(inputs)[work.component.outputs[0].name].copy()
+        def run(inputs: Arrays) -> Arrays:
+            return {name: array.copy() for name, array in plan.infer(inputs).items()}
 
         return run
 
@@ -144,15 +141,10 @@ class TensorRt:
 
 def profile(empty: Any, component: Component) -> Any:
     """The optimisation profile that the table's ranges are: smallest, usual and largest shape of each input."""
+    ends = [component.sizes(end) for end in ("min", "opt", "max")]
     for tensor in component.inputs:
-        empty.set_shape(tensor.name, *(shape_at(component, tensor, end) for end in ("min", "opt", "max")))
+        empty.set_shape(tensor.name, *(tensor.shape(sizes) for sizes in ends))
     return empty
-
-
-def shape_at(component: Component, tensor: Tensor, end: str) -> tuple[int, ...]:
-    """A tensor's whole shape, rows first, at one end ("min", "opt", "max") of every range."""
-    axes = (ROWS, *tensor.axes)
-    return tuple(axis if isinstance(axis, int) else getattr(component.ranges[axis], end) for axis in axes)
 
 
 def _module(kind: str) -> ModuleType:

@@ -1,10 +1,10 @@
 """In-flight batching: edits join and leave the batch at every step of their denoising loops.
 
-One thread owns the loops of all edits in flight. Each turn it takes edits of one shape, makes ONE denoiser call for all
+One thread owns the loops of all edits in flight. Each turn it takes edits of one group, makes ONE denoiser call for all
 their rows, each row at its own timestep, and moves every one of them a step on. An edit that arrives behind a long one
 joins at the next step. What comes before and after the loop runs on worker threads meanwhile.
 
-Knows plans, jobs, shapes, rows and one denoiser callable; nothing of Triton, of models, or of what tensors mean.
+Knows plans, jobs, groups, rows and one denoiser callable; nothing of Triton, of models, or of what tensors mean.
 """
 
 import logging
@@ -15,17 +15,23 @@ from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
+from disconnect_watcher import DisconnectWatcher
 from numpy.typing import NDArray
 
-from attendant import Attendant
-from families.plan import Denoiser, Rows
-from jobs import OUTCOMES, CancelledError, ExpiredError, Figures, Job, QueueFullError
+from families.errors import EDIT_TOO_LARGE, InvalidEditError
+from families.interface import Tensors
+from jobs import OUTCOMES, CancelledError, ExpiredError, Job, Metrics, QueueFullError
 
 log = logging.getLogger(__name__)
 
+Denoiser = Callable[[Tensors], NDArray[Any]]
+"""One forward pass: inputs of N rows -> prediction of N rows. Rows do not influence one another."""
+
 
 class Batcher:
-    """Denoises jobs with at most `max_rows` rows a call and at most `max_jobs` jobs in flight.
+    """Denoises jobs with at most `max_jobs` jobs in flight, and at most `max_rows` rows and `max_tokens` tokens a call.
+
+    Tokens of a call are rows x tokens of a row, summed over its jobs.
 
     `preparers` run what comes before the loop and `answerers` what comes after it, so that no answer waits behind edits
     that have not begun. `clock` gives seconds and never goes back.
@@ -36,42 +42,46 @@ class Batcher:
         denoiser: Denoiser,
         *,
         max_rows: int,
+        max_tokens: int,
         max_jobs: int,
-        figures: Figures,
+        metrics: Metrics,
         preparers: Executor,
         answerers: Executor,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._denoiser, self._max_rows, self._max_jobs = denoiser, max_rows, max_jobs
+        self._denoiser, self._max_jobs = denoiser, max_jobs
+        self._max_rows, self._max_tokens = max_rows, max_tokens
         self._preparers, self._answerers = preparers, answerers
-        self._figures, self._clock = figures, clock
+        self._metrics, self._clock = metrics, clock
         self._in_flight: set[Job] = set()
         self._waiting: list[Job] = []  # those that no preparer has taken up, oldest first
         self._ready: list[Job] = []  # those with a plan, oldest first
         self._turns, self._stopping = 0, False
-        self._served: dict[Hashable, int] = {}  # shape -> turn that last served it
-        self._constants: dict[Hashable, tuple[tuple[Job, ...], Rows]] = {}  # shape -> jobs and their joined constants
-        self._changed = threading.Condition()  # guards the collections of jobs, and the figures
+        self._served: dict[Hashable, int] = {}  # group -> turn that last served it
+        self._constants: dict[
+            Hashable, tuple[tuple[Job, ...], Tensors]
+        ] = {}  # group -> jobs and their joined constants
+        self._changed = threading.Condition()  # guards the collections of jobs, and the metrics
         self._asking = threading.Lock()  # held while a caller is asked for: never after its job has moved on
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
-        self._attendant = Attendant(self.ask, figures.publish)
+        self._watcher = DisconnectWatcher(self.ask, metrics.publish)
 
     def start(self) -> None:
         """Starts the batcher's threads."""
         self._thread.start()
-        self._attendant.start()
+        self._watcher.start()
 
     def submit(self, job: Job) -> None:
         """Takes a job in, from any thread. Raises QueueFullError; its callbacks are then never called."""
         with self._changed:
             if self._stopping or len(self._in_flight) >= self._max_jobs:
-                self._figures.left(OUTCOMES[QueueFullError])
+                self._metrics.left(OUTCOMES[QueueFullError])
                 raise QueueFullError(f"{len(self._in_flight)} edits are in flight")
             self._in_flight.add(job)
             self._waiting.append(job)
             job.since = self._clock()
             self._report()
-        self._attendant.wake()
+        self._watcher.wake()
         self._preparers.submit(self._prepare_next)
 
     def stop(self) -> None:
@@ -82,7 +92,7 @@ class Batcher:
         self._thread.join()
         self._preparers.shutdown()
         self._answerers.shutdown()
-        self._attendant.stop()
+        self._watcher.stop()
 
     def ask(self) -> bool:
         """Notes which callers are gone. False when there are no edits at all.
@@ -118,11 +128,9 @@ class Batcher:
     def _prepare(self, job: Job) -> None:
         try:
             self._require_wanted(job, job.cancelled())
-            job.plan = job.prepare()
+            job.planned(job.prepare())
             del job.prepare  # what it holds may be large, and is needed no more
-            if job.plan.rows > self._max_rows:
-                raise ValueError(f"the edit needs {job.plan.rows} rows a call, the engine takes {self._max_rows}")
-            job.pending = next(job.plan.loop)
+            self._require_fitting(job)
         except Exception as error:  # noqa: BLE001 - whatever preparing raises is this job's own
             self._fail(job, error)
             return
@@ -133,6 +141,13 @@ class Batcher:
                 self._changed.notify()
                 return
         self._fail(job, CancelledError("the server is stopping"))
+
+    def _require_fitting(self, job: Job) -> None:
+        """An edit that no call can hold is its caller's fault, and told before it waits for one."""
+        tokens = job.rows * job.plan.tokens
+        if job.rows > self._max_rows or tokens > self._max_tokens:
+            needs, most = f"{job.rows} rows and {tokens} tokens", f"{self._max_rows} rows and {self._max_tokens} tokens"
+            raise InvalidEditError(EDIT_TOO_LARGE, f"the edit needs {needs} a call, and a call holds {most}")
 
     def _run(self) -> None:
         while self._wait():
@@ -158,7 +173,7 @@ class Batcher:
         if jobs:
             self._step(jobs)
             with self._changed:
-                self._figures.turn(self._clock() - began)
+                self._metrics.turn(self._clock() - began)
                 self._report()
 
     def _require_wanted(self, job: Job, gone: bool) -> None:
@@ -168,35 +183,36 @@ class Batcher:
             raise CancelledError("the caller is gone")
 
     def _choose(self) -> tuple[Job, ...]:
-        """Jobs of the shape that has waited longest since its last call, oldest first, as many as fit."""
+        """Jobs of the group that has waited longest since its last call, oldest first, as many as fit."""
         oldest: dict[Hashable, int] = {}
         ready = tuple(self._ready)
         for age, job in enumerate(ready):
-            oldest.setdefault(job.plan.shape, age)
-        self._served = {shape: turn for shape, turn in self._served.items() if shape in oldest}
+            oldest.setdefault(job.group, age)
+        self._served = {group: turn for group, turn in self._served.items() if group in oldest}
         if not oldest:
             return ()
-        chosen = min(oldest, key=lambda shape: (self._served.get(shape, 0), oldest[shape]))
+        chosen = min(oldest, key=lambda group: (self._served.get(group, 0), oldest[group]))
         self._turns += 1
         self._served[chosen] = self._turns
-        fitting, rows = [], 0
+        fitting, rows, tokens = [], self._max_rows, self._max_tokens
         for job in ready:
-            if job.plan.shape == chosen and rows + job.plan.rows <= self._max_rows:
+            if job.group == chosen and job.rows <= rows and job.rows * job.plan.tokens <= tokens:
                 fitting.append(job)
-                rows += job.plan.rows
+                rows -= job.rows
+                tokens -= job.rows * job.plan.tokens
         return tuple(fitting)
 
     def _step(self, jobs: tuple[Job, ...]) -> None:
         """One denoiser call and one step of each job. A failed call fails these jobs alone."""
         began = self._clock()
-        ends = np.cumsum([job.plan.rows for job in jobs])
+        ends = np.cumsum([job.rows for job in jobs])
         with self._changed:
             for job in jobs:
                 if not job.begun:
                     job.begun = True
                     self._mark(job, "queue")
         try:
-            changing = _join([job.pending for job in jobs])
+            changing = _join([job.pending.inputs for job in jobs])
             prediction = self._denoiser({**self._joined_constants(jobs), **changing})
             if len(prediction) != ends[-1]:
                 raise ValueError(f"the denoiser answered {len(prediction)} rows to {ends[-1]}")
@@ -205,43 +221,43 @@ class Batcher:
                 self._leave(job, error)
             return
         with self._changed:
-            self._figures.call(int(ends[-1]), len(jobs), self._clock() - began)
+            self._metrics.call(int(ends[-1]), len(jobs), self._clock() - began)
         for job, part in zip(jobs, np.split(prediction, ends[:-1]), strict=True):
             self._advance(job, part)
 
-    def _joined_constants(self, jobs: tuple[Job, ...]) -> Rows:
+    def _joined_constants(self, jobs: tuple[Job, ...]) -> Tensors:
         """The inputs that do not change, joined anew only when the batch's members have changed."""
-        shape = jobs[0].plan.shape
-        members, joined = self._constants.get(shape, ((), {}))
+        group = jobs[0].group
+        members, joined = self._constants.get(group, ((), {}))
         if members != jobs:
             joined = _join([job.plan.constant for job in jobs])
-            self._constants[shape] = (jobs, joined)
+            self._constants[group] = (jobs, joined)
         return joined
 
     def _advance(self, job: Job, prediction: NDArray[Any]) -> None:
         try:
             job.pending = job.plan.loop.send(prediction)
         except StopIteration as finished:
-            self._leave(job, latents=finished.value)
+            self._leave(job, done=finished.value)
         except Exception as error:  # noqa: BLE001 - one job's fault stays its own
             self._leave(job, error)
 
-    def _leave(self, job: Job, error: Exception | None = None, latents: Any = None) -> None:
+    def _leave(self, job: Job, error: Exception | None = None, done: Any = None) -> None:
         """Takes the job out of the batch; an answerer answers it."""
-        self._constants.pop(job.plan.shape, None)
+        self._constants.pop(job.group, None)
         with self._asking, self._changed:
             self._ready.remove(job)
             if error is None:
                 self._mark(job, "denoise")
         if error is None:
-            self._answerers.submit(self._finish, job, latents)
+            self._answerers.submit(self._finish, job, done)
         else:
             self._answerers.submit(self._fail, job, error)
 
-    def _finish(self, job: Job, latents: NDArray[Any]) -> None:
+    def _finish(self, job: Job, done: Tensors) -> None:
         try:
             self._require_wanted(job, job.cancelled())
-            job.finish(latents)
+            job.finish(done)
         except Exception as error:  # noqa: BLE001 - whatever finishing raises is this job's own
             self._fail(job, error)
         else:
@@ -259,21 +275,21 @@ class Batcher:
     def _end(self, job: Job, outcome: str) -> None:
         with self._changed:
             self._in_flight.remove(job)
-            self._figures.left(outcome)
+            self._metrics.left(outcome)
             self._report()
-        self._attendant.wake()
+        self._watcher.wake()
 
     def _mark(self, job: Job, stage: str) -> None:
         """The job has come to the end of a stage."""
         now = self._clock()
-        self._figures.stage(stage, now - job.since)
+        self._metrics.stage(stage, now - job.since)
         job.since = now
 
     def _report(self) -> None:
         active = sum(job.begun for job in self._in_flight)
-        self._figures.in_flight(active, len(self._in_flight) - active)
+        self._metrics.in_flight(active, len(self._in_flight) - active)
 
 
-def _join(parts: Sequence[Rows]) -> Rows:
+def _join(parts: Sequence[Tensors]) -> Tensors:
     """Several jobs' inputs as one, along the rows axis."""
     return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

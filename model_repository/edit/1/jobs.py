@@ -1,15 +1,13 @@
-"""What the batcher is handed and what it reports: a job, the ways it can end, the figures.
+"""What the batcher is handed and what it reports: a job, the ways it can end, the metrics.
 
 Knows plans and nothing of how they are batched.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-from numpy.typing import NDArray
-
-from families.plan import Plan, Rows
+from families.interface import Plan, Step, Tensors
 
 
 class QueueFullError(Exception):
@@ -32,7 +30,7 @@ STAGES = ("condition", "queue", "denoise", "render")
 """What an edit goes through; `queue` is from its plan to its first call."""
 
 
-class Figures(Protocol):
+class Metrics(Protocol):
     """What the batcher reports; but for `publish`, never called by two threads at once."""
 
     def in_flight(self, active: int, waiting: int) -> None:
@@ -58,13 +56,13 @@ class Figures(Protocol):
 class Job:
     """One edit on its way. `prepare`, `finish` and `failed` run on worker threads, `cancelled` is asked beside turns.
 
-    `prepare` makes its plan, `finish` answers with the latents. When one of them, the loop or a call raises, or
-    the job is cancelled or expires, `failed` is called in its place. `deadline` is on the batcher's clock, in seconds.
+    `prepare` makes its plan, `finish` answers with what the loop returned. When one of them, the loop or a call raises,
+    or the job is cancelled or expires, `failed` is called in its place. `deadline`: seconds on the batcher's clock.
     `prepare` is dropped once it has made the plan.
     """
 
     prepare: Callable[[], Plan]
-    finish: Callable[[NDArray[Any]], None]
+    finish: Callable[[Tensors], None]
     failed: Callable[[Exception], None]
     cancelled: Callable[[], bool] = lambda: False
     deadline: float = float("inf")
@@ -74,5 +72,16 @@ class Job:
     since: float = field(default=0.0, init=False)
     """When its present stage began, on the batcher's clock."""
     plan: Plan = field(init=False)
-    pending: Rows = field(init=False)
-    """Inputs of its next call."""
+    pending: Step = field(init=False)
+    """Its next call."""
+    rows: int = field(default=0, init=False)
+    """Of each call."""
+    group: Hashable = field(default=None, init=False)
+    """Jobs of equal groups may share a call: the plan's key, and the shapes of all inputs."""
+
+    def planned(self, plan: Plan) -> None:
+        """Takes its plan, and runs it to its first call. Raises whatever the loop raises."""
+        self.plan, self.pending = plan, next(plan.loop)
+        inputs = {**plan.constant, **self.pending.inputs}
+        self.rows = len(next(iter(inputs.values())))
+        self.group = (plan.key, *sorted((name, array.dtype.str, array.shape[1:]) for name, array in inputs.items()))

@@ -1,4 +1,4 @@
-"""The batcher's figures as Triton metrics, because Triton's own gauges cannot see inside this queue.
+"""The batcher's metrics as Triton's own, because Triton's own gauges cannot see inside this queue.
 
 Each change of a metric is a round trip to Triton: so they are summed up here, and sent when they are published.
 """
@@ -12,8 +12,8 @@ import triton_python_backend_utils as pb_utils
 from jobs import OUTCOMES, STAGES
 
 
-class TritonFigures:
-    """Implements `jobs.Figures`; times are in seconds."""
+class TritonMetrics:
+    """Implements `jobs.Metrics`; times are in seconds."""
 
     def __init__(self) -> None:
         self._families: list[Any] = []  # Triton drops a metric whose family is gone

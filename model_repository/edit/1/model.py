@@ -1,10 +1,9 @@
 """`edit`: conditions each request, hands it to the in-flight batcher, and renders it when its last step is done.
 
-Triton is met only here and in `metrics`: requests become jobs; `condition`, `unet` and `render` are called through BLS;
-errors become Triton errors. Its requests come straight from callers, so that a caller who leaves is seen at every step.
+Requests become jobs, errors become Triton errors. Its requests come straight from callers, so that a caller who leaves
+is seen at every step.
 """
 
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -12,29 +11,27 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
+from engines import EditCall, adapter_rows, call, denoise_rows
 from numpy.typing import NDArray
 
 from batcher import Batcher
 from families import load
-from families.errors import INVALID_EDIT
-from families.plan import Plan, Rows
+from families.edit import Edit, read
+from families.errors import INVALID_EDIT, InvalidEditError
+from families.interface import ADAPTER, DENOISER, RENDER, Plan, Tensors
 from families.schedules import NoiseSchedules
-from families.settings import count
+from families.settings import Settings, count
 from jobs import CancelledError, ExpiredError, Job, QueueFullError
-from metrics import TritonFigures
+from metrics import TritonMetrics
 
 PIPELINE = Path(__file__).parent / "pipeline"
 MAX_JOBS = "TRITOUCH_MAX_JOBS"
 DEFAULT_MAX_JOBS = 64
 WORKERS = 16
-"""Threads that wait for `condition`, and as many that wait for `render`: they only wait."""
-
-CONDITION_INPUTS = ("image", "prompt", "num_inference_steps", "guidance_scale", "image_guidance_scale", "model")
-CONDITION_OUTPUTS = ("encoder_hidden_states", "image_latents", "guidance")
-
-Tensors = Mapping[str, NDArray[Any]]
+"""Threads that condition edits, as many for their calls side by side, and as many that render: they only wait."""
 
 ERRORS = {
     QueueFullError: ("queue_full", "UNAVAILABLE"),
@@ -45,29 +42,23 @@ FAILED = ("failed", "INTERNAL")
 """Codes and the names of Triton's own; Triton adds `TritonError` to its module only after this one is imported."""
 
 
-class ModelError(Exception):
-    """A model called through BLS has failed. The message is its own; its Triton code does not come through BLS."""
-
-
 class TritonPythonModel:
     """Owns the batcher of this server."""
 
     def initialize(self, _args: dict[str, str]) -> None:
-        """Raises, naming the class, when the checkpoint's noise schedule cannot be stepped edit by edit.
-
-        Raises ValueError, naming the variable, when a setting is wrong.
-        """
+        """Raises when the export's folder is missing or damaged, or, naming the variable, when a setting is wrong."""
         torch.set_num_threads(1)  # its tensors are small; the cores belong to the engines
-        settings = json.loads((PIPELINE / "pipeline.json").read_text("utf-8"))
-        # What the denoiser takes beside its first inputs: the edit's adapter, where it has a bank of them.
-        self._conditions = (*CONDITION_OUTPUTS, *(["adapter"] if "unet" in settings["banks"] else []))
-        self._plan = load(settings["family"], "denoising").plan
-        self._schedules = NoiseSchedules(PIPELINE / "scheduler" / "scheduler_config.json", settings["scheduler"])
+        self._settings = Settings.read(PIPELINE)
+        self._condition = load(self._settings.family, "conditioning").Conditioner(PIPELINE, self._settings)
+        self._plan = load(self._settings.family, "denoising").plan
+        self._schedules = NoiseSchedules(PIPELINE / "scheduler" / "scheduler_config.json", self._settings.scheduler)
+        self._callers = ThreadPoolExecutor(WORKERS, "call")
         self._batcher = Batcher(
             denoise_rows,
-            max_rows=settings["max_batch"],
+            max_rows=self._settings.max_rows,
+            max_tokens=self._settings.max_tokens,
             max_jobs=count(os.environ, MAX_JOBS, DEFAULT_MAX_JOBS),
-            figures=TritonFigures(),
+            metrics=TritonMetrics(),
             preparers=ThreadPoolExecutor(WORKERS, "prepare"),
             answerers=ThreadPoolExecutor(WORKERS, "answer"),
         )
@@ -85,50 +76,44 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Fails what is still in flight."""
         self._batcher.stop()
+        self._callers.shutdown()
 
     def _job(self, request: Any, sender: Any) -> Job:
-        given = {tensor.name(): tensor.as_numpy().copy() for tensor in request.inputs()}
-        response_format = given["response_format"]  # apart, for what is answered must not keep the pictures
+        edit = read({tensor.name(): tensor.as_numpy().copy() for tensor in request.inputs()}, self._settings)
+        used = numbers(edit)  # apart, for what is answered must not keep the pictures
+        response_format = np.array([edit.response_format.encode()], np.object_)
         timeout = request.timeout()  # microseconds; 0: none
         return Job(
-            prepare=lambda: self._prepare(given),
-            finish=lambda latents: render(latents, response_format, sender),
+            prepare=lambda: self._prepare(edit),
+            finish=lambda latents: render({**latents, "response_format": response_format}, used, sender),
             failed=lambda error: send_error(sender, error),
             cancelled=sender.is_cancelled,
             deadline=time.monotonic() + timeout / 1e6 if timeout else float("inf"),
         )
 
-    def _prepare(self, given: Tensors) -> Plan:
-        inputs = {name: given[name] for name in (*CONDITION_INPUTS, "response_format")}
-        tensors = call("condition", inputs, self._conditions)
-        steps, seed = int(given["num_inference_steps"][0]), int(given["seed"][0])
-        plan: Plan = self._plan(tensors, steps, seed, self._schedules)
-        return plan
+    def _prepare(self, edit: Edit) -> Plan:
+        tensors = self._condition(edit, EditCall(self._settings, edit.adapter, self._callers))
+        plan: Plan = self._plan(edit, tensors, self._schedules, self._settings)
+        if DENOISER not in self._settings.banks:
+            return plan
+        rows = len(next(iter(plan.constant.values())))
+        constant = {**plan.constant, ADAPTER.name: adapter_rows(edit.adapter, rows)}
+        return Plan(plan.key, constant, plan.loop, plan.tokens)
 
 
-def denoise_rows(rows: Rows) -> NDArray[Any]:
-    """One forward pass of the engine: its inputs, N rows each -> the prediction of N rows."""
-    return call("unet", rows, ("prediction",))["prediction"]
+def numbers(edit: Edit) -> dict[str, NDArray[Any]]:
+    """What the edit is done with, as the answer says it."""
+    return {
+        "num_inference_steps": np.array([edit.num_inference_steps], np.int32),
+        "guidance_scale": np.array([edit.guidance_scale], np.float32),
+        "image_guidance_scale": np.array([edit.image_guidance_scale], np.float32),
+    }
 
 
-def render(latents: NDArray[Any], response_format: NDArray[Any], sender: Any) -> None:
+def render(inputs: Tensors, used: Mapping[str, NDArray[Any]], sender: Any) -> None:
     """Answers a request with its picture."""
-    answer = call("render", {"latents": latents, "response_format": response_format}, ("image", "size"))
+    answer = call(RENDER, inputs, ("image", "size")) | used
     send(sender, pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in answer.items()]))
-
-
-def call(model: str, inputs: Tensors, outputs: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """One BLS call. The arrays returned have memory of their own. Raises ModelError."""
-    request = pb_utils.InferenceRequest(
-        model_name=model,
-        requested_output_names=list(outputs),
-        inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
-        preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
-    )
-    response = request.exec()
-    if response.has_error():
-        raise ModelError(response.error().message())
-    return {name: pb_utils.get_output_tensor_by_name(response, name).as_numpy().copy() for name in outputs}
 
 
 def send(sender: Any, response: Any) -> None:
@@ -138,10 +123,11 @@ def send(sender: Any, response: Any) -> None:
 
 def send_error(sender: Any, error: Exception) -> None:
     """Answers with `tritouch:CODE` and the error's own words; the caller's own fault is INVALID_ARG."""
-    invalid = INVALID_EDIT.search(str(error))
+    said = f"tritouch:{error.code} {error}" if isinstance(error, InvalidEditError) else str(error)
+    invalid = INVALID_EDIT.search(said)
     if invalid:
         fault = pb_utils.TritonError(invalid[0], pb_utils.TritonError.INVALID_ARG)
     else:
         code, status = ERRORS.get(type(error), FAILED)
-        fault = pb_utils.TritonError(f"tritouch:{code} {error}", getattr(pb_utils.TritonError, status))
+        fault = pb_utils.TritonError(f"tritouch:{code} {said}", getattr(pb_utils.TritonError, status))
     send(sender, pb_utils.InferenceResponse([], error=fault))

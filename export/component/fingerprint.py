@@ -7,10 +7,11 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from families.tensors import Component
+from families import PIPELINES
+from families.interface import Component
 
 LIBRARIES = ("diffusers", "numpy", "onnx", "onnxscript", "torch", "transformers")
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DIGITS = 16
 
 
@@ -25,13 +26,8 @@ def of_component(
 ) -> str:
     """Over the component's part of the checkpoint, its table, the engine's versions, and the code that builds it.
 
-    `adapters` stand for the contents of its bank, where it has one.
+    The code is whole folders, so that no new file can be forgotten. `adapters` stand for the contents of its bank.
     """
-    code = [ROOT / "export" / name for name in ("build.py", "check.py", "graph.py", "triton_config.py")]
-    code += (ROOT / "export" / "engines").glob("*.py")
-    if adapters:
-        code += [ROOT / "export" / "bank.py", ROOT / "families" / family / "lora.py"]
-    code += [ROOT / "families" / "tensors.py", ROOT / "families" / family / "components.py"]
     settings = {
         "component": asdict(component),
         "precision": precision,
@@ -39,7 +35,14 @@ def of_component(
         "adapters": list(adapters),
         "libraries": {name: version(name) for name in LIBRARIES},
     }
-    return of_files([*sorted(files), *sorted(code)], settings)
+    code = [*_sources(ROOT / "export" / "component"), *_sources(ROOT / "export" / "engines"), *of_family(family)]
+    return of_files([*sorted(files), *code], settings)
+
+
+def of_family(family: str) -> list[Path]:
+    """The sources of a family: all of `families/` but the folders of others."""
+    others = {ROOT / "families" / name for name in PIPELINES.values() if name != family}
+    return [file for file in _sources(ROOT / "families") if not others & set(file.parents)]
 
 
 def of_files(files: Iterable[Path], settings: Mapping[str, object]) -> str:
@@ -49,3 +52,7 @@ def of_files(files: Iterable[Path], settings: Mapping[str, object]) -> str:
         with file.open("rb") as stream:
             digest.update(f"{file.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()[:DIGITS]
+
+
+def _sources(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))

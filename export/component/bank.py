@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from export.errors import BadInputError
-from families.lora import Factors, Lora
+from families.parts.lora import Factors, Lora
 
 SHOWN = 3
 """Layers named in an error; the rest are counted."""

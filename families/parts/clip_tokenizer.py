@@ -1,4 +1,4 @@
-"""CLIP's tokenizer: prompts to token ids. Imported by `conditioning`, and by `components`, which proves it first."""
+"""CLIP's tokenizer: prompts to token ids, and the proof that a checkpoint's can. Imports no torch of its own."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the batcher need not wait for: asking whether callers are still there, and publishing figures.
+"""What the batcher need not wait for: asking whether callers are still there, and publishing metrics.
 
 Both cost a round trip to Triton each time, so a thread of their own does them while the engine computes.
 """
@@ -16,7 +16,7 @@ PUBLISH_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-class Attendant:
+class DisconnectWatcher:
     """Calls `ask` again and again for as long as it returns that there is something to ask for.
 
     Calls `publish` when woken, and each second meanwhile. Sleeps when there is nothing to ask for, until woken.
@@ -26,7 +26,7 @@ class Attendant:
         self._ask, self._publish = ask, publish
         self._news = threading.Event()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="attendant", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="disconnect watcher", daemon=True)
 
     def start(self) -> None:
         """Starts the thread."""
@@ -57,6 +57,6 @@ class Attendant:
                     published = began
                     self._publish()
             except Exception:
-                log.exception("callers could not be asked for, or figures not published")
+                log.exception("callers could not be asked for, or metrics not published")
                 pause = PUBLISH_SECONDS
         self._publish()

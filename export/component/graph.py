@@ -5,19 +5,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from families.tensors import ROWS, Component
+from families.interface import Component
 
 OPSET = 18
 INLINE_BYTES = 1_500_000_000
 """Weights beyond this go beside the file: protobuf ends at 2 GB."""
-
-
-def shape_of(axes: Sequence[int | str], sizes: dict[str, int]) -> tuple[int, ...]:
-    """A tensor's whole shape, rows first, at the given sizes of its dynamic axes."""
-    return (sizes[ROWS], *(axis if isinstance(axis, int) else sizes[axis] for axis in axes))
 
 
 def write(
@@ -25,11 +21,11 @@ def write(
 ) -> None:
     """Traces `module` at `inputs` and writes `file`; `simplify` folds constants and rewrites sequences as tensors.
 
-    The inputs should be of a shape whose sides halve to odd numbers: then the UNet's up path is traced as it is for any
+    The inputs should be of a shape whose sides halve to odd numbers: then a UNet's up path is traced as it is for any
     size (it takes the size of each skip connection), and the graph holds for every size of the ranges.
     """
     dynamic = tuple(
-        {i: torch.export.Dim.DYNAMIC for i, axis in enumerate((ROWS, *tensor.axes)) if is_dynamic(axis, component)}
+        {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(tensor.axes) if is_dynamic(axis, component)}
         for tensor in component.inputs
     )
     with _quiet(), torch.no_grad():
@@ -56,9 +52,8 @@ class _Positional(torch.nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = self.module(*inputs)
-        return output
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return self.module(*inputs)
 
 
 def is_dynamic(axis: int | str, component: Component) -> bool:

@@ -1,0 +1,81 @@
+"""`config.pbtxt` of the models that follow from a family: the ensembles `reference` and `render`, and `edit`.
+
+Their shape is the same for all families; what their tensors are called and how large they are is not.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from export.component.config import HEADER, parameters, ports
+from families.interface import PIXELS, REFERENCE, RENDER, Component, Tensor
+from families.settings import Settings
+
+EDIT = "edit"
+IMAGE = Tensor("image", "STRING", (1,))
+SIZE_RULE = Tensor("size_rule", "STRING", (1,))
+RESPONSE_FORMAT = Tensor("response_format", "STRING", (1,))
+SIZE = Tensor("size", "INT32", (2,))
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Two models, one after the other, and what goes in and out. Every tensor is called what its models call it."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    steps: tuple[tuple[str, tuple[Tensor, ...], tuple[Tensor, ...]], ...]
+
+    def config(self) -> str:
+        """The whole file."""
+        steps = ",\n".join(_step(*step) for step in self.steps)
+        blocks = [
+            HEADER,
+            f'name: "{self.name}"',
+            'platform: "ensemble"',
+            "max_batch_size: 0",
+            f"input [\n{ports(self.inputs)}\n]",
+            f"output [\n{ports(self.outputs)}\n]",
+            f"ensemble_scheduling {{\n  step [\n{steps}\n  ]\n}}",
+        ]
+        return "\n".join(blocks) + "\n"
+
+
+def ensembles(table: Sequence[Component]) -> tuple[Ensemble, ...]:
+    """`reference`, where a picture is encoded, and `render`."""
+    made = []
+    pictures = next((c for c in table if c.role == "encoder" and [t.name for t in c.inputs] == [PIXELS]), None)
+    if pictures:
+        given = (IMAGE, SIZE_RULE)
+        steps = (("preprocess", given, pictures.inputs), (pictures.name, pictures.inputs, pictures.outputs))
+        made.append(Ensemble(REFERENCE, given, pictures.outputs, steps))
+    decoder = next(c for c in table if c.role == "decoder")
+    encoding = (*decoder.outputs, RESPONSE_FORMAT)
+    steps = (
+        (decoder.name, decoder.inputs, decoder.outputs),
+        ("postprocess", encoding, (IMAGE, SIZE)),
+    )
+    made.append(Ensemble(RENDER, (*decoder.inputs, RESPONSE_FORMAT), (IMAGE, SIZE), steps))
+    return tuple(made)
+
+
+def edit(contract: str, settings: Settings) -> str:
+    """`edit`'s file: its contract, written by hand, and as parameters what callers may ask of this export.
+
+    Values are text: numbers as JSON has them; lists with commas.
+    """
+    said = {
+        "adapters": ",".join(settings.adapters),
+        "steps": ",".join(map(str, settings.steps)),
+        "num_inference_steps": str(settings.num_inference_steps),
+        "guidance_scale": f"{settings.guidance_scale:g}",
+        "image_guidance_scale": f"{settings.image_guidance_scale:g}",
+        "max_images": str(settings.max_images),
+    }
+    return "\n".join([HEADER, contract.rstrip(), *parameters(said)]) + "\n"
+
+
+def _step(model: str, inputs: Iterable[Tensor], outputs: Iterable[Tensor]) -> str:
+    maps = [f'      input_map {{ key: "{tensor.name}" value: "{tensor.name}" }}' for tensor in inputs]
+    maps += [f'      output_map {{ key: "{tensor.name}" value: "{tensor.name}" }}' for tensor in outputs]
+    return "\n".join(["    {", f'      model_name: "{model}"', "      model_version: -1", *maps, "    }"])

@@ -1,0 +1,1 @@
+"""What families share: text encoders, autoencoders, loading, guidance, adapters. Knows no family."""

@@ -1,0 +1,54 @@
+"""Classifier-free guidance on text and picture: eq. 3 of Brooks, Holynski, Efros, "InstructPix2Pix" (2023)."""
+
+from dataclasses import dataclass
+
+import torch
+
+from families.edit import Edit
+
+
+@dataclass(frozen=True)
+class PictureGuidance:
+    """How far a prediction is moved towards the text and towards the picture. `text` 1 turns both off."""
+
+    text: float
+    image: float
+
+    @classmethod
+    def of(cls, edit: Edit) -> "PictureGuidance":
+        """An edit's. As in diffusers, guidance needs text above 1 and image of at least 1."""
+        on = edit.guidance_scale > 1.0 and edit.image_guidance_scale >= 1.0
+        return cls(edit.guidance_scale, edit.image_guidance_scale) if on else cls(1.0, 1.0)
+
+    @property
+    def on(self) -> bool:
+        """Whether the empty prompt is needed."""
+        return self.text != 1.0
+
+    @property
+    def rows(self) -> int:
+        """Rows of one call. At an image scale of 1 the unconditional prediction cancels out: it is not asked for."""
+        if not self.on:
+            return 1
+        return 2 if self.image == 1.0 else 3
+
+    @property
+    def text_rows(self) -> list[int]:
+        """Which sentence each row sees: 0 the prompt, 1 the empty one."""
+        return [0, 1, 1][: self.rows]
+
+    def pictures(self, latents: torch.Tensor) -> torch.Tensor:
+        """(1, C, h, w) -> (rows, C, h, w): the third row, where there is one, sees no picture."""
+        repeated = latents.repeat(self.rows, 1, 1, 1)
+        repeated[2:] = 0.0
+        return repeated
+
+    def combine(self, prediction: torch.Tensor) -> torch.Tensor:
+        """(rows, C, h, w), rows in the order (text and picture, picture, neither) -> (1, C, h, w)."""
+        if self.rows == 1:
+            return prediction
+        if self.rows == 2:
+            with_text, with_picture = prediction.chunk(2)
+            return with_picture + self.text * (with_text - with_picture)
+        with_text, with_picture, without = prediction.chunk(3)
+        return without + self.text * (with_text - with_picture) + self.image * (with_picture - without)

@@ -1,0 +1,64 @@
+"""The denoising loop of InstructPix2Pix's kind: a UNet that sees the input picture's latents as extra channels.
+
+Latents are (1, C, h, w) float32 in the noise schedule's own scale. Knows nothing of Triton, of engines, or of other
+edits.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from families.edit import Edit
+from families.interface import Loop, Plan, Step, Tensors
+from families.parts.guidance import PictureGuidance
+from families.schedules import NoiseSchedules, Schedule
+
+
+def noise(_steps: int, _tokens: int) -> Mapping[str, Any]:
+    """Nothing: these schedules are made with a number of steps alone."""
+    return {}
+
+
+def plan(edit: Edit, image_latents: torch.Tensor, constant: Tensors, schedules: NoiseSchedules) -> Plan:
+    """An edit's plan. `image_latents` (1, C', h, w) in the scale in which the UNet sees them; C' = C in these families.
+
+    A token is a latent. The noise is drawn as diffusers draws it on a CPU: one generator for the first latents and
+    every later step.
+    """
+    guidance = PictureGuidance.of(edit)
+    generator = torch.Generator().manual_seed(edit.seed)
+    latents = torch.randn(image_latents.shape, generator=generator)
+    schedule = schedules(edit.num_inference_steps, generator)
+    return Plan(
+        key=(),
+        constant=constant,
+        loop=denoise(latents, guidance.pictures(image_latents), guidance, schedule),
+        tokens=image_latents.shape[2] * image_latents.shape[3],
+    )
+
+
+def denoise(latents: torch.Tensor, pictures: torch.Tensor, guidance: PictureGuidance, schedule: Schedule) -> Loop:
+    """Denoises `latents` (1, C, h, w), unit noise, into the edited picture's.
+
+    `pictures` (rows, C', h, w) is the input picture's latents as each row sees it. Yields `sample` (rows, C + C', h, w)
+    and `timestep` (rows, 1), expects the prediction (rows, C, h, w), returns `latents` (1, C, h, w).
+    """
+
+    def preview() -> Tensors:
+        estimate = schedule.estimate()
+        return {"latents": (latents if estimate is None else estimate).numpy()}
+
+    latents = latents * schedule.initial_sigma
+    for place, timestep in enumerate(schedule.timesteps):
+        sample = schedule.scale(latents, timestep).expand(guidance.rows, -1, -1, -1)
+        prediction = yield Step(
+            {
+                "sample": torch.cat([sample, pictures], dim=1).numpy(),
+                "timestep": np.full((guidance.rows, 1), float(timestep), np.float32),
+            },
+            preview if place else None,
+        )
+        latents = schedule.step(guidance.combine(torch.from_numpy(prediction)), timestep, latents)
+    return {"latents": latents.numpy()}

@@ -1,0 +1,38 @@
+"""One edit -> its text and picture, encoded."""
+
+from pathlib import Path
+
+import numpy as np
+
+from families.edit import Edit
+from families.interface import REFERENCE, Call, Tensors
+from families.parts import clip_tokenizer
+from families.parts.guidance import PictureGuidance
+from families.settings import Settings
+
+NEGATIVE_PROMPT = ""
+
+
+class Conditioner:
+    """Holds both tokenizers and the size rule."""
+
+    def __init__(self, files: Path, settings: Settings) -> None:
+        self._tokenizers = [clip_tokenizer.load(files / name) for name in ("tokenizer", "tokenizer_2")]
+        self._size_rule = np.array([settings.own["size_rule"].encode()], np.object_)
+        self._zero_negative = bool(settings.own["zero_negative"])
+
+    def __call__(self, edit: Edit, call: Call) -> Tensors:
+        """`encoder_hidden_states` (P, tokens, widths) and `text_embeds` (P, pooled): the prompt's, with guidance the
+        empty prompt's after it, zeros where the checkpoint wants that; and `image_latents` (1, C, h, w), not scaled."""
+        guided = PictureGuidance.of(edit).on
+        prompts = [edit.prompt, NEGATIVE_PROMPT] if guided and not self._zero_negative else [edit.prompt]
+        ids = [clip_tokenizer.tokenize(tokenizer, prompts) for tokenizer in self._tokenizers]
+        one, two, picture = call.together(
+            ("text_encoder", {"input_ids": ids[0]}),
+            ("text_encoder_2", {"input_ids": ids[1]}),
+            (REFERENCE, {"image": np.array(edit.images, np.object_), "size_rule": self._size_rule}),
+        )
+        states, pooled = np.concatenate([one["hidden_states_1"], two["hidden_states_2"]], axis=2), two["text_embeds"]
+        if guided and self._zero_negative:
+            states, pooled = (np.concatenate([given, np.zeros_like(given)]) for given in (states, pooled))
+        return {"encoder_hidden_states": states, "text_embeds": pooled, **picture}

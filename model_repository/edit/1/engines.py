@@ -1,0 +1,60 @@
+"""Calls to the models that an edit needs, through BLS. With `model` and `metrics`, all that meets Triton here."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from numpy.typing import NDArray
+
+from families.interface import ADAPTER, DENOISER, PREDICTION, ROWS, Tensors
+from families.settings import Settings
+
+
+class ModelError(Exception):
+    """A model called through BLS has failed. The message is its own; its Triton code does not come through BLS."""
+
+
+class EditCall:
+    """Implements `families.interface.Call` for one edit: its adapter goes along wherever the engine has a bank."""
+
+    def __init__(self, settings: Settings, adapter: int, workers: ThreadPoolExecutor) -> None:
+        self._settings, self._adapter, self._workers = settings, adapter, workers
+
+    def __call__(self, model: str, inputs: Tensors) -> Tensors:
+        """All outputs of the model. Raises ModelError."""
+        if model in self._settings.banks:
+            rows = len(next(iter(inputs.values())))
+            inputs = {**inputs, ADAPTER.name: adapter_rows(self._adapter, rows)}
+        return call(model, inputs, self._settings.outputs[model])
+
+    def together(self, *calls: tuple[str, Tensors]) -> Sequence[Tensors]:
+        """Several calls side by side: one from this thread, the others from threads of their own."""
+        begun = [self._workers.submit(self, model, inputs) for model, inputs in calls[1:]]
+        first = self(*calls[0])
+        return [first, *(one.result() for one in begun)]
+
+
+def adapter_rows(adapter: int, rows: int) -> NDArray[Any]:
+    """The input `adapter` of a call whose rows are all of one edit."""
+    return np.full((rows, *(axis for axis in ADAPTER.axes if axis != ROWS)), adapter, np.int32)
+
+
+def denoise_rows(rows: Tensors) -> NDArray[Any]:
+    """One forward pass of the denoiser: its inputs, N rows each -> the prediction of N rows. Raises ModelError."""
+    return call(DENOISER, rows, (PREDICTION,))[PREDICTION]
+
+
+def call(model: str, inputs: Tensors, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """One BLS call. The arrays returned have memory of their own. Raises ModelError."""
+    request = pb_utils.InferenceRequest(
+        model_name=model,
+        requested_output_names=list(outputs),
+        inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
+        preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
+    )
+    response = request.exec()
+    if response.has_error():
+        raise ModelError(response.error().message())
+    return {name: pb_utils.get_output_tensor_by_name(response, name).as_numpy().copy() for name in outputs}

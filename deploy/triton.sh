@@ -1,9 +1,9 @@
 #!/bin/sh
-# Serves the model repository, once its engines are known to fit this GPU and this TensorRT. Hardened as NVIDIA's guide
+# Serves the model repository, once its engines are known to be made for this GPU and this TensorRT. Hardened as NVIDIA's guide
 # for secure deployment says: nothing of the server can be changed, and no client's shared memory is read.
 set -eu
 code="$(dirname "$(dirname "$(readlink -f "$0")")")"
-(cd "$code" && python3 -m embedded.fits "$TRITOUCH_REPOSITORY" --served "$ENGINES")
+(cd "$code" && python3 -m backends.compatibility "$TRITOUCH_REPOSITORY" --served "$ENGINES")
 # Restricted parts open to whoever sends this key, and nobody knows it.
 key="$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')"
 closed="shared-memory,model-repository,trace,logging:tritouch-key=$key"

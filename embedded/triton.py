@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backends.compatibility import incompatibilities
 from embedded.errors import EmbeddedError
-from embedded.fits import misfits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,7 @@ def check_repository(repository: Path) -> Path:
     dangling = sorted(entry.name for entry in repository.iterdir() if entry.is_symlink() and not entry.exists())
     if dangling:
         raise EmbeddedError(f"{repository / dangling[0]} leads nowhere: {hint}")
-    reasons = misfits(repository, SERVED)
+    reasons = incompatibilities(repository, SERVED)
     if reasons:
         raise EmbeddedError("; ".join(reasons))
     return repository.resolve()

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import backends
 from embedded.errors import EmbeddedError
 
-BACKENDS = Path(__file__).resolve().parent / "backends"
+_SOURCES = Path(backends.__file__).resolve().parent
 _INSTALL_HINT = "install the embedded extra (make setup)"
 
 
@@ -65,10 +66,10 @@ def check_numpy(version: str | None) -> None:
 
 
 def lay_out_backends(files: TritonFiles, target: Path) -> None:
-    """Make ``target`` a backend directory: Triton's own Python backend, and this package's Python-based ones.
+    """Make ``target`` a backend directory: Triton's own Python backend, and the Python-based ones of ``backends``.
 
     A Python-based backend is a folder with a ``model.py``. What they share goes along under the name it has here
-    (``embedded.backends.common``), so that one import statement holds in Triton, in tests and for mypy.
+    (``backends.common``), so that one import statement holds in Triton, in tests and for mypy.
     """
     python = target / "python"
     python.mkdir(parents=True)
@@ -76,12 +77,12 @@ def lay_out_backends(files: TritonFiles, target: Path) -> None:
         if part.name != "__pycache__":
             # Copied: Triton refuses a backend library that is a link out of its folder.
             shutil.copy(part, python)
-    for model in BACKENDS.glob("*/model.py"):
+    for model in _SOURCES.glob("*/model.py"):
         backend = target / model.parent.name
         shutil.copytree(model.parent, backend, ignore=shutil.ignore_patterns("__pycache__"))
-        shared = backend / "embedded" / "backends"
-        shared.mkdir(parents=True)
-        for module in BACKENDS.glob("*.py"):
+        shared = backend / backends.__name__
+        shared.mkdir()
+        for module in _SOURCES.glob("*.py"):
             shutil.copy(module, shared)
 
 

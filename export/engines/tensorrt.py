@@ -12,9 +12,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from embedded.backends.plan import Options, Plan
-from embedded.fits import MODULES, PRODUCTS
-from embedded.gpu import find_gpu
+from backends.compatibility import MODULES, PRODUCTS
+from backends.gpu import find_gpu
+from backends.plan import Options, Plan
 from export.check import Run
 from export.engines import Serving, Work
 from export.engines.trt_watch import BuildLog, interruptible, monitor

@@ -185,7 +185,7 @@ def test_triton_is_not_started_on_engines_of_another_machine(tmp_path):
     assert "tritonserver" not in done.stderr
 
 
-def test_the_image_for_processors_has_the_embedded_servers_backend(tmp_path):
+def test_the_image_for_processors_has_the_backend_that_embedded_serves_with(tmp_path):
     copied, embedded = tmp_path / "copied", tmp_path / "embedded"
     place = "/opt/tritonserver/backends/openvino/"
     for source, target in re.findall(rf"^COPY (\S+) {place}(\S*)$", (DEPLOY / "triton.Dockerfile").read_text(), re.M):

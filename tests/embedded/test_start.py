@@ -1,5 +1,6 @@
 """What is settled before any server runs: settings, ports, the repository, packages, Triton's command line, its log."""
 
+import json
 import os
 import socket
 import subprocess
@@ -85,6 +86,15 @@ def test_a_repository_that_cannot_be_served_says_how_to_build_one(tmp_path, kind
         triton.check_repository(repository)
 
 
+def test_engines_of_a_kind_that_is_not_served_are_refused_before_triton_starts(tmp_path):
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.pbtxt").touch()
+    record = {"engine": "tensorrt", "versions": {"tensorrt": "11.4", "compute_capability": "8.9"}}
+    (tmp_path / "unet" / "component.json").write_text(json.dumps(record))
+    with pytest.raises(EmbeddedError, match="made for tensorrt, and this server serves openvino and tensorrt_rtx"):
+        triton.check_repository(tmp_path)
+
+
 @pytest.mark.parametrize(("version", "message"), [("2.0.0", "numpy<2"), (None, "not installed")])
 def test_a_wrong_numpy_is_refused(version, message):
     with pytest.raises(EmbeddedError, match=message):
@@ -139,7 +149,7 @@ def test_backends_are_laid_out_with_what_they_share(tmp_path):
     wheel.lay_out_backends(wheel.find_triton(), tmp_path)
     assert os.access(tmp_path / "python" / "triton_python_backend_stub", os.X_OK)
     assert (tmp_path / "openvino" / "model.py").is_file()
-    assert (tmp_path / "openvino" / "embedded" / "backends" / "common.py").is_file()
+    assert (tmp_path / "openvino" / "backends" / "common.py").is_file()
 
 
 def test_the_log_lines_that_tell_why():

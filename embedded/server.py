@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from embedded import ports, triton
 from embedded.errors import EmbeddedError
-from embedded.keeper import SHM_PREFIX
 from embedded.run_folder import BACKENDS, EMPTY, run_folder
 from embedded.service import Service
 from embedded.settings import ROOT, Settings, load_settings
+from embedded.supervisor import SHM_PREFIX
 from embedded.wheel import find_triton, lay_out_backends
 from gateway.settings import Settings as GatewaySettings
 

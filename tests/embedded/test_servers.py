@@ -19,8 +19,8 @@ import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
 from embedded import serve
-from embedded.keeper import SHM, SHM_PREFIX
 from embedded.settings import ROOT
+from embedded.supervisor import SHM, SHM_PREFIX
 from tests.toy import CONFIG, save_twice, write_model
 
 from .conftest import wait_busy

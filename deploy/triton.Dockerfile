@@ -16,14 +16,15 @@ RUN version="$(python3 /app/deploy/tensorrt_version.py)" \
  && python3 -m pip install --no-deps "tensorrt-cu13-bindings==${version}" \
  && python3 /app/deploy/tensorrt_version.py --same-as-bindings
 COPY backends/__init__.py backends/compatibility.py backends/gpu.py /app/backends/
-COPY deploy/triton.sh deploy/healthy.py /app/deploy/
+COPY embedded/__init__.py embedded/command.py /app/embedded/
+COPY deploy/serve_triton.py deploy/healthy.py /app/deploy/
 # Triton's working directory is empty: Python models find modules there before any other.
 RUN install -d -o 1000 -g 1000 /models /empty
 USER 1000:1000
 WORKDIR /empty
 ENV ENGINES=tensorrt
 # NVIDIA's own entrypoint stays: it finds libraries for older drivers.
-CMD ["/bin/sh", "/app/deploy/triton.sh"]
+CMD ["python3", "/app/deploy/serve_triton.py"]
 
 # NVIDIA's OpenVINO backend takes calls of one number of rows alone, and chooses the precision by itself. In its place
 # comes this project's own.

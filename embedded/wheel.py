@@ -1,20 +1,27 @@
-"""Finds Triton's binary in the ``nvidia-pytriton`` wheel and lays out a backend directory for it."""
+"""Finds Triton's binary in the ``nvidia-pytriton`` wheel; lays out its backend directory, makes its environment."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import sys
 import sysconfig
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import backends
 from embedded.errors import EmbeddedError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _SOURCES = Path(backends.__file__).resolve().parent
 _INSTALL_HINT = "install the embedded extra (make setup)"
+# Memory of engines in huge pages, where the kernel gives them: it makes OpenVINO's calls a little shorter.
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,21 @@ def lay_out_backends(files: TritonFiles, target: Path) -> None:
         shared.mkdir()
         for module in _SOURCES.glob("*.py"):
             shutil.copy(module, shared)
+
+
+def environment(files: TritonFiles, base: Mapping[str, str]) -> dict[str, str]:
+    """``base`` with what the server and its Python processes need: their libraries, this Python, huge pages."""
+    libraries = [str(folder) for folder in files.library_folders]
+    present = base.get("LD_LIBRARY_PATH")
+    path, tunables = base.get("PATH", os.defpath), base.get("GLIBC_TUNABLES")
+    return {
+        **base,
+        "LD_LIBRARY_PATH": ":".join([*libraries, *([present] if present else [])]),
+        # The Python stub asks the first python3 on the path where its packages are.
+        "PATH": f"{Path(sys.executable).parent}:{path}",
+        "PYTHONUNBUFFERED": "1",
+        "GLIBC_TUNABLES": ":".join([*([tunables] if tunables else []), _HUGE_PAGES]),
+    }
 
 
 def _version_of(distribution: str) -> str | None:

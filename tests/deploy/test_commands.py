@@ -4,7 +4,6 @@ import base64
 import contextlib
 import io
 import json
-import os
 import re
 import shlex
 import shutil
@@ -20,29 +19,19 @@ import pytest
 from PIL import Image
 
 from embedded.ports import choose
-from embedded.triton import environment
-from embedded.wheel import find_triton, lay_out_backends
+from embedded.server import Embedded
+from embedded.settings import Settings
+from embedded.wheel import environment, find_triton, lay_out_backends
 from tests.conftest import ADAPTERS, ROOT, ROUTES
 
-DEPLOY = ROOT / "deploy"
+from .conftest import DEPLOY, base_environment, dockerfile_commands, run_here
+
 SECONDS = 180.0
 JSON = {"Content-Type": "application/json"}
 SHIM = """#!/bin/sh
 exec {server} "$@" --backend-directory={backends} --cache-directory={caches} \\
-  --http-address=127.0.0.1 --grpc-address=127.0.0.1
+  --http-address=127.0.0.1 --grpc-address=127.0.0.1 --metrics-address=127.0.0.1
 """
-
-
-def dockerfile_commands() -> dict[str, list[str]]:
-    """Stage or image -> its command."""
-    commands = {}
-    for name in ("triton", "gateway"):
-        stage = name
-        for line in (DEPLOY / f"{name}.Dockerfile").read_text().splitlines():
-            stage = match[1] if (match := re.match(r"FROM \S+ AS (\S+)", line)) else stage
-            if line.startswith("CMD "):
-                commands[stage] = json.loads(line.removeprefix("CMD "))
-    return commands
 
 
 def dockerfile_engines() -> dict[str, str]:
@@ -53,17 +42,6 @@ def dockerfile_engines() -> dict[str, str]:
         if match := re.match(r"ENV ENGINES=(\S+)", line):
             engines[stage] = match[1]
     return engines
-
-
-def run_here(command: list[str]) -> list[str]:
-    """The same command with this checkout for the image's /app."""
-    return [part.replace("/app/", f"{ROOT}/") for part in command]
-
-
-def base_environment() -> dict[str, str]:
-    """An environment in which `python3` is this one, and nothing of Tritouch is set."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TRITOUCH_")}
-    return {**kept, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 def status(url: str, data: bytes | None = None) -> int:
@@ -171,6 +149,41 @@ def test_triton_and_the_gateway_serve_an_edit(repository, triton_environment, tm
         assert f"\n{name}" in figures, name
     (hits,) = re.findall(r'^nv_cache_num_hits_per_model\{model="text_encoder",.*\} (\d+)$', figures, re.MULTILINE)
     assert int(hits) == 1, "the second edit's sentence was in the cache"
+
+
+PARAMETERS = r"--(model-repository|backend-directory|cache-directory|exit-timeout-secs|\w+-address|\w+-port)=.*"
+SHM_PREFIX = r"--backend-config=python,shm-region-prefix-name=.*"
+
+
+def hardening(flags: list[str]) -> list[str]:
+    """Flags without those that say where a server is, and with one key for all."""
+    kept = [flag for flag in flags if not re.fullmatch(f"{PARAMETERS}|{SHM_PREFIX}", flag)]
+    return sorted(re.sub(r"tritouch-key=[0-9a-f]{32}$", "tritouch-key=KEY", flag) for flag in kept)
+
+
+def test_triton_is_hardened_in_containers_as_it_is_without_them(triton_flags, tmp_path):
+    (tmp_path / "run").mkdir()
+    _, *embedded = Embedded(Settings(), tmp_path, tmp_path / "run", {}).triton_command("p-")
+    container = hardening(triton_flags())
+    assert container == hardening(embedded)
+    closed = "shared-memory,model-repository,trace,logging:tritouch-key=KEY"
+    assert {f"--http-restricted-api={closed}", f"--grpc-restricted-protocol={closed}"} < set(container)
+
+
+def test_triton_in_a_container_is_reached_from_outside_and_takes_its_settings(triton_flags):
+    flags = triton_flags(TRITOUCH_TRITON_CACHE_BYTES="0", TRITOUCH_TRITON_SHM_BYTES="2097152")
+    assert {"--model-repository=/models", "--http-port=8000", "--grpc-port=8001", "--metrics-port=8002"} < set(flags)
+    assert {f"--{name}-address=0.0.0.0" for name in ("http", "grpc", "metrics")} < set(flags)
+    assert "--backend-config=python,shm-growth-byte-size=2097152" in flags
+    assert not any("cache" in flag or "backend-directory" in flag for flag in flags)
+    assert triton_flags(TRITOUCH_TRITON_CACHE_BYTES="") != flags, "empty is not set"
+
+
+def test_a_setting_of_triton_that_is_no_number_is_named():
+    env = {"TRITOUCH_REPOSITORY": "/models", "ENGINES": "openvino", "TRITOUCH_TRITON_SHM_BYTES": "8M"}
+    command = run_here(dockerfile_commands()["triton"])
+    done = subprocess.run(command, env=base_environment() | env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "TRITOUCH_TRITON_SHM_BYTES is '8M', and must be a whole number\n")
 
 
 def test_triton_is_not_started_on_engines_of_another_machine(tmp_path):

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -38,23 +38,29 @@ def base_environment() -> dict[str, str]:
     return {**kept, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
+def arguments(stage: str, program: str, folder: Path, variables: Mapping[str, str]) -> list[str]:
+    """What the command of a container gives `program`, in whose place there is one in `folder` that prints it."""
+    stand_in = folder / "bin" / program
+    stand_in.parent.mkdir(exist_ok=True)
+    stand_in.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    stand_in.chmod(0o755)
+    env = base_environment() | variables
+    env["PATH"] = f"{stand_in.parent}:{env['PATH']}"
+    command = run_here(dockerfile_commands()[stage])
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 @pytest.fixture
 def triton_flags(tmp_path: Path) -> Callable[..., list[str]]:
-    """Runs the command of Triton's container, in an environment with these variables, on a `tritonserver` that prints.
+    """The arguments of Triton in a container with these variables."""
+    own = {"TRITOUCH_REPOSITORY": "/models", "ENGINES": "openvino"}
+    return lambda **variables: arguments("triton", "tritonserver", tmp_path, own | variables)
 
-    Returns the arguments that it was given.
-    """
-    program = tmp_path / "bin" / "tritonserver"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
-    program.chmod(0o755)
 
-    def run(**variables: str) -> list[str]:
-        env = base_environment() | {"TRITOUCH_REPOSITORY": "/models", "ENGINES": "openvino"} | variables
-        env["PATH"] = f"{program.parent}:{env['PATH']}"
-        command = run_here(dockerfile_commands()["triton"])
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
-
-    return run
+@pytest.fixture
+def export_flags(tmp_path: Path) -> Callable[..., list[str]]:
+    """The arguments of `python3` in the export's container with these variables."""
+    own = {"TRITOUCH_REPOSITORY": "/models", "TRITOUCH_MODEL": "owner/name", "TRITOUCH_ENGINE": "openvino"}
+    return lambda **variables: arguments("export", "python3", tmp_path, own | variables)

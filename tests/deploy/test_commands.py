@@ -110,6 +110,16 @@ def test_the_export_finds_its_repository_up_to_date(checkpoint, repository):
     assert done.stderr.count("up to date") == 4
 
 
+def test_what_is_not_set_is_left_to_the_exports_own_defaults(export_flags):
+    least = ["-m", "export", "--model", "owner/name", "--engine", "openvino", "--repository", "/models"]
+    flags = ("--precision", "--max-pixels", "--max-batch", "--guidance-when-zero")
+    names = [f"TRITOUCH_{flag.removeprefix('--').replace('-', '_').upper()}" for flag in flags]
+    assert export_flags() == export_flags(**dict.fromkeys(names, "")) == least
+    set_ones = [part for number, flag in enumerate(flags) for part in (flag, str(number))]
+    values = {name: str(number) for number, name in enumerate(names)}
+    assert export_flags(**values) == [*least[:-2], *set_ones, *least[-2:]]
+
+
 def test_the_export_refuses_what_it_cannot_do(checkpoint, tmp_path):
     env = {**exporting(checkpoint, tmp_path), "TRITOUCH_MAX_BATCH": "0"}
     command = run_here(dockerfile_commands()["export"])

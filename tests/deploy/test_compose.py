@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from embedded.settings import Settings as EmbeddedSettings
+from export.__main__ import parse
 from gateway.settings import Settings as GatewaySettings
 from tests.conftest import ROOT
 
@@ -92,10 +93,9 @@ def test_the_examples_values_are_the_defaults(compose):
     shown = example()
     for name, default in re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", COMPOSE.read_text()):
         assert shown[name] == default
-    scripts = "".join(path.read_text() for path in (ROOT / "deploy").glob("*.sh"))
-    for name, default in re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", scripts):
-        assert name in shown or name.endswith("_PORT"), name
-        assert shown.get(name, default) == default
+    export = vars(parse(["--model", "x"]))
+    for name in ("PRECISION", "MAX_PIXELS", "MAX_BATCH"):
+        assert shown[f"TRITOUCH_{name}"] == str(export[name.lower()])
     settings = GatewaySettings(**{name[9:].lower(): shown[name] for name in shown if name in gateway() - FIXED})
     assert settings == GatewaySettings()
 

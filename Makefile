@@ -7,7 +7,7 @@ REPOSITORY ?= $(or $(TRITOUCH_REPOSITORY),model_repository)
 DEMO_ADAPTERS := $(foreach file,$(wildcard demo/adapters/*.safetensors),--adapter $(basename $(notdir $(file)))=$(file))
 EXPORT_FLAGS ?= $(if $(filter demo/checkpoint,$(CHECKPOINT)),--max-pixels 147456 $(DEMO_ADAPTERS))
 TORCH_BACKEND ?= cpu
-PACKAGES := gateway families export embedded demo bench
+PACKAGES := gateway families export backends embedded demo bench deploy
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help

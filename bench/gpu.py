@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from backends.gpu import find_gpu
+from backends.plan import Options, Plan
 from bench.full_size import checkpoint
 from bench.tensorrt import LIMITS
-from embedded.backends.plan import Options, Plan
-from embedded.gpu import find_gpu
 from export import graph
 from families import load as load_family
 from families.tensors import ROWS, Component

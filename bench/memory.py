@@ -132,15 +132,15 @@ def of_diffusers(setup: Setup, precision: str, asked: list[edits.Edit]) -> Subje
 
 
 def of_tritouch(setup: Setup, asked: list[edits.Edit]) -> Subject:
-    """Triton with all its processes, the gateway, and what keeps them."""
+    """Triton with all its processes, the gateway, and their supervisors."""
     subject, seconds = Subject("Tritouch"), []
     with serve(setup.repository(), port=0) as server:
         mine = os.getpid()
 
-        def keepers() -> list[int]:
-            return [pid for pid in tree(mine) if b"keeper.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        def supervisors() -> list[int]:
+            return [pid for pid in tree(mine) if b"supervisor.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
-        with watched(subject, keepers):
+        with watched(subject, supervisors):
             for edit in asked:
                 began = time.perf_counter()
                 edits.through_gateway(server.http_url, edit)

@@ -44,7 +44,7 @@ def machine() -> dict[str, Any]:
 
 def gpu() -> str | None:
     """The GPU, where there is one."""
-    from embedded.gpu import find_gpu  # noqa: PLC0415
+    from backends.gpu import find_gpu  # noqa: PLC0415
 
     found = find_gpu()
     return str(found) if found else None

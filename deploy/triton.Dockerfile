@@ -15,25 +15,26 @@ COPY deploy/tensorrt_version.py /app/deploy/
 RUN version="$(python3 /app/deploy/tensorrt_version.py)" \
  && python3 -m pip install --no-deps "tensorrt-cu13-bindings==${version}" \
  && python3 /app/deploy/tensorrt_version.py --same-as-bindings
-COPY embedded/__init__.py embedded/fits.py embedded/gpu.py /app/embedded/
-COPY deploy/triton.sh deploy/healthy.py /app/deploy/
+COPY backends/__init__.py backends/compatibility.py backends/gpu.py /app/backends/
+COPY embedded/__init__.py embedded/command.py /app/embedded/
+COPY deploy/serve_triton.py deploy/healthy.py /app/deploy/
 # Triton's working directory is empty: Python models find modules there before any other.
 RUN install -d -o 1000 -g 1000 /models /empty
 USER 1000:1000
 WORKDIR /empty
 ENV ENGINES=tensorrt
 # NVIDIA's own entrypoint stays: it finds libraries for older drivers.
-CMD ["/bin/sh", "/app/deploy/triton.sh"]
+CMD ["python3", "/app/deploy/serve_triton.py"]
 
 # NVIDIA's OpenVINO backend takes calls of one number of rows alone, and chooses the precision by itself. In its place
-# comes the one that the embedded servers have.
+# comes this project's own.
 FROM triton AS triton-cpu
 USER root
 COPY requirements/export.lock /app/requirements/
 RUN python3 -m uv pip install openvino --constraint /app/requirements/export.lock \
  && rm -rf /opt/tritonserver/backends/openvino
-COPY embedded/backends/openvino /opt/tritonserver/backends/openvino/
-COPY embedded/backends/*.py /opt/tritonserver/backends/openvino/embedded/backends/
+COPY backends/openvino /opt/tritonserver/backends/openvino/
+COPY backends/*.py /opt/tritonserver/backends/openvino/backends/
 ENV ENGINES=openvino GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 USER 1000:1000
 
@@ -41,7 +42,7 @@ FROM triton AS export
 USER root
 COPY requirements/export.lock /app/requirements/
 RUN python3 -m uv pip install torch==2.13.0 -r /app/requirements/export.lock
-COPY embedded /app/embedded
+COPY backends /app/backends
 COPY families /app/families
 COPY model_repository /app/model_repository
 COPY export /app/export

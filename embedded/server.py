@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from embedded import ports, triton
+from embedded import ports
+from embedded.command import TritonOptions, TritonPorts, command_line
 from embedded.errors import EmbeddedError
-from embedded.keeper import SHM_PREFIX
+from embedded.repository import check_repository
 from embedded.run_folder import BACKENDS, EMPTY, run_folder
 from embedded.service import Service
 from embedded.settings import ROOT, Settings, load_settings
-from embedded.wheel import find_triton, lay_out_backends
+from embedded.supervisor import SHM_PREFIX
+from embedded.wheel import environment, find_triton, lay_out_backends
 from gateway.settings import Settings as GatewaySettings
 
 if TYPE_CHECKING:
@@ -26,7 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+_HOST = "127.0.0.1"
+_READY_PATH = "/v2/health/ready"
 _WATCH_SECONDS = 0.2
+# On top of the time that requests in flight get: for Python models to finalize.
+_UNLOAD_SECONDS = 5.0
 # On top of the time that edits in flight get: for the gateway to send their answers.
 _ANSWER_SECONDS = 5.0
 _DRAIN = "TRITOUCH_DRAIN_SECONDS"
@@ -65,22 +71,38 @@ class Embedded:
     @property
     def triton_http(self) -> str:
         """Triton's HTTP address, as tritonclient takes it: host and port."""
-        return f"{triton.HOST}:{self._ports.http}"
+        return f"{_HOST}:{self._ports.http}"
 
     @property
     def triton_grpc(self) -> str:
         """Triton's gRPC address: host and port."""
-        return f"{triton.HOST}:{self._ports.grpc}"
+        return f"{_HOST}:{self._ports.grpc}"
 
     @property
     def metrics_url(self) -> str:
         """Where Triton's metrics are read."""
-        return f"http://{triton.HOST}:{self._ports.metrics}/metrics"
+        return f"http://{_HOST}:{self._ports.metrics}/metrics"
 
     @property
     def triton_pid(self) -> int:
         """Process id of the Triton server itself."""
         return self._need_triton().pid
+
+    def triton_command(self, shm_prefix: str) -> list[str]:
+        """Triton's program and arguments; the names of its shared memory begin with ``shm_prefix``."""
+        options = TritonOptions(
+            str(self._files.server),
+            self.repository,
+            _HOST,
+            self._ports,
+            max(1, round(self._settings.stop_seconds)),
+            cache_bytes=self._settings.triton_cache_bytes,
+            shm_bytes=self._settings.triton_shm_bytes,
+            shm_prefix=shm_prefix,
+            backends=self._backends,
+            caches=self._files.caches,
+        )
+        return command_line(options)
 
     def start_triton(self) -> None:
         """Start Triton and wait until every model is ready.
@@ -89,24 +111,16 @@ class Embedded:
             ServiceFailedError: a model does not load, or the time is up.
         """
         prefix = f"{SHM_PREFIX}{secrets.token_hex(6)}-"
-        command = triton.command_line(
-            self._files,
-            repository=self.repository,
-            backends=self._backends,
-            ports=self._ports,
-            settings=self._settings,
-            shm_prefix=prefix,
-        )
         self._triton = Service(
             "Triton",
-            command,
+            self.triton_command(prefix),
             self.triton_log,
-            env=triton.environment(self._files, self._env),
+            env=environment(self._files, self._env),
             cwd=self._empty,
-            grace=self._settings.stop_seconds + triton.UNLOAD_SECONDS,
+            grace=self._settings.stop_seconds + _UNLOAD_SECONDS,
             shm_prefix=prefix,
         )
-        self._triton.wait_ready(triton.HOST, self._ports.http, triton.READY_PATH, self._settings.triton_start_seconds)
+        self._triton.wait_ready(_HOST, self._ports.http, _READY_PATH, self._settings.triton_start_seconds)
 
     def start_gateway(self, listening: socket.socket) -> None:
         """Start the gateway on a bound socket, and wait until it is ready.
@@ -195,7 +209,7 @@ def serve(
     with ExitStack() as stack:
         # The gateway's port first: a busy one is the commonest fault, and this finds it at once.
         listening = stack.enter_context(_gateway_socket(port)) if gateway else None
-        checked = triton.check_repository(repository or settings.repository)
+        checked = check_repository(repository or settings.repository)
         run = stack.enter_context(run_folder(settings.run_folder))
         embedded = Embedded(settings, checked, run, env or {})
         stack.callback(embedded.stop)
@@ -224,10 +238,10 @@ def _drain_seconds(settings: Settings, env: Mapping[str, str]) -> str:
     return own if own is not None and float(own) < longest else str(longest)
 
 
-def _triton_ports(settings: Settings) -> triton.TritonPorts:
+def _triton_ports(settings: Settings) -> TritonPorts:
     wanted = {
         "Triton's HTTP": settings.triton_http_port,
         "Triton's gRPC": settings.triton_grpc_port,
         "Triton's metrics": settings.triton_metrics_port,
     }
-    return triton.TritonPorts(*ports.choose(triton.HOST, wanted.items()))
+    return TritonPorts(*ports.choose(_HOST, wanted.items()))

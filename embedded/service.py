@@ -1,4 +1,4 @@
-"""One server process under its keeper: started, awaited, stopped; its log."""
+"""One server process under its supervisor: started, awaited, stopped; its log."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from embedded.errors import ServiceFailedError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_KEEPER = Path(__file__).resolve().with_name("keeper.py")
+_SUPERVISOR = Path(__file__).resolve().with_name("supervisor.py")
 _POLL_SECONDS = 0.05
 _PROBE_SECONDS = 2.0
-_KEEPER_START_SECONDS = 30.0
-# On top of the grace: the time in which the keeper kills and collects what is left.
-_KEEPER_STOP_SECONDS = 15.0
+_SUPERVISOR_START_SECONDS = 30.0
+# On top of the grace: the time in which the supervisor kills and collects what is left.
+_SUPERVISOR_STOP_SECONDS = 15.0
 # Triton's error lines, its last word ("error: creating server"), and what Python and protobuf say in their own ways.
 _TELLING = re.compile(
     r"(?:E\d{4} |error: |\[libprotobuf ERROR|Traceback |\w+(?:\.\w+)*(?:Error|Exception)\b|\S+: error )", re.IGNORECASE
@@ -67,11 +67,11 @@ class Service:
         options = ["--control", str(far_end.fileno()), "--grace", str(grace), "--shm", shm_prefix]
         options += [part for fd in fds for part in ("--fd", str(fd))]
         with far_end, log.open("ab") as output:
-            self._keeper = _start_keeper([*options, "--", *command], output, env, cwd, [far_end.fileno(), *fds])
+            self._supervisor = _start_supervisor([*options, "--", *command], output, env, cwd, [far_end.fileno(), *fds])
         self.pid = self._read_pid()
 
     def _read_pid(self) -> int:
-        self._control.settimeout(_KEEPER_START_SECONDS)
+        self._control.settimeout(_SUPERVISOR_START_SECONDS)
         with suppress(OSError):
             answer = self._control.recv(32)
             if answer:
@@ -82,7 +82,7 @@ class Service:
     @property
     def exit_code(self) -> int | None:
         """Exit code once the whole process tree is gone, 128 and more for a signal; None before."""
-        return self._keeper.poll()
+        return self._supervisor.poll()
 
     def wait_ready(self, host: str, port: int, path: str, seconds: float) -> None:
         """Wait until ``GET path`` answers 200.
@@ -104,7 +104,7 @@ class Service:
 
     def wait(self) -> None:
         """Wait until the process tree is gone; call after something ended it."""
-        self._keeper.wait(self._grace + _KEEPER_STOP_SECONDS)
+        self._supervisor.wait(self._grace + _SUPERVISOR_STOP_SECONDS)
 
     def stop(self) -> None:
         """Ask for an orderly end, wait the grace, and kill what is left. Does nothing to a process that ended."""
@@ -113,8 +113,8 @@ class Service:
         try:
             self.wait()
         except subprocess.TimeoutExpired:
-            self._keeper.kill()
-            self._keeper.wait()
+            self._supervisor.kill()
+            self._supervisor.wait()
         finally:
             self._control.close()
 
@@ -126,11 +126,11 @@ class Service:
         return "\n".join([f"{self.name} {what}; its log: {self.log}", *(f"  {line}" for line in lines)])
 
 
-def _start_keeper(
+def _start_supervisor(
     arguments: Sequence[str], output: BinaryIO, env: Mapping[str, str], cwd: Path, fds: Sequence[int]
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(_KEEPER), *arguments],
+        [sys.executable, "-I", "-S", str(_SUPERVISOR), *arguments],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,

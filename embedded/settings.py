@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from embedded.command import CACHE_BYTES, SHM_BYTES
 from embedded.errors import EmbeddedError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,9 +36,9 @@ class Settings(BaseSettings):
     triton_http_port: Port = 0
     triton_grpc_port: Port = 0
     triton_metrics_port: Port = 0
-    triton_cache_bytes: Annotated[int, Field(ge=0)] = 64 * _MIB
+    triton_cache_bytes: Annotated[int, Field(ge=0)] = CACHE_BYTES
     """Size of Triton's response cache, used by models whose config asks for it; 0 for none."""
-    triton_shm_bytes: Annotated[int, Field(ge=_MIB)] = 8 * _MIB
+    triton_shm_bytes: Annotated[int, Field(ge=_MIB)] = SHM_BYTES
     """Shared memory a Python model instance starts with and grows by."""
     triton_start_seconds: Seconds = 300
     gateway_start_seconds: Seconds = 60

@@ -1,19 +1,27 @@
-"""Finds Triton's binary in the ``nvidia-pytriton`` wheel and lays out a backend directory for it."""
+"""Finds Triton's binary in the ``nvidia-pytriton`` wheel; lays out its backend directory, makes its environment."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import sys
 import sysconfig
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import backends
 from embedded.errors import EmbeddedError
 
-BACKENDS = Path(__file__).resolve().parent / "backends"
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SOURCES = Path(backends.__file__).resolve().parent
 _INSTALL_HINT = "install the embedded extra (make setup)"
+# Memory of engines in huge pages, where the kernel gives them: it makes OpenVINO's calls a little shorter.
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 @dataclass(frozen=True)
@@ -65,10 +73,10 @@ def check_numpy(version: str | None) -> None:
 
 
 def lay_out_backends(files: TritonFiles, target: Path) -> None:
-    """Make ``target`` a backend directory: Triton's own Python backend, and this package's Python-based ones.
+    """Make ``target`` a backend directory: Triton's own Python backend, and the Python-based ones of ``backends``.
 
     A Python-based backend is a folder with a ``model.py``. What they share goes along under the name it has here
-    (``embedded.backends.common``), so that one import statement holds in Triton, in tests and for mypy.
+    (``backends.common``), so that one import statement holds in Triton, in tests and for mypy.
     """
     python = target / "python"
     python.mkdir(parents=True)
@@ -76,13 +84,28 @@ def lay_out_backends(files: TritonFiles, target: Path) -> None:
         if part.name != "__pycache__":
             # Copied: Triton refuses a backend library that is a link out of its folder.
             shutil.copy(part, python)
-    for model in BACKENDS.glob("*/model.py"):
+    for model in _SOURCES.glob("*/model.py"):
         backend = target / model.parent.name
         shutil.copytree(model.parent, backend, ignore=shutil.ignore_patterns("__pycache__"))
-        shared = backend / "embedded" / "backends"
-        shared.mkdir(parents=True)
-        for module in BACKENDS.glob("*.py"):
+        shared = backend / backends.__name__
+        shared.mkdir()
+        for module in _SOURCES.glob("*.py"):
             shutil.copy(module, shared)
+
+
+def environment(files: TritonFiles, base: Mapping[str, str]) -> dict[str, str]:
+    """``base`` with what the server and its Python processes need: their libraries, this Python, huge pages."""
+    libraries = [str(folder) for folder in files.library_folders]
+    present = base.get("LD_LIBRARY_PATH")
+    path, tunables = base.get("PATH", os.defpath), base.get("GLIBC_TUNABLES")
+    return {
+        **base,
+        "LD_LIBRARY_PATH": ":".join([*libraries, *([present] if present else [])]),
+        # The Python stub asks the first python3 on the path where its packages are.
+        "PATH": f"{Path(sys.executable).parent}:{path}",
+        "PYTHONUNBUFFERED": "1",
+        "GLIBC_TUNABLES": ":".join([*([tunables] if tunables else []), _HUGE_PAGES]),
+    }
 
 
 def _version_of(distribution: str) -> str | None:

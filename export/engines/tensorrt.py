@@ -10,9 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from embedded.backends.plan import Options, Plan
-from embedded.fits import MODULES, PRODUCTS
-from embedded.gpu import find_gpu
+from backends.compatibility import MODULES, PRODUCTS
+from backends.gpu import find_gpu
+from backends.plan import Options, Plan
 from export.engines import Arrays, Run, Serving, Work
 from export.engines.trt_watch import BuildLog, interruptible, monitor
 from export.errors import BadInputError, ExportError

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from backends.gpu import find_gpu
 from bench.gpu import figure, run_part
-from embedded.gpu import find_gpu
 from tests.conftest import ROOT
 
 LINE = "import json; print(json.dumps({'part': 'a', 'ms': 1}), flush=True); "

@@ -4,7 +4,6 @@ import base64
 import contextlib
 import io
 import json
-import os
 import re
 import shlex
 import shutil
@@ -20,29 +19,19 @@ import pytest
 from PIL import Image
 
 from embedded.ports import choose
-from embedded.triton import environment
-from embedded.wheel import find_triton, lay_out_backends
+from embedded.server import Embedded
+from embedded.settings import Settings
+from embedded.wheel import environment, find_triton, lay_out_backends
 from tests.conftest import ADAPTERS, ROOT, ROUTES
 
-DEPLOY = ROOT / "deploy"
+from .conftest import DEPLOY, base_environment, dockerfile_commands, run_here
+
 SECONDS = 180.0
 JSON = {"Content-Type": "application/json"}
 SHIM = """#!/bin/sh
 exec {server} "$@" --backend-directory={backends} --cache-directory={caches} \\
-  --http-address=127.0.0.1 --grpc-address=127.0.0.1
+  --http-address=127.0.0.1 --grpc-address=127.0.0.1 --metrics-address=127.0.0.1
 """
-
-
-def dockerfile_commands() -> dict[str, list[str]]:
-    """Stage or image -> its command."""
-    commands = {}
-    for name in ("triton", "gateway"):
-        stage = name
-        for line in (DEPLOY / f"{name}.Dockerfile").read_text().splitlines():
-            stage = match[1] if (match := re.match(r"FROM \S+ AS (\S+)", line)) else stage
-            if line.startswith("CMD "):
-                commands[stage] = json.loads(line.removeprefix("CMD "))
-    return commands
 
 
 def dockerfile_engines() -> dict[str, str]:
@@ -53,17 +42,6 @@ def dockerfile_engines() -> dict[str, str]:
         if match := re.match(r"ENV ENGINES=(\S+)", line):
             engines[stage] = match[1]
     return engines
-
-
-def run_here(command: list[str]) -> list[str]:
-    """The same command with this checkout for the image's /app."""
-    return [part.replace("/app/", f"{ROOT}/") for part in command]
-
-
-def base_environment() -> dict[str, str]:
-    """An environment in which `python3` is this one, and nothing of Tritouch is set."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TRITOUCH_")}
-    return {**kept, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 def status(url: str, data: bytes | None = None) -> int:
@@ -132,6 +110,16 @@ def test_the_export_finds_its_repository_up_to_date(checkpoint, repository):
     assert done.stderr.count("up to date") == 4
 
 
+def test_what_is_not_set_is_left_to_the_exports_own_defaults(export_flags):
+    least = ["-m", "export", "--model", "owner/name", "--engine", "openvino", "--repository", "/models"]
+    flags = ("--precision", "--max-pixels", "--max-batch", "--guidance-when-zero")
+    names = [f"TRITOUCH_{flag.removeprefix('--').replace('-', '_').upper()}" for flag in flags]
+    assert export_flags() == export_flags(**dict.fromkeys(names, "")) == least
+    set_ones = [part for number, flag in enumerate(flags) for part in (flag, str(number))]
+    values = {name: str(number) for number, name in enumerate(names)}
+    assert export_flags(**values) == [*least[:-2], *set_ones, *least[-2:]]
+
+
 def test_the_export_refuses_what_it_cannot_do(checkpoint, tmp_path):
     env = {**exporting(checkpoint, tmp_path), "TRITOUCH_MAX_BATCH": "0"}
     command = run_here(dockerfile_commands()["export"])
@@ -173,6 +161,41 @@ def test_triton_and_the_gateway_serve_an_edit(repository, triton_environment, tm
     assert int(hits) == 1, "the second edit's sentence was in the cache"
 
 
+PARAMETERS = r"--(model-repository|backend-directory|cache-directory|exit-timeout-secs|\w+-address|\w+-port)=.*"
+SHM_PREFIX = r"--backend-config=python,shm-region-prefix-name=.*"
+
+
+def hardening(flags: list[str]) -> list[str]:
+    """Flags without those that say where a server is, and with one key for all."""
+    kept = [flag for flag in flags if not re.fullmatch(f"{PARAMETERS}|{SHM_PREFIX}", flag)]
+    return sorted(re.sub(r"tritouch-key=[0-9a-f]{32}$", "tritouch-key=KEY", flag) for flag in kept)
+
+
+def test_triton_is_hardened_in_containers_as_it_is_without_them(triton_flags, tmp_path):
+    (tmp_path / "run").mkdir()
+    _, *embedded = Embedded(Settings(), tmp_path, tmp_path / "run", {}).triton_command("p-")
+    container = hardening(triton_flags())
+    assert container == hardening(embedded)
+    closed = "shared-memory,model-repository,trace,logging:tritouch-key=KEY"
+    assert {f"--http-restricted-api={closed}", f"--grpc-restricted-protocol={closed}"} < set(container)
+
+
+def test_triton_in_a_container_is_reached_from_outside_and_takes_its_settings(triton_flags):
+    flags = triton_flags(TRITOUCH_TRITON_CACHE_BYTES="0", TRITOUCH_TRITON_SHM_BYTES="2097152")
+    assert {"--model-repository=/models", "--http-port=8000", "--grpc-port=8001", "--metrics-port=8002"} < set(flags)
+    assert {f"--{name}-address=0.0.0.0" for name in ("http", "grpc", "metrics")} < set(flags)
+    assert "--backend-config=python,shm-growth-byte-size=2097152" in flags
+    assert not any("cache" in flag or "backend-directory" in flag for flag in flags)
+    assert triton_flags(TRITOUCH_TRITON_CACHE_BYTES="") != flags, "empty is not set"
+
+
+def test_a_setting_of_triton_that_is_no_number_is_named():
+    env = {"TRITOUCH_REPOSITORY": "/models", "ENGINES": "openvino", "TRITOUCH_TRITON_SHM_BYTES": "8M"}
+    command = run_here(dockerfile_commands()["triton"])
+    done = subprocess.run(command, env=base_environment() | env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "TRITOUCH_TRITON_SHM_BYTES is '8M', and must be a whole number\n")
+
+
 def test_triton_is_not_started_on_engines_of_another_machine(tmp_path):
     (tmp_path / "unet").mkdir()
     versions = {"tensorrt": "0.0", "compute_capability": "8.9"}
@@ -185,7 +208,7 @@ def test_triton_is_not_started_on_engines_of_another_machine(tmp_path):
     assert "tritonserver" not in done.stderr
 
 
-def test_the_image_for_processors_has_the_embedded_servers_backend(tmp_path):
+def test_the_image_for_processors_has_the_backend_that_embedded_serves_with(tmp_path):
     copied, embedded = tmp_path / "copied", tmp_path / "embedded"
     place = "/opt/tritonserver/backends/openvino/"
     for source, target in re.findall(rf"^COPY (\S+) {place}(\S*)$", (DEPLOY / "triton.Dockerfile").read_text(), re.M):

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from embedded.settings import Settings as EmbeddedSettings
+from export.__main__ import parse
 from gateway.settings import Settings as GatewaySettings
 from tests.conftest import ROOT
 
@@ -30,6 +31,11 @@ def compose():
 def read(*paths: Path) -> set[str]:
     """The variables that files name."""
     return {name for path in paths for name in NAME.findall(path.read_text())}
+
+
+def example() -> dict[str, str]:
+    """The variables that the example lists, and the values it shows."""
+    return dict(re.findall(r"^#([A-Z_]+)=(.*)$", EXAMPLE.read_text(), re.MULTILINE))
 
 
 def models() -> set[str]:
@@ -54,21 +60,19 @@ def test_the_file_follows_the_compose_specification():
 def test_every_setting_can_be_set_and_every_variable_is_read(compose):
     for service in services(compose, "gateway"):
         assert set(service["environment"]) == gateway()
-    scripts = {role: read(ROOT / "deploy" / f"{role}.sh") for role in ("triton", "export")}
-    own = {name for name in read(ROOT / "deploy" / "triton.sh") if "_PORT" in name}
+    triton = {name for name in read(ROOT / "deploy" / "serve_triton.py") if "_PORT" not in name}
     for service in services(compose, "triton"):
-        assert set(service["environment"]) - {"HOME"} == (scripts["triton"] - own) | models()
+        assert set(service["environment"]) - {"HOME"} == triton | models()
     for service in services(compose, "export"):
         hub = {"HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE"}
-        assert set(service["environment"]) - {"HOME"} - hub == scripts["export"]
+        assert set(service["environment"]) - {"HOME"} - hub == read(ROOT / "deploy" / "export.sh")
 
 
 def test_what_containers_share_with_the_embedded_servers_has_the_same_name_and_default():
-    named = {f"TRITOUCH_{name.upper()}": field.default for name, field in EmbeddedSettings.model_fields.items()}
-    script = (ROOT / "deploy" / "triton.sh").read_text()
-    shared = dict(re.findall(r"\$\{(TRITOUCH_TRITON_(?:CACHE|SHM)_BYTES):-(\d+)\}", script))
-    assert {name: int(default) for name, default in shared.items()} == {name: named[name] for name in shared}
+    named = {f"TRITOUCH_{name.upper()}": str(field.default) for name, field in EmbeddedSettings.model_fields.items()}
+    shared = {name for name in read(ROOT / "deploy" / "serve_triton.py") if name.endswith("_BYTES")}
     assert len(shared) == 2
+    assert {name: example()[name] for name in shared} == {name: named[name] for name in shared}
 
 
 def test_the_example_lists_every_variable_that_a_user_may_set(compose):
@@ -81,24 +85,23 @@ def test_the_example_lists_every_variable_that_a_user_may_set(compose):
         for name, value in service["environment"].items()
         if value is None
     }
-    assert set(re.findall(r"^#([A-Z_]+)=", EXAMPLE.read_text(), re.MULTILINE)) == interpolated | passed
+    assert set(example()) == interpolated | passed
     assert not interpolated & passed
 
 
 def test_the_examples_values_are_the_defaults(compose):
-    shown = dict(re.findall(r"^#([A-Z_]+)=(.*)$", EXAMPLE.read_text(), re.MULTILINE))
+    shown = example()
     for name, default in re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", COMPOSE.read_text()):
         assert shown[name] == default
-    scripts = "".join(path.read_text() for path in (ROOT / "deploy").glob("*.sh"))
-    for name, default in re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", scripts):
-        assert name in shown or name.endswith("_PORT"), name
-        assert shown.get(name, default) == default
+    export = vars(parse(["--model", "x"]))
+    for name in ("PRECISION", "MAX_PIXELS", "MAX_BATCH"):
+        assert shown[f"TRITOUCH_{name}"] == str(export[name.lower()])
     settings = GatewaySettings(**{name[9:].lower(): shown[name] for name in shown if name in gateway() - FIXED})
     assert settings == GatewaySettings()
 
 
 def test_the_models_defaults_are_the_examples():
-    shown = dict(re.findall(r"^#([A-Z_]+)=(.*)$", EXAMPLE.read_text(), re.MULTILINE))
+    shown = example()
     from families.picture import DecodingLimits
 
     assert DecodingLimits.from_environment(shown) == DecodingLimits()
@@ -141,13 +144,12 @@ def test_order_is_by_health(compose):
         assert export.get("profiles") == triton.get("profiles") == own.get("profiles") == (None if gpu else ["cpu"])
 
 
-def test_a_stop_gives_the_drain_its_time(compose):
+def test_a_stop_gives_the_drain_its_time(compose, triton_flags):
     grace = re.search(r":-(\d+)s", compose["services"]["gateway"]["stop_grace_period"])
     assert grace is not None
     assert int(grace[1]) > GatewaySettings().drain_seconds + 10
-    exit_seconds = re.search(r"--exit-timeout-secs=(\d+)", (ROOT / "deploy" / "triton.sh").read_text())
-    assert exit_seconds is not None
-    assert int(compose["services"]["triton"]["stop_grace_period"][:-1]) > int(exit_seconds[1]) + 10
+    exit_seconds = int(dict(flag.split("=", 1) for flag in triton_flags() if "=" in flag)["--exit-timeout-secs"])
+    assert int(compose["services"]["triton"]["stop_grace_period"][:-1]) > exit_seconds + 10
 
 
 def test_images_are_pinned(compose):
@@ -213,12 +215,11 @@ def test_the_dashboard_shows_figures_that_exist():
     assert "/v1/images/edits" in queries
 
 
-def test_prometheus_reads_what_is_there(compose):
+def test_prometheus_reads_what_is_there(compose, triton_flags):
     jobs = yaml.safe_load((ROOT / "deploy" / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
     targets = {target for job in jobs for each in job["static_configs"] for target in each["targets"]}
-    metrics = re.search(r"TRITOUCH_TRITON_METRICS_PORT:-(\d+)", (ROOT / "deploy" / "triton.sh").read_text())
-    assert metrics is not None
-    ports = {"gateway": compose["services"]["gateway"]["environment"]["TRITOUCH_PORT"], "triton": metrics[1]}
+    (metrics,) = re.findall(r"^--metrics-port=(\d+)$", "\n".join(triton_flags()), re.MULTILINE)
+    ports = {"gateway": compose["services"]["gateway"]["environment"]["TRITOUCH_PORT"], "triton": metrics}
     assert targets == {f"{name}:{port}" for name, port in ports.items()}
     for name in ports:
         assert name in compose["services"][name]["networks"]["inside"]["aliases"]

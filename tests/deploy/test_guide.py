@@ -42,5 +42,5 @@ def test_its_commands_name_profiles_services_and_images_that_exist():
 )
 def test_the_messages_it_explains_are_said(words):
     assert words.strip() in GUIDE
-    sources = [path for folder in ("export", "embedded", "deploy") for path in (ROOT / folder).rglob("*.py")]
+    sources = [path for folder in ("export", "backends", "deploy") for path in (ROOT / folder).rglob("*.py")]
     assert any(words in Path(path).read_text() for path in sources)

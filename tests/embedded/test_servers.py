@@ -19,12 +19,29 @@ import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
 from embedded import serve
-from embedded.keeper import SHM, SHM_PREFIX
 from embedded.settings import ROOT
+from embedded.supervisor import SHM, SHM_PREFIX
+from tests.toy import CONFIG, save_twice, write_model
 
-from .conftest import CONFIG, STUCK_CONFIG, STUCK_MODEL, save_twice, wait_busy, write_model
+from .conftest import wait_busy
 
 pytestmark = pytest.mark.server
+
+STUCK_CONFIG = """
+backend: "python"
+input [ { name: "x" data_type: TYPE_INT32 dims: [ 1 ] } ]
+output [ { name: "y" data_type: TYPE_INT32 dims: [ 1 ] } ]
+"""
+
+# Catastrophic backtracking: busy for ever without letting go of the interpreter's lock.
+STUCK_MODEL = """
+import re
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        re.match("(a+)+$", "a" * 60 + "b")
+"""
 
 
 def regions():

@@ -1,6 +1,8 @@
 """What is settled before any server runs: settings, ports, the repository, packages, Triton's command line, its log."""
 
+import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -8,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from embedded import ports, serve, triton, wheel
+from embedded import ports, serve, wheel
+from embedded.command import TritonOptions, TritonPorts, command_line
 from embedded.errors import EmbeddedError
+from embedded.repository import check_repository
 from embedded.server import Embedded, _drain_seconds
 from embedded.service import telling_lines
 from embedded.settings import ROOT, Settings, load_settings
@@ -82,7 +86,16 @@ def test_a_repository_that_cannot_be_served_says_how_to_build_one(tmp_path, kind
     if kind == "dangling":
         (repository / "unet").symlink_to("edit/nowhere")
     with pytest.raises(EmbeddedError, match="make export"):
-        triton.check_repository(repository)
+        check_repository(repository)
+
+
+def test_engines_of_a_kind_that_is_not_served_are_refused_before_triton_starts(tmp_path):
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.pbtxt").touch()
+    record = {"engine": "tensorrt", "versions": {"tensorrt": "11.4", "compute_capability": "8.9"}}
+    (tmp_path / "unet" / "component.json").write_text(json.dumps(record))
+    with pytest.raises(EmbeddedError, match="made for tensorrt, and this server serves openvino and tensorrt_rtx"):
+        check_repository(tmp_path)
 
 
 @pytest.mark.parametrize(("version", "message"), [("2.0.0", "numpy<2"), (None, "not installed")])
@@ -103,35 +116,57 @@ def test_a_missing_wheel_is_named(monkeypatch):
         wheel.find_triton()
 
 
-def command_line(**settings):
-    chosen = triton.TritonPorts(1, 2, 3)
-    options = {"repository": Path("/r"), "backends": Path("/b"), "ports": chosen, "shm_prefix": "p-"}
-    return triton.command_line(FILES, settings=Settings(**settings), **options)
+def triton_command(folder, **settings):
+    (folder / "run").mkdir()
+    return Embedded(Settings(**settings), Path("/r"), folder / "run", {}).triton_command("p-")
 
 
-def test_triton_listens_on_the_loopback_address_and_takes_no_orders():
-    line = command_line()
+def test_triton_listens_on_the_loopback_address_and_takes_no_orders(tmp_path):
+    wanted = dict(zip(("http", "grpc", "metrics"), ports.choose("127.0.0.1", [("", 0)] * 3), strict=True))
+    line = triton_command(tmp_path, **{f"triton_{name}_port": port for name, port in wanted.items()})
     for service in ("http", "grpc", "metrics"):
         assert f"--{service}-address=127.0.0.1" in line
-    assert {"--http-port=1", "--grpc-port=2", "--metrics-port=3", "--model-control-mode=none"} < set(line)
-    assert {"--disable-auto-complete-config", "--allow-sagemaker=false", "--allow-vertex-ai=false"} < set(line)
+    assert {f"--{name}-port={port}" for name, port in wanted.items()} < set(line)
+    assert {"--model-repository=/r", f"--backend-directory={tmp_path / 'run' / 'backends'}"} < set(line)
+    assert {"--model-control-mode=none", "--disable-auto-complete-config"} < set(line)
+    assert {"--allow-sagemaker=false", "--allow-vertex-ai=false"} < set(line)
 
 
-def test_the_response_cache_is_a_setting():
-    assert "--cache-config=local,size=1048576" in command_line(triton_cache_bytes=1048576)
-    assert not any("cache-config" in part for part in command_line(triton_cache_bytes=0))
+def test_memory_and_the_time_to_exit_are_settings(tmp_path):
+    sizes = {"triton_cache_bytes": 1 << 20, "triton_shm_bytes": 2 << 20}
+    line = triton_command(tmp_path, **sizes, stop_seconds=0.2)
+    assert {"--cache-config=local,size=1048576", "--exit-timeout-secs=1"} < set(line)
+    shm = {"shm-default-byte-size=2097152", "shm-growth-byte-size=2097152", "shm-region-prefix-name=p-"}
+    assert {f"--backend-config=python,{setting}" for setting in shm} < set(line)
+
+
+def test_without_a_cache_triton_is_told_of_none():
+    options = TritonOptions("triton", Path("/r"), "127.0.0.1", TritonPorts(1, 2, 3), 30, cache_bytes=0)
+    assert not any("cache" in part for part in command_line(options))
+
+
+def test_the_key_to_what_is_closed_is_drawn_anew():
+    options = TritonOptions("triton", Path("/r"), "127.0.0.1", TritonPorts(1, 2, 3), 30)
+    (one,), (other,) = ([p for p in command_line(options) if "http-restricted" in p] for _ in range(2))
+    assert re.fullmatch(r"--http-restricted-api=shared-memory,.*:tritouch-key=[0-9a-f]{32}", one)
+    assert one != other
+
+
+def test_the_command_line_needs_no_package():
+    code = "import backends.compatibility, embedded.command"
+    subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, check=True)
 
 
 def test_triton_finds_this_python_and_its_libraries():
-    made = triton.environment(FILES, {"PATH": "/bin", "LD_LIBRARY_PATH": "/cuda", "OTHER": "1"})
+    made = wheel.environment(FILES, {"PATH": "/bin", "LD_LIBRARY_PATH": "/cuda", "OTHER": "1"})
     assert made["PATH"] == f"{Path(sys.executable).parent}:/bin"
     assert made["LD_LIBRARY_PATH"] == "/t/lib:/cuda"
     assert made["OTHER"] == "1"
 
 
 def test_huge_pages_are_asked_for_beside_what_the_user_tunes():
-    assert triton.environment(FILES, {})["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
-    made = triton.environment(FILES, {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"})
+    assert wheel.environment(FILES, {})["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    made = wheel.environment(FILES, {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"})
     assert made["GLIBC_TUNABLES"] == "glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1"
 
 
@@ -139,7 +174,7 @@ def test_backends_are_laid_out_with_what_they_share(tmp_path):
     wheel.lay_out_backends(wheel.find_triton(), tmp_path)
     assert os.access(tmp_path / "python" / "triton_python_backend_stub", os.X_OK)
     assert (tmp_path / "openvino" / "model.py").is_file()
-    assert (tmp_path / "openvino" / "embedded" / "backends" / "common.py").is_file()
+    assert (tmp_path / "openvino" / "backends" / "common.py").is_file()
 
 
 def test_the_log_lines_that_tell_why():

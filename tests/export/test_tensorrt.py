@@ -14,8 +14,8 @@ from google.protobuf import text_format
 from onnx import TensorProto, helper
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-from embedded.fits import MODULES
-from embedded.gpu import Gpu
+from backends.compatibility import MODULES
+from backends.gpu import Gpu
 from export import bank, graph, triton_config
 from export.engines import Serving, Work, load, reference
 from export.engines.tensorrt import TensorRt

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from embedded.gpu import find_gpu
+from backends.gpu import find_gpu
 from export.engines import Work, load
 from export.errors import BadInputError, ExportError
 from families.tensors import Component, Tensor

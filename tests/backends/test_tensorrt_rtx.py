@@ -144,8 +144,8 @@ def gpus(monkeypatch):
 
 @pytest.fixture
 def module(backend, gpus):
-    yield importlib.import_module("embedded.backends.tensorrt_rtx.model")
-    sys.modules.pop("embedded.backends.tensorrt_rtx.model")
+    yield importlib.import_module("backends.tensorrt_rtx.model")
+    sys.modules.pop("backends.tensorrt_rtx.model")
 
 
 def start(module, folder: Path, plan: bytes = b"plan", **changes):

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import tensorrt_rtx as trt
 import triton_python_backend_utils as pb_utils
 
-from embedded.backends.common import TensorSpec, answer, check_signature, read_signature
-from embedded.backends.plan import Options, Plan
+from backends.common import TensorSpec, answer, check_signature, read_signature
+from backends.plan import Options, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from embedded.backends.plan import Port
+    from backends.plan import PlanTensor
 
 _PLAN_FILE = "model.plan"
 _CHOICES = {"CUDA_GRAPHS": ("YES", "NO"), "KERNEL_SPECIALIZATION": ("LAZY", "EAGER", "NONE")}
@@ -45,8 +45,8 @@ def read_options(config: Mapping[str, Any], device: int) -> Options:
     )
 
 
-def _specs(ports: tuple[Port, ...]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(port.name, port.dtype, port.shape) for port in ports)
+def _specs(tensors: tuple[PlanTensor, ...]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors)
 
 
 class TritonPythonModel:

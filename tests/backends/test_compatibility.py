@@ -1,4 +1,4 @@
-"""Which engines fit which machine."""
+"""Which engines can be served on which machine."""
 
 import json
 import subprocess
@@ -8,32 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from embedded.errors import EmbeddedError
-from embedded.fits import installed_version, misfits
-from embedded.gpu import Gpu, find_gpu
-from embedded.triton import check_repository
+from backends.compatibility import incompatibilities, installed_version
+from backends.gpu import Gpu
 
 L4 = Gpu("NVIDIA L4", "8.9")
-
-
-def test_without_a_driver_there_is_no_gpu():
-    assert find_gpu("no-such-library.so") is None
-
-
-def test_a_gpu_is_read_from_the_driver(tmp_path):
-    source = tmp_path / "cuda.c"
-    source.write_text(
-        "#include <string.h>\n"
-        "int cuInit(unsigned f) { return 0; }\n"
-        "int cuDeviceGet(int *d, int o) { *d = 5; return 0; }\n"
-        'int cuDeviceGetName(char *n, int l, int d) { strcpy(n, "NVIDIA L4"); return d != 5; }\n'
-        "int cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? 8 : 9; return 0; }\n"
-    )
-    library = tmp_path / "cuda.so"
-    built = subprocess.run(["cc", "-shared", "-fPIC", str(source), "-o", str(library)], check=False)
-    if built.returncode != 0:
-        pytest.skip("no C compiler")
-    assert find_gpu(str(library)) == L4
 
 
 def repository(folder: Path, kind: str, **versions: str) -> Path:
@@ -56,9 +34,9 @@ def repository(folder: Path, kind: str, **versions: str) -> Path:
         (None, None, ["compiled by TensorRT for RTX 1.7", "compiled for compute capability"]),
     ],
 )
-def test_engines_must_fit_gpu_and_version(tmp_path, gpu, here, words):
+def test_engines_must_be_of_this_gpu_and_version(tmp_path, gpu, here, words):
     made = repository(tmp_path, "tensorrt_rtx", tensorrt_rtx="1.7", compute_capability="8.9 12.0")
-    reasons = misfits(made, ("tensorrt_rtx",), lambda: gpu, lambda _module: here)
+    reasons = incompatibilities(made, ("tensorrt_rtx",), lambda: gpu, lambda _module: here)
     assert len(reasons) == len(words)
     for reason, part in zip(reasons, words, strict=True):
         assert part in reason
@@ -76,7 +54,7 @@ def test_engines_must_fit_gpu_and_version(tmp_path, gpu, here, words):
 )
 def test_plans_of_tensorrt_belong_to_the_gpu_that_they_were_timed_on(tmp_path, gpu, words):
     made = repository(tmp_path, "tensorrt", tensorrt="11.4", compute_capability="8.9", gpu="NVIDIA L4")
-    reasons = misfits(made, ("tensorrt",), lambda: gpu, lambda _module: "11.4")
+    reasons = incompatibilities(made, ("tensorrt",), lambda: gpu, lambda _module: "11.4")
     assert len(reasons) == len(words)
     assert all(part in reason for reason, part in zip(reasons, words, strict=True))
 
@@ -86,13 +64,7 @@ def test_a_damaged_record_is_named(tmp_path, damaged):
     made = repository(tmp_path, "openvino", openvino="2026.4")
     file = made / "unet" / "component.json"
     file.write_bytes(damaged)
-    assert misfits(made, ("openvino",)) == [f"unet: {file} cannot be read: export again on this machine"]
-
-
-def test_engines_of_a_kind_that_is_not_served_are_refused_before_triton_starts(tmp_path):
-    made = repository(tmp_path, "tensorrt", tensorrt="11.4", compute_capability="8.9")
-    with pytest.raises(EmbeddedError, match="made for tensorrt, and this server serves openvino and tensorrt_rtx"):
-        check_repository(made)
+    assert incompatibilities(made, ("openvino",)) == [f"unet: {file} cannot be read: export again on this machine"]
 
 
 def test_the_version_is_asked_of_the_module_that_images_have(monkeypatch):
@@ -104,14 +76,14 @@ def test_the_version_is_asked_of_the_module_that_images_have(monkeypatch):
 
 def test_the_command_names_the_reasons(tmp_path):
     made = repository(tmp_path, "tensorrt", tensorrt="0.0", compute_capability="8.9")
-    command = [sys.executable, "-m", "embedded.fits", str(made), "--served"]
+    command = [sys.executable, "-m", "backends.compatibility", str(made), "--served"]
     right = subprocess.run([*command, "tensorrt"], capture_output=True, text=True, check=False)
     assert right.returncode == 2
     assert "engines: unet, vae_encoder: compiled by TensorRT 0.0, and here is none" in right.stderr
 
 
-def test_the_command_is_silent_when_all_fits(tmp_path):
+def test_the_command_is_silent_when_all_is_compatible(tmp_path):
     made = repository(tmp_path, "openvino", openvino="2026.4")
-    command = [sys.executable, "-m", "embedded.fits", str(made), "--served", "openvino,tensorrt"]
+    command = [sys.executable, "-m", "backends.compatibility", str(made), "--served", "openvino,tensorrt"]
     done = subprocess.run(command, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

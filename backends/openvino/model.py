@@ -16,7 +16,7 @@ import numpy as np
 import openvino as ov
 import triton_python_backend_utils as pb_utils
 
-from embedded.backends.common import (
+from backends.common import (
     ANY,
     Array,
     Arrays,
@@ -26,7 +26,7 @@ from embedded.backends.common import (
     check_signature,
     read_signature,
 )
-from embedded.backends.pages import release
+from backends.pages import release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
 """Whether a repository's engines were made for this machine: asked before Triton starts, which would say it badly.
 
-``python -m embedded.fits REPOSITORY --served tensorrt,openvino`` ends with exit code 2, and one line for each reason,
-when they were not. Reads what export wrote beside each engine; needs nothing but the standard library.
+``python -m backends.compatibility REPOSITORY --served tensorrt,openvino`` ends with exit code 2, and one line for each
+reason, when they were not. Reads what export wrote beside each engine; needs nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedded.gpu import Gpu, find_gpu
+from backends.gpu import Gpu, find_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ def installed_version(kind: str) -> str | None:
         return None
 
 
-def misfits(
+def incompatibilities(
     repository: Path,
     served: tuple[str, ...],
     gpu: Callable[[], Gpu | None] = find_gpu,
@@ -87,13 +87,14 @@ def _reasons(
             yield f"compiled on {made['gpu']}, and here is {machine}"
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Prints the reasons. Returns 2 when there are any, else 0."""
-    parser = argparse.ArgumentParser(prog="embedded.fits", description="Hold a repository's engines to this machine.")
+    what = "Hold a repository's engines to this machine."
+    parser = argparse.ArgumentParser(prog="backends.compatibility", description=what)
     parser.add_argument("repository", type=Path)
     parser.add_argument("--served", required=True, help="engine kinds that the server has, separated by commas")
-    options = parser.parse_args()
-    reasons = misfits(options.repository, tuple(options.served.split(",")))
+    options = parser.parse_args(arguments)
+    reasons = incompatibilities(options.repository, tuple(options.served.split(",")))
     for reason in reasons:
         sys.stderr.write(f"engines: {reason}\n")
     return 2 if reasons else 0

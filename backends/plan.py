@@ -25,7 +25,7 @@ PROFILE = 0
 
 @dataclass(frozen=True)
 class Options:
-    """What TensorRT for RTX may do at run time. ``None`` leaves the library's own choice, and fits both modules.
+    """What TensorRT for RTX may do at run time. ``None`` leaves the library's own choice, and suits both modules.
 
     ``cuda_graphs``: capture one graph for each shape that comes. ``specialization``: LAZY, EAGER or NONE: when kernels
     are compiled for the very shape that comes, instead of for any shape.
@@ -37,7 +37,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Port:
+class PlanTensor:
     """One tensor of a plan; -1 in ``shape`` is any size within the profile, ``largest`` is the profile's end."""
 
     name: str
@@ -73,14 +73,14 @@ class Plan:
         if self._engine is None:
             raise ValueError(f"{file.name} was not made for this GPU and TensorRT {trt.__version__}")
         self._context = self._new_context(options)
-        self.inputs, self.outputs = self._ports()
+        self.inputs, self.outputs = self._tensors()
         self._buffers = {
-            port.name: self._ok("cuMemAlloc", max(1, math.prod(port.largest) * port.dtype.itemsize))
-            for port in (*self.inputs, *self.outputs)
+            tensor.name: self._ok("cuMemAlloc", max(1, math.prod(tensor.largest) * tensor.dtype.itemsize))
+            for tensor in (*self.inputs, *self.outputs)
         }
         for name, buffer in self._buffers.items():
             self._context.set_tensor_address(name, int(buffer))
-        self._results = {port.name: np.empty(math.prod(port.largest), port.dtype) for port in self.outputs}
+        self._results = {tensor.name: np.empty(math.prod(tensor.largest), tensor.dtype) for tensor in self.outputs}
 
     def _ok(self, call: str, *arguments: Any) -> Any:
         """Calls CUDA's driver. Raises RuntimeError naming the call and CUDA's error."""
@@ -101,20 +101,20 @@ class Plan:
             config.dynamic_shapes_kernel_specialization_strategy = getattr(choices, options.specialization)
         return self._engine.create_execution_context(config)
 
-    def _ports(self) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    def _tensors(self) -> tuple[tuple[PlanTensor, ...], tuple[PlanTensor, ...]]:
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         given = [n for n in names if self._engine.get_tensor_mode(n) == self._trt.TensorIOMode.INPUT]
         largest = {name: tuple(self._engine.get_tensor_profile_shape(name, PROFILE)[2]) for name in given}
         for name, shape in largest.items():
             self._context.set_input_shape(name, shape)
-        return (
-            tuple(self._port(name, largest[name]) for name in given),
-            tuple(self._port(name, tuple(self._context.get_tensor_shape(name))) for name in names if name not in given),
-        )
+        inputs = [self._tensor(name, largest[name]) for name in given]
+        computed = [name for name in names if name not in given]
+        outputs = [self._tensor(name, tuple(self._context.get_tensor_shape(name))) for name in computed]
+        return tuple(inputs), tuple(outputs)
 
-    def _port(self, name: str, largest: tuple[int, ...]) -> Port:
+    def _tensor(self, name: str, largest: tuple[int, ...]) -> PlanTensor:
         dtype = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))
-        return Port(name, dtype, tuple(self._engine.get_tensor_shape(name)), largest)
+        return PlanTensor(name, dtype, tuple(self._engine.get_tensor_shape(name)), largest)
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Run once. The arrays returned are this object's own, and overwritten by the next call.
@@ -124,27 +124,27 @@ class Plan:
             RuntimeError: CUDA or the engine failed.
         """
         self._ok("cuCtxSetCurrent", self._cuda_context)  # CUDA keeps the current context per thread
-        held = [self._upload(port, inputs[port.name]) for port in self.inputs]
+        held = [self._upload(tensor, inputs[tensor.name]) for tensor in self.inputs]
         if not self._context.execute_async_v3(int(self._stream)):
             raise RuntimeError("the engine did not run")
-        outputs = {port.name: self._download(port) for port in self.outputs}
+        outputs = {tensor.name: self._download(tensor) for tensor in self.outputs}
         self._ok("cuStreamSynchronize", self._stream)
         del held
         return outputs
 
-    def _upload(self, port: Port, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def _upload(self, tensor: PlanTensor, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Starts the copy to the GPU and returns the array it copies from, which must live until it is done."""
-        array = np.ascontiguousarray(array, port.dtype)
-        fits = len(array.shape) == len(port.largest) and all(
-            size <= end for size, end in zip(array.shape, port.largest, strict=True)
+        array = np.ascontiguousarray(array, tensor.dtype)
+        within = len(array.shape) == len(tensor.largest) and all(
+            size <= end for size, end in zip(array.shape, tensor.largest, strict=True)
         )
-        if not fits or not self._context.set_input_shape(port.name, array.shape):
-            raise ValueError(f"{port.name} of shape {array.shape} is outside the engine's profile")
-        self._ok("cuMemcpyHtoDAsync", self._buffers[port.name], array.ctypes.data, array.nbytes, self._stream)
+        if not within or not self._context.set_input_shape(tensor.name, array.shape):
+            raise ValueError(f"{tensor.name} of shape {array.shape} is outside the engine's profile")
+        self._ok("cuMemcpyHtoDAsync", self._buffers[tensor.name], array.ctypes.data, array.nbytes, self._stream)
         return array
 
-    def _download(self, port: Port) -> npt.NDArray[Any]:
-        shape = tuple(self._context.get_tensor_shape(port.name))
-        result = self._results[port.name][: math.prod(shape)].reshape(shape)
-        self._ok("cuMemcpyDtoHAsync", result.ctypes.data, self._buffers[port.name], result.nbytes, self._stream)
+    def _download(self, tensor: PlanTensor) -> npt.NDArray[Any]:
+        shape = tuple(self._context.get_tensor_shape(tensor.name))
+        result = self._results[tensor.name][: math.prod(shape)].reshape(shape)
+        self._ok("cuMemcpyDtoHAsync", result.ctypes.data, self._buffers[tensor.name], result.nbytes, self._stream)
         return result

@@ -1,4 +1,4 @@
-"""The keeper, with small processes in place of Triton."""
+"""The supervisor, with small processes in place of Triton."""
 
 import contextlib
 import os
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from embedded.errors import ServiceFailedError
-from embedded.keeper import SHM, SHM_PREFIX, hold_shm
 from embedded.service import Service
+from embedded.supervisor import SHM, SHM_PREFIX, hold_shm
 
 # A server that will not end when asked, and whose child left its process group and session.
 STUBBORN = """
@@ -28,7 +28,7 @@ OBEDIENT = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: s
 
 @pytest.fixture
 def start(tmp_path, marked):
-    """Starts a Python program under a keeper; what is left of it ends with the test."""
+    """Starts a Python program under a supervisor; what is left of it ends with the test."""
     started = []
 
     def run(program, **options):
@@ -63,7 +63,7 @@ def test_an_orderly_stop_lets_the_process_end_by_itself(start):
 
 def test_a_process_that_does_not_stop_is_killed_with_all_it_started(start, marked):
     service = start(STUBBORN)
-    wait_for(lambda: len(marked.pids()) == 3 and service.log.read_text())  # the keeper bears the mark too
+    wait_for(lambda: len(marked.pids()) == 3 and service.log.read_text())  # the supervisor bears the mark too
     service.stop()
     assert service.exit_code == 128 + signal.SIGKILL
     assert marked.pids() == []
@@ -86,9 +86,9 @@ def test_the_parents_death_ends_all_at_once(start, marked):
     assert marked.gone_within(5)
 
 
-def test_the_keepers_own_death_ends_the_process(start, marked):
+def test_the_supervisors_own_death_ends_the_process(start, marked):
     service = start(OBEDIENT, grace=600)
-    service._keeper.kill()
+    service._supervisor.kill()
     assert marked.gone_within(5)
 
 
@@ -102,7 +102,7 @@ def test_shared_memory_goes_with_the_process(start):
     assert list(SHM.glob(prefix + "*")) == []
 
 
-def test_the_next_start_removes_what_a_killed_keeper_left_and_nothing_in_use(start):
+def test_the_next_start_removes_what_a_killed_supervisor_left_and_nothing_in_use(start):
     stale, used = shm_prefix(), shm_prefix()
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: [path.unlink() for path in SHM.glob(used + "*")])

@@ -1,12 +1,12 @@
 """Runs one command and sees to it that nothing of it stays behind.
 
-Started as a script, with the standard library alone. ``control`` is one end of a socket pair: the keeper
+Started as a script, with the standard library alone. ``control`` is one end of a socket pair: the supervisor
 writes the command's process id to it, a byte from the other end asks for an orderly stop, and its closing,
-which the kernel does even for a parent that was killed, ends everything at once. The keeper adopts orphaned
+which the kernel does even for a parent that was killed, ends everything at once. The supervisor adopts orphaned
 grandchildren, so Triton's Python processes end with it however Triton ends. It exits as the command did.
 
 It also owns the command's shared memory: every name in /dev/shm that starts with ``shm`` is removed at the
-end, and those of keepers that were killed themselves are removed at the next start.
+end, and those of supervisors that were killed themselves are removed at the next start.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _prctl(option: int, value: int) -> None:
         raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
 
 
-def _die_with_keeper() -> None:
+def _die_with_supervisor() -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -50,7 +50,7 @@ def remove_shm(prefix: str) -> None:
 
 
 def remove_stale_shm() -> None:
-    """Remove the regions of keepers that are gone, told by their lock no longer being held."""
+    """Remove the regions of supervisors that are gone, told by their lock no longer being held."""
     for lock in SHM.glob(f"{SHM_PREFIX}*{_LOCK_SUFFIX}"):
         with contextlib.suppress(OSError), lock.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,7 +63,7 @@ def hold_shm(prefix: str) -> int:
     Returns:
         The file descriptor, to be inherited by the command.
     """
-    # Locked before it gets its name, so that no other keeper takes it for a stale one.
+    # Locked before it gets its name, so that no other supervisor takes it for a stale one.
     unnamed = SHM / f".{prefix}{_LOCK_SUFFIX}"
     descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,7 +71,7 @@ def hold_shm(prefix: str) -> int:
     return descriptor
 
 
-class Keeper:
+class Supervisor:
     """One command, its descendants and its shared memory."""
 
     def __init__(self, command: list[str], control: socket.socket, grace: float, keep: list[int]) -> None:
@@ -87,13 +87,13 @@ class Keeper:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, lambda *_: self._stop())
         signal.signal(signal.SIGINT, lambda *_: self._stop())
-        # The keeper has one thread, so that the preparation between fork and exec is safe, and the
-        # death signal, which follows the thread that forked, comes when the keeper dies and not before.
+        # The supervisor has one thread, so that the preparation between fork and exec is safe, and the
+        # death signal, which follows the thread that forked, comes when the supervisor dies and not before.
         self._process = subprocess.Popen(
             command,
             pass_fds=keep,
             process_group=0,
-            preexec_fn=_die_with_keeper,  # noqa: PLW1509 - one thread
+            preexec_fn=_die_with_supervisor,  # noqa: PLW1509 - one thread
             stdin=subprocess.DEVNULL,
         )
 
@@ -192,10 +192,10 @@ def main(arguments: list[str]) -> int:
     control = socket.socket(fileno=options.control)
     remove_stale_shm()
     keep = [*options.fd, hold_shm(options.shm)] if options.shm else options.fd
-    keeper = Keeper(options.command, control, options.grace, keep)
-    control.sendall(f"{keeper.pid}\n".encode())
+    supervisor = Supervisor(options.command, control, options.grace, keep)
+    control.sendall(f"{supervisor.pid}\n".encode())
     try:
-        status = keeper.run()
+        status = supervisor.run()
     finally:
         if options.shm:
             remove_shm(options.shm)

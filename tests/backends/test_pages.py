@@ -3,7 +3,7 @@
 import mmap
 from pathlib import Path
 
-from embedded.backends.pages import release
+from backends.pages import release
 
 MIB = 1 << 20
 

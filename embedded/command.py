@@ -1,0 +1,105 @@
+"""Triton's command line, hardened for one fixed repository: the same in containers and without them.
+
+As NVIDIA's guide for secure deployment says, nothing of the server can be changed, and no client's shared memory is
+read. Needs nothing but the standard library: in Triton's image this is all there is of ``embedded``.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CACHE_BYTES = 64 << 20
+SHM_BYTES = 8 << 20
+
+# A model's import of torch on a busy machine takes longer than Triton's default of 30 s.
+_STUB_SECONDS = 300
+# Protocol parts that nobody needs: reading other processes' shared memory, and changing the server.
+_CLOSED_APIS = ("shared-memory", "model-repository", "trace", "logging")
+
+
+@dataclass(frozen=True)
+class TritonPorts:
+    """The ports of one server."""
+
+    http: int
+    grpc: int
+    metrics: int
+
+
+@dataclass(frozen=True)
+class TritonOptions:
+    """All in which one server differs from another."""
+
+    server: str
+    """The program, by its path or for the search path."""
+    repository: Path
+    host: str
+    """Address that every port is bound to."""
+    ports: TritonPorts
+    exit_seconds: int
+    """How long requests in flight may take to finish after SIGTERM."""
+    cache_bytes: int = CACHE_BYTES
+    """Size of the response cache, used by models whose config asks for it; 0 for none."""
+    shm_bytes: int = SHM_BYTES
+    """Shared memory a Python model instance starts with and grows by."""
+    shm_prefix: str = ""
+    """How the names of that shared memory begin; empty for Triton's own way."""
+    backends: Path | None = None
+    """The backend directory; None for the installation's."""
+    caches: Path | None = None
+    """The folder of cache libraries; None for the installation's."""
+
+
+def command_line(options: TritonOptions) -> list[str]:
+    """The program and its arguments."""
+    return [
+        options.server,
+        f"--model-repository={options.repository}",
+        *hardening_flags(),
+        f"--exit-timeout-secs={options.exit_seconds}",
+        *_listening_flags(options),
+        *_folder_flags(options),
+        *_memory_flags(options),
+        f"--backend-config=python,stub-timeout-seconds={_STUB_SECONDS}",
+    ]
+
+
+def hardening_flags() -> list[str]:
+    """What keeps the server as it was started: the same flags everywhere, but for a key that each call draws."""
+    # Closed parts open to whoever sends this key, and nobody knows it.
+    closed = f"{','.join(_CLOSED_APIS)}:tritouch-key={secrets.token_hex(16)}"
+    return [
+        "--model-control-mode=none",
+        "--disable-auto-complete-config",
+        "--strict-readiness=true",
+        "--exit-on-error=true",
+        f"--http-restricted-api={closed}",
+        f"--grpc-restricted-protocol={closed}",
+        "--allow-sagemaker=false",
+        "--allow-vertex-ai=false",
+    ]
+
+
+def _listening_flags(options: TritonOptions) -> list[str]:
+    ports = {"http": options.ports.http, "grpc": options.ports.grpc, "metrics": options.ports.metrics}
+    flags = [(f"--{name}-address={options.host}", f"--{name}-port={port}") for name, port in ports.items()]
+    return ["--allow-metrics=true", *(flag for pair in flags for flag in pair)]
+
+
+def _folder_flags(options: TritonOptions) -> list[str]:
+    folders = {"--backend-directory": options.backends, "--cache-directory": options.caches}
+    return [f"{flag}={folder}" for flag, folder in folders.items() if folder]
+
+
+def _memory_flags(options: TritonOptions) -> list[str]:
+    flags = [f"--backend-config=python,shm-{what}-byte-size={options.shm_bytes}" for what in ("default", "growth")]
+    if options.shm_prefix:
+        flags.append(f"--backend-config=python,shm-region-prefix-name={options.shm_prefix}")
+    if options.cache_bytes:
+        flags.append(f"--cache-config=local,size={options.cache_bytes}")
+    return flags

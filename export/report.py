@@ -5,9 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+
+PARTS = ("tracing", "compiling", "checking")
 
 
 @dataclass(frozen=True)
@@ -80,22 +84,12 @@ class Report:
         self.rows.append(row)
 
     def close(self) -> None:
-        """Prints the table."""
-        parts = ("tracing", "compiling", "checking")
-        columns = (
-            "component",
-            "precision",
-            "size",
-            "error",
-            "allowed",
-            "in",
-            "compared at",
-            *(f"{p}, s" for p in parts),
-        )
-        table = Table(*columns)
+        """Prints the table, and where each engine was compared with torch."""
+        table = Table("component", "precision", "size", "error", "allowed", *PARTS, box=box.SIMPLE_HEAD, pad_edge=False)
         for row in self.rows:
-            spent = [f"{row.seconds[part]:.1f}" for part in parts] if row.seconds else ["up to date", "", ""]
+            spent = [f"{row.seconds[part]:.1f} s" for part in PARTS] if row.seconds else ["up to date"]
             size = f"{row.size / 1e6:.1f} MB"
-            errors = f"{row.error:.1e}", f"{row.tolerance:.0e}"
-            table.add_row(row.component, row.precision, size, *errors, row.checked_in, "\n".join(row.compared), *spent)
+            table.add_row(row.component, row.precision, size, f"{row.error:.1e}", f"{row.tolerance:.0e}", *spent)
         self.console.print(table)
+        for row in self.rows:
+            self.console.print(f"{row.component:<15} compared in {row.checked_in} at {', '.join(row.compared)}")

@@ -1,5 +1,6 @@
 """A torch module as an ONNX file with dynamic axes where the table has ranges. Knows the tensor table and no family."""
 
+import gc
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,7 @@ def write(
         {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(tensor.axes) if is_dynamic(axis, component)}
         for tensor in component.inputs
     )
-    with _quiet(), torch.no_grad():
+    with _quiet(), _uncollected(), torch.no_grad():
         program = torch.export.export(_Positional(module), tuple(inputs), dynamic_shapes=(dynamic,), strict=False)
         graph = torch.onnx.export(
             program,
@@ -59,6 +60,20 @@ class _Positional(torch.nn.Module):
 def is_dynamic(axis: int | str, component: Component) -> bool:
     """Whether an axis of the table has more than one size."""
     return isinstance(axis, str) and component.ranges[axis].min < component.ranges[axis].max
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collection: tracing makes millions of objects that stay, and looking through them again and again
+    took a quarter of its time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+            gc.collect()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from importlib import import_module
 BENCHES = {
     "compare": "Tritouch beside diffusers and a plain server around it: seconds, and the pictures' likeness",
     "overhead": "where the milliseconds of an edit go, and the share that is not spent in engines",
-    "roof": "how near the engines come to what this processor can do",
+    "roofline": "how near the engines come to what this processor can do",
     "inflight": "long and short edits together, in flight and one at a time",
     "memory": "resident memory of the whole stack beside the diffusers process",
     "adapters": "what adapters cost in a call of the denoiser",

@@ -48,11 +48,11 @@ def main() -> None:
     counts = [0, *(int(count) for count in options.counts.split(","))]
     print(f"{options.model}, {engine.name} {precision}, {options.side} x {options.side}, rank {options.rank}")
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(options.model, engine, precision, Path(folder))
-        built = {count: bench.build(count, options.rank) for count in counts}
+        denoisers = Denoisers(options.model, engine, precision, Path(folder))
+        built = {count: denoisers.build(count, options.rank) for count in counts}
     for rows in (int(number) for number in options.rows.split(",")):
         steps = interleaved(
-            [(run, bench.inputs(rows, options.side, count)) for count, run in built.items()], options.calls
+            [(run, denoisers.inputs(rows, options.side, count)) for count, run in built.items()], options.calls
         )
         for count, seconds in zip(counts, steps, strict=True):
             middle, none = statistics.median(seconds), statistics.median(steps[0])
@@ -64,7 +64,7 @@ def main() -> None:
             )
 
 
-class Bench:
+class Denoisers:
     """Engines of one checkpoint's denoiser with banks of different sizes."""
 
     def __init__(self, model: str, engine: Engine, precision: str, folder: Path) -> None:

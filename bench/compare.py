@@ -113,7 +113,7 @@ class Comparison:
         self.columns[name].seconds.append(time.perf_counter() - began)
         return picture
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """All that was measured, and the ratios of each whole round to Tritouch."""
         ours = self.columns.get(OURS, Column()).seconds
         ratios = {
@@ -145,13 +145,13 @@ def sides(setup: Setup, engine: str, stack: ExitStack) -> dict[str, Side]:
     return found
 
 
-def show(figures: Mapping[str, Any]) -> None:
+def show(metrics: Mapping[str, Any]) -> None:
     """A table of one case."""
-    print(f"\n{figures['name']}: {figures['side']} x {figures['side']}, {figures['steps']} steps")
-    for name, column in figures["columns"].items():
+    print(f"\n{metrics['name']}: {metrics['side']} x {metrics['side']}, {metrics['steps']} steps")
+    for name, column in metrics["columns"].items():
         if not column["seconds"]:
             continue
-        ratio, likeness = figures["times_as_fast"].get(name), column["psnr"]
+        ratio, likeness = metrics["times_as_fast"].get(name), column["psnr"]
         print(
             f"  {name:<32}{report.spread(column['seconds'], ' s'):<28}"
             + (f"Tritouch is {report.spread(ratio)} times as fast" if ratio else "")
@@ -180,8 +180,8 @@ def main() -> int:
             return 130
         finally:
             if comparison.columns[REFERENCE].seconds:
-                show(comparison.figures())
-                report.save(options.results, f"compare-{case.name}", {"cases": [comparison.figures()]})
+                show(comparison.metrics())
+                report.save(options.results, f"compare-{case.name}", {"cases": [comparison.metrics()]})
     return 0
 
 

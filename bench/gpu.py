@@ -9,7 +9,7 @@ that one that fails, crashes or hangs says so, and the next one goes on:
 - `edit`: a whole edit through Triton with those engines, and the milliseconds of a step outside of the engine;
 - `compile`: the same call by torch.compile.
 
-The model is an InstructPix2Pix of full size with random weights (bench.full_size). Not one figure has been taken yet.
+The model is an InstructPix2Pix of full size with random weights (bench.full_size). Nothing has been measured yet.
 """
 
 import argparse
@@ -48,9 +48,9 @@ PARTS = {"engines": 300.0, "step": 90.0, "torch": 90.0, "edit": 90.0, "compile":
 """Most seconds of each."""
 
 
-def report(part: str, **figures: Any) -> None:
+def emit(part: str, **metrics: Any) -> None:
     """One line of JSON."""
-    print(json.dumps({"part": part, **figures}), flush=True)
+    print(json.dumps({"part": part, **metrics}), flush=True)
 
 
 def engines(folder: Path, repository: Path) -> None:
@@ -63,8 +63,8 @@ def engines(folder: Path, repository: Path) -> None:
     for record in sorted(repository.glob("*/component.json")):
         made = json.loads(record.read_text())
         kept = {key: made[key] for key in ("error", "tolerance", "checked_in", "bytes", "versions")}
-        report("engines", component=record.parent.name, **kept)
-    report("engines", seconds=round(time.monotonic() - began, 1))
+        emit("engines", component=record.parent.name, **kept)
+    emit("engines", seconds=round(time.monotonic() - began, 1))
 
 
 def seconds(call: Callable[[], object], synchronize: Callable[[], object]) -> float:
@@ -83,7 +83,7 @@ def matrix_rate() -> float:
     """Operations a second of a large fp16 product."""
     a, b = (torch.randn(MATRIX, MATRIX, device="cuda", dtype=torch.float16) for _ in range(2))
     rate = 2 * MATRIX**3 / seconds(lambda: a @ b, torch.cuda.synchronize)
-    report("torch", matrix_tflops=round(rate / 1e12, 1), gpu=str(find_gpu()))
+    emit("torch", matrix_tflops=round(rate / 1e12, 1), gpu=str(find_gpu()))
     return rate
 
 
@@ -137,7 +137,7 @@ def step(folder: Path, repository: Path) -> None:
     for graphs in (False, True):
         for rows, engine, whole in plan_times(unet(folder), file, cuda_graphs=graphs):
             how = "engine, CUDA graphs" if graphs else "engine"
-            report("step", how=how, rows=rows, ms=round(engine * 1e3, 2), with_copies_ms=round(whole * 1e3, 2))
+            emit("step", how=how, rows=rows, ms=round(engine * 1e3, 2), with_copies_ms=round(whole * 1e3, 2))
             whole_calls[rows] = whole
     (folder / CALLS).write_text(json.dumps(whole_calls))
 
@@ -152,12 +152,12 @@ def in_torch(folder: Path, *, compiled: bool) -> None:
         else:
             floor = operations(module, component) / matrix_rate()
             for rows in ROW_COUNTS:
-                report("torch", how="floor", rows=rows, ms=round(rows * floor * 1e3, 2))
+                emit("torch", how="floor", rows=rows, ms=round(rows * floor * 1e3, 2))
         for rows, taken in torch_times(module, component):
-            report("compile" if compiled else "torch", rows=rows, ms=round(taken * 1e3, 2))
+            emit("compile" if compiled else "torch", rows=rows, ms=round(taken * 1e3, 2))
 
 
-def figure(text: str, name: str) -> float:
+def counter(text: str, name: str) -> float:
     """A counter's value in Triton's metrics."""
     return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
 
@@ -193,13 +193,13 @@ def edit(folder: Path, repository: Path) -> None:
             took = time.perf_counter() - began
         after = urllib.request.urlopen(running.metrics_url).read().decode()  # noqa: S310 - our own server
     spent = {
-        name: figure(after, f"tritouch_{name}_total") - figure(before, f"tritouch_{name}_total")
+        name: counter(after, f"tritouch_{name}_total") - counter(before, f"tritouch_{name}_total")
         for name in ("turn_seconds", "denoiser_seconds", "denoiser_calls")
     }
     turn, call = (spent[name] / spent["denoiser_calls"] * 1e3 for name in ("turn_seconds", "denoiser_seconds"))
     kept = folder / CALLS
     outside = round(turn - json.loads(kept.read_text())["3"] * 1e3, 2) if kept.exists() else None
-    report("edit", seconds=round(took, 3), turn_ms=round(turn, 2), call_ms=round(call, 2), outside_engine_ms=outside)
+    emit("edit", seconds=round(took, 3), turn_ms=round(turn, 2), call_ms=round(call, 2), outside_engine_ms=outside)
 
 
 def run_part(name: str, command: list[str], most: float) -> bool:
@@ -210,10 +210,10 @@ def run_part(name: str, command: list[str], most: float) -> bool:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        report(name, failed=f"not done in {most:.0f} s")
+        emit(name, failed=f"not done in {most:.0f} s")
         return True
     if process.returncode != 0:
-        report(name, failed=f"exit code {process.returncode}: {said[-800:]}")
+        emit(name, failed=f"exit code {process.returncode}: {said[-800:]}")
     return process.returncode != 0
 
 

@@ -132,7 +132,7 @@ async def measure(server: Embedded, episodes: int) -> list[dict[str, Any]]:
 
 
 def empty() -> dict[str, list[float]]:
-    """One list for each figure."""
+    """One list for each metric."""
     return {key: [] for key in ("long", "short", "left", "steps_a_second", "rows_a_call")}
 
 
@@ -145,13 +145,13 @@ def show(scenario: dict[str, Any]) -> None:
     """Prints both ways of a scenario, and what the one gains."""
     print(f"\n{scenario['name']}")
     for way in WAYS:
-        figures = scenario["ways"][way]
+        metrics = scenario["ways"][way]
         for kind in ("short", "long"):
             print(
-                f"  {way:<14}{kind:<6}p50 {statistics.median(figures[kind]):6.2f} s   p95 {p95(figures[kind]):6.2f} s"
+                f"  {way:<14}{kind:<6}p50 {statistics.median(metrics[kind]):6.2f} s   p95 {p95(metrics[kind]):6.2f} s"
             )
-        rate, rows = (report.spread(figures[key]) for key in ("steps_a_second", "rows_a_call"))
-        print(f"  {way:<14}{rate} steps a second, {rows} rows a call, {sum(figures['left']):.0f} callers left")
+        rate, rows = (report.spread(metrics[key]) for key in ("steps_a_second", "rows_a_call"))
+        print(f"  {way:<14}{rate} steps a second, {rows} rows a call, {sum(metrics['left']):.0f} callers left")
     ours, theirs = (scenario["ways"][way] for way in WAYS)
     rates = [mine / other for mine, other in zip(ours["steps_a_second"], theirs["steps_a_second"], strict=False)]
     print(f"  p95 of short edits is {p95(theirs['short']) / p95(ours['short']):.1f} times lower in flight", end="; ")

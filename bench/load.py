@@ -1,6 +1,6 @@
 """The gateway under load, before a Triton that does nothing but take its time: `python -m bench load SCENARIO`.
 
-Needs no GPU and no model. Prints each figure with what it is held to, and exits with 1 when one is not met.
+Needs no GPU and no model. Prints each metric with what it is held to, and exits with 1 when one is not met.
 """
 
 # ruff: noqa: S311 - it is a command-line tool, and its randomness guards nothing
@@ -106,14 +106,14 @@ class Seen:
     left: int = 0
 
 
-def body(size: int = 100_000) -> bytes:
+def json_body(size: int = 100_000) -> bytes:
     image = base64.b64encode(PNG + random.randbytes(size - len(PNG))).decode()
     return json.dumps({"image": {"image": image}, "prompt": "make it snow"}).encode()
 
 
 async def caller(process: Process, seen: Seen, end: float, leaving: float, ids: Iterable[int]) -> None:
     """Ask, wait as told, and ask again until `end`; leave midway with the probability `leaving`."""
-    mine = body()
+    mine = json_body()
     await asyncio.sleep(random.random())
     for number in ids:
         if time.perf_counter() > end:
@@ -143,8 +143,8 @@ def p99(values: list[float]) -> float:
     return statistics.quantiles(values, n=100)[98] if len(values) > 1 else 0.0
 
 
-class Figures:
-    """Prints figures beside their bounds, and remembers whether all were met."""
+class Bounds:
+    """Prints metrics beside their bounds, and remembers whether all were met."""
 
     met = True
 
@@ -153,23 +153,23 @@ class Figures:
         print(f"{name:<44}{value:>10.3f}   {bound:<12}{'ok' if right else 'NOT MET'}", flush=True)
 
 
-async def loaded(process: Process, figures: Figures, callers: int, seconds: float, leaving: float = 0) -> None:
+async def loaded(process: Process, bounds: Bounds, callers: int, seconds: float, leaving: float = 0) -> None:
     """So many callers at once, for so long."""
     seen, ids = Seen(), itertools.count()
     start = time.perf_counter()
     await asyncio.gather(*(caller(process, seen, start + seconds, leaving, ids) for _ in range(callers)))
     rate = len(seen.own) / (time.perf_counter() - start)
     print(f"{callers} callers: {len(seen.own)} edits, {len(seen.refused)} refusals, {seen.left} left")
-    figures.show("answers other than 200 and 429", len(seen.wrong), "= 0", not seen.wrong)
+    bounds.show("answers other than 200 and 429", len(seen.wrong), "= 0", not seen.wrong)
     if not leaving:
-        figures.show("throughput / capacity", rate / CAPACITY, ">= 0.95", rate / CAPACITY >= 0.95)
-    figures.show("gateway's own share, p99 ms", p99(seen.own) * 1000, "< 250", p99(seen.own) < 0.25)
-    figures.show("refusals, p99 ms", p99(seen.refused) * 1000, "< 100", p99(seen.refused) < 0.1)
+        bounds.show("throughput / capacity", rate / CAPACITY, ">= 0.95", rate / CAPACITY >= 0.95)
+    bounds.show("gateway's own share, p99 ms", p99(seen.own) * 1000, "< 250", p99(seen.own) < 0.25)
+    bounds.show("refusals, p99 ms", p99(seen.refused) * 1000, "< 100", p99(seen.refused) < 0.1)
 
 
-async def bodies(process: Process, figures: Figures) -> None:
+async def bodies(process: Process, bounds: Bounds) -> None:
     """Eight pictures of 50 MiB at once, and whether the gateway stays small and awake."""
-    large, waits = body(50 * MIB), []
+    large, waits = json_body(50 * MIB), []
     headers = {"Content-Type": "application/json"}
     edits = [
         asyncio.ensure_future(process.client.post("/v1/images/edits", content=large, headers=headers)) for _ in range(8)
@@ -184,28 +184,28 @@ async def bodies(process: Process, figures: Figures) -> None:
     statuses = [(await edit).status_code for edit in edits]
     wrong = [one for one in statuses if one not in (200, 429)]
     print(f"8 bodies of 50 MiB: answers {statuses}, {len(waits)} probes of /livez")
-    figures.show("answers other than 200 and 429", len(wrong), "= 0", not wrong)
-    figures.show("largest resident set, MiB", process.resident("VmHWM"), "< 1500", process.resident("VmHWM") < 1500)
-    figures.show("/livez p99 ms", p99(waits) * 1000, "< 200", p99(waits) < 0.2)
+    bounds.show("answers other than 200 and 429", len(wrong), "= 0", not wrong)
+    bounds.show("largest resident set, MiB", process.resident("VmHWM"), "< 1500", process.resident("VmHWM") < 1500)
+    bounds.show("/livez p99 ms", p99(waits) * 1000, "< 200", p99(waits) < 0.2)
 
 
-async def leavers(process: Process, figures: Figures, seconds: float) -> None:
+async def leavers(process: Process, bounds: Bounds, seconds: float) -> None:
     """A fifth of the callers leave midway, for a long time."""
-    await loaded(process, figures, 20, min(30, seconds), leaving=0.2)
+    await loaded(process, bounds, 20, min(30, seconds), leaving=0.2)
     await asyncio.sleep(10)
     resident, descriptors = process.resident(), process.descriptors()
-    await loaded(process, figures, 20, seconds, leaving=0.2)
+    await loaded(process, bounds, 20, seconds, leaving=0.2)
     await asyncio.sleep(10)
     grown = process.resident() - resident
-    figures.show("resident growth, MiB", grown, "< 50", grown < 50)
+    bounds.show("resident growth, MiB", grown, "< 50", grown < 50)
     flight = await process.gauge("tritouch_gateway_edits_in_flight")
-    figures.show("edits in flight at the end", flight, "= 0", flight == 0)
+    bounds.show("edits in flight at the end", flight, "= 0", flight == 0)
     more = process.descriptors() - descriptors
-    figures.show("descriptors more than at the start", more, "<= 2", more <= 2)
+    bounds.show("descriptors more than at the start", more, "<= 2", more <= 2)
 
 
 def main() -> int:
-    """Runs one scenario. Returns 1 when a figure is not met."""
+    """Runs one scenario. Returns 1 when a bound is not met."""
     parser = argparse.ArgumentParser(prog="bench load", description=__doc__)
     parser.add_argument("scenario", choices=["saturated", "triple", "bodies", "leavers"])
     parser.add_argument("--seconds", type=float, help="how long (default: 180, of leavers 1200)")
@@ -215,15 +215,15 @@ def main() -> int:
 
 async def measure(scenario: str, seconds: float | None) -> int:
     """One scenario, for so long. Returns the exit code."""
-    figures = Figures()
+    bounds = Bounds()
     async with Process() as process:
         if scenario == "bodies":
-            await bodies(process, figures)
+            await bodies(process, bounds)
         elif scenario == "leavers":
-            await leavers(process, figures, seconds or 1200)
+            await leavers(process, bounds, seconds or 1200)
         else:
-            await loaded(process, figures, 50 if scenario == "saturated" else 150, seconds or 180)
-    return 0 if figures.met else 1
+            await loaded(process, bounds, 50 if scenario == "saturated" else 150, seconds or 180)
+    return 0 if bounds.met else 1
 
 
 if __name__ == "__main__":

@@ -174,8 +174,8 @@ def main() -> int:
         for name, size in subject.parts:
             print(f"    {name:<24}{size:6.2f}")
     if subjects:
-        figures = {"setup": setup.name, "side": options.side, "subjects": [asdict(subject) for subject in subjects]}
-        report.save(options.results, "memory", figures)
+        metrics = {"setup": setup.name, "side": options.side, "subjects": [asdict(subject) for subject in subjects]}
+        report.save(options.results, "memory", metrics)
     return 0 if len(subjects) == len(measures) else 130
 
 

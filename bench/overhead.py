@@ -2,10 +2,10 @@
 
     python -m bench overhead [--checkpoint demo|full] [--repository DIR] [--edits N] [--steps N] [--side N]
 
-Edits go one at a time through the real gateway and Triton; the figures are theirs, taken before and after each edit.
+Edits go one at a time through the real gateway and Triton; the metrics are theirs, taken before and after each edit.
 What Triton calls the computing of an engine has the hand-over to the engine's process in it: a fraction of a
-millisecond a call. So the same edits then run with engines that answer nothing at once, which leaves everything but the
-engines: that is the other, stricter figure. Every other edit has a sentence that was seen before, whose embeddings
+millisecond a call. So the same edits then run with stub engines, whose zeros come at once, which leaves everything but
+the engines: that is the other, stricter number. Every other edit has a sentence that was seen before, whose embeddings
 come from Triton's cache; stages are of those, and the saving is by how much sooner they were ready to be denoised (the
 text encoder runs beside that of the picture, and only in part at its cost).
 """
@@ -23,7 +23,7 @@ from typing import Any
 
 from rich.progress import track
 
-from bench import edits, hollow, report, watch
+from bench import edits, report, stub_engines, watch
 from bench.setups import SETUPS
 from embedded.server import Embedded, serve
 
@@ -91,21 +91,21 @@ def show(case: dict[str, Any]) -> None:
         print(f"  {name:<26}{mean * 1e3:10.2f} ms {mean / whole:7.2%}")
     print(f"  {'all':<26}{whole * 1e3:10.2f} ms")
     print(f"not in engines: {report.spread(case['share'], ' %')} of an edit")
-    for what, kind in (("", ""), ("with hollow engines, ", "hollow_")):
+    for what, kind in (("", ""), ("with stub engines, ", "stub_")):
         step, around = (report.spread(case[f"{kind}{part}_ms"], " ms") for part in ("step", "around"))
         print(f"{what}a step: {step}; around the steps: {around}")
     print(f"a sentence seen before: {case['hits']} of {len(case['edits'])} from the cache; ", end="")
     print(f"{report.spread(case['saved_ms'], ' ms')} saved")
 
 
-def figures(options: Any, real: list[dict[str, float]], empty: list[dict[str, float]]) -> dict[str, Any]:
+def metrics(options: Any, real: list[dict[str, float]], empty: list[dict[str, float]]) -> dict[str, Any]:
     """The case as it is written: seconds by stage of each edit whose sentence was seen before, and what follows."""
     fresh, seen = real[0::2], real[1::2]
     by_stage = [stages(edit["wall"], edit) for edit in seen]
     steps = seen[0]["steps"]
     own = [{name: value for name, value in edit.items() if name not in ENGINES} for edit in by_stage]
     stepping = [edit["calls to it (BLS)"] + edit["scheduler and batcher"] for edit in own]
-    hollow_steps = [edit["denoise"] for edit in empty[1::2]]
+    stub_steps = [edit["denoise"] for edit in empty[1::2]]
     return {
         "setup": options.checkpoint,
         "side": options.side,
@@ -116,8 +116,8 @@ def figures(options: Any, real: list[dict[str, float]], empty: list[dict[str, fl
         "share": [100 * sum(o.values()) / e["wall"] for o, e in zip(own, seen, strict=True)],
         "step_ms": [1e3 * value / steps for value in stepping],
         "around_ms": [1e3 * (sum(o.values()) - s) for o, s in zip(own, stepping, strict=True)],
-        "hollow_step_ms": [1e3 * value / steps for value in hollow_steps],
-        "hollow_around_ms": [1e3 * (e["wall"] - s) for e, s in zip(empty[1::2], hollow_steps, strict=True)],
+        "stub_step_ms": [1e3 * value / steps for value in stub_steps],
+        "stub_around_ms": [1e3 * (e["wall"] - s) for e, s in zip(empty[1::2], stub_steps, strict=True)],
         "hits": sum(int(edit["text_encoder.hits"]) for edit in seen),
         "saved_ms": [1e3 * (new["condition"] - old["condition"]) for new, old in zip(fresh, seen, strict=True)],
     }
@@ -136,15 +136,15 @@ def main() -> int:
     steps, count = options.steps or DEFAULTS[setup.name][0], options.edits or DEFAULTS[setup.name][1]
     repository = options.repository or setup.repository()
     asked = list(islice(edits.series(options.side, steps, 0), count))
-    print(f"{2 * count} edits of {steps} steps, and as many with hollow engines")
+    print(f"{2 * count} edits of {steps} steps, and as many with stub engines")
     try:
         real = run(repository, asked, "edits")
         with tempfile.TemporaryDirectory() as scratch:
-            empty = run(hollow.repository(repository, Path(scratch)), asked, "hollow engines")
+            empty = run(stub_engines.repository(repository, Path(scratch)), asked, "stub engines")
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)
         return 130
-    case = figures(options, real, empty)
+    case = metrics(options, real, empty)
     show(case)
     report.save(options.results, f"overhead-{setup.name}", {"cases": [case]})
     return 0

@@ -1,4 +1,4 @@
-"""Draws the figures of each bench: from its JSON to a PNG file."""
+"""Draws the metrics of each bench: from its JSON to a PNG file."""
 
 import statistics
 from collections.abc import Callable, Mapping
@@ -91,7 +91,7 @@ def memory(data: Mapping[str, Any], file: Path) -> None:
     _finish(figure, file)
 
 
-def roof(data: Mapping[str, Any], file: Path) -> None:
+def roofline(data: Mapping[str, Any], file: Path) -> None:
     """GFLOP a second of each engine's call, and the most that the processor reaches."""
     calls = data["calls"]
     figure, panel = plt.subplots(figsize=(WIDTH, 1.0 + 0.4 * len(calls)))
@@ -99,11 +99,11 @@ def roof(data: Mapping[str, Any], file: Path) -> None:
     rates = [call["gflop"] / call["seconds"] for call in calls]
     panel.barh(names, rates, color=THEIRS)
     for place, rate in enumerate(rates):
-        panel.text(rate, place, f" {rate / data['roof_gflops']:.0%}", va="center", fontsize=8)
-    panel.axvline(data["roof_gflops"], color=OURS)
+        panel.text(rate, place, f" {rate / data['roofline_gflops']:.0%}", va="center", fontsize=8)
+    panel.axvline(data["roofline_gflops"], color=OURS)
     panel.set_title(f"{data['setup']} checkpoint, {data['side']} x {data['side']}, {data['precision']}", fontsize=9)
     panel.set_xlabel("GFLOP a second; the line: plain convolutions")
-    panel.set_xlim(0, data["roof_gflops"] * 1.1)
+    panel.set_xlim(0, data["roofline_gflops"] * 1.1)
     panel.invert_yaxis()
     _finish(figure, file)
 
@@ -123,5 +123,5 @@ DRAW: Mapping[str, Callable[[Mapping[str, Any], Path], None]] = {
     "overhead": overhead,
     "inflight": inflight,
     "memory": memory,
-    "roof": roof,
+    "roofline": roofline,
 }

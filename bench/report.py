@@ -1,4 +1,4 @@
-"""What a bench leaves behind: its figures as JSON, with the machine they are of and the command that made them."""
+"""What a bench leaves behind: its metrics as JSON, with the machine they are of and the command that made them."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser with the flag that every bench has. SIGTERM stops as Ctrl-C does, so that servers are stopped."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--results", type=Path, default=BUILD / "results", help="where figures and plot are written")
+    made.add_argument("--results", type=Path, default=BUILD / "results", help="where metrics and plot are written")
     return made
 
 
@@ -50,13 +50,13 @@ def gpu() -> str | None:
     return str(found) if found else None
 
 
-def save(folder: Path, name: str, figures: dict[str, Any]) -> None:
+def save(folder: Path, name: str, metrics: dict[str, Any]) -> None:
     """Writes `NAME.json` and draws `NAME.png` from it. What comes before a dash in the name says how."""
     from bench import plots  # noqa: PLC0415 - imports matplotlib
 
     folder.mkdir(parents=True, exist_ok=True)
     command = re.sub(r" --results[ =]\S+", "", " ".join(["python -m", *sys.argv]))
-    data = {"command": command, "machine": machine(), **figures}
+    data = {"command": command, "machine": machine(), **metrics}
     (folder / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", "utf-8")
     plots.DRAW[name.partition("-")[0]](data, folder / f"{name}.png")
     print(f"written: {folder / name}.json and .png")

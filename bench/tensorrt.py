@@ -32,38 +32,38 @@ COMPONENTS = ("text_encoder", "vae_encoder", "unet", "vae_decoder")
 
 
 @contextmanager
-def timed(figures: dict[str, Any], name: str) -> Iterator[None]:
-    """Adds the block's seconds to `figures`."""
+def timed(metrics: dict[str, Any], name: str) -> Iterator[None]:
+    """Adds the block's seconds to `metrics`."""
     began = time.monotonic()
     yield
-    figures[name] = round(time.monotonic() - began, 1)
+    metrics[name] = round(time.monotonic() - began, 1)
 
 
 def measure(folder: Path, name: str, targets: list[str], precision: str) -> dict[str, Any]:
     """Traces, compiles, and compares with torch at the smallest shape, in this process."""
     import tensorrt_rtx  # noqa: PLC0415 - bench.gpu has its limits from here, and may run where it is missing
 
-    family, figures = load_family("instruct_pix2pix", "components"), dict[str, Any](component=name)
+    family, metrics = load_family("instruct_pix2pix", "components"), dict[str, Any](component=name)
     component = next(c for c in family.table(folder, LIMITS) if c.name == name)
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         work = Work(Path(scratch, "model.onnx"), component, precision, Path(scratch), Path(scratch))
-        with timed(figures, "trace_s"):
+        with timed(metrics, "trace_s"):
             module = family.module(name, folder).to(dtype)
             graph.write(module, component, _inputs(family, component, 1), work.onnx, simplify=True)
             del module
-        figures["trace_peak_gib"] = _peak()
-        with timed(figures, "compile_s"):
+        metrics["trace_peak_gib"] = _peak()
+        with timed(metrics, "compile_s"):
             load("tensorrt_rtx", targets).compile(work)
-        figures["peak_gib"] = _peak()
+        metrics["peak_gib"] = _peak()
         gpu = BuildLog.of(tensorrt_rtx).memory
-        figures |= {f"gpu_{name.lower()}_mb": round(size / 1e6) for name, size in gpu.items()}
-        figures["onnx_mb"] = round(sum(file.stat().st_size for file in Path(scratch).glob("model.onnx*")) / 1e6)
-        figures["plan_mb"] = round((Path(scratch) / "model.plan").stat().st_size / 1e6)
+        metrics |= {f"gpu_{name.lower()}_mb": round(size / 1e6) for name, size in gpu.items()}
+        metrics["onnx_mb"] = round(sum(file.stat().st_size for file in Path(scratch).glob("model.onnx*")) / 1e6)
+        metrics["plan_mb"] = round((Path(scratch) / "model.plan").stat().st_size / 1e6)
         run = reference.open_onnx(work.onnx, component, precision)
         error = check.against_torch(run, family.module(name, folder), component, _inputs(family, component, 0))
-        figures["onnx_error"] = float(f"{error:.1e}")
-    return figures
+        metrics["onnx_error"] = float(f"{error:.1e}")
+    return metrics
 
 
 def _inputs(family: Any, component: Component, shape: int) -> list[torch.Tensor]:

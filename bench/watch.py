@@ -21,7 +21,7 @@ COUNTERS = {
 GATEWAY = "tritouch_gateway"
 EDITS = f'{GATEWAY}_request_seconds_sum{{route="/v1/images/edits"'
 SETTLE_SECONDS = 0.3
-"""The batcher publishes its figures when an edit has left, a moment after the answer."""
+"""The batcher publishes its metrics when an edit has left, a moment after the answer."""
 
 
 def totals(server: Embedded) -> dict[str, float]:

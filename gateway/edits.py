@@ -5,12 +5,12 @@ from typing import Final
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from gateway import body, form_call, identity, json_call
+from gateway import body, form_call, idempotency, json_call
 from gateway.admission import Gate, Held, Memory
-from gateway.attendance import attended
 from gateway.auth import Keys
 from gateway.call import Call
 from gateway.deadline import Deadline
+from gateway.disconnects import until_disconnect
 from gateway.errors import PublicError
 from gateway.loader import Loader
 from gateway.metrics import Metrics
@@ -49,7 +49,7 @@ class Edits:
         parser = parser_of(request)
         with self.callers.entered(), self.memory.hold() as held:
             call, deadline = await self._read(request, parser, held)
-            key, named = identity.fingerprint(request, call.digest), bool(identity.idempotency_key(request))
+            key, named = idempotency.fingerprint(request, call.digest), bool(idempotency.idempotency_key(request))
             request_id = request.state.request_id
             work = self.orphans.run(
                 key,
@@ -57,7 +57,7 @@ class Edits:
                 joined=lambda: _let_go(call, held),
                 named=named,
             )
-            return Response(await attended(request.receive, work), media_type="application/json")
+            return Response(await until_disconnect(request.receive, work), media_type="application/json")
 
     async def explained(self, error: PublicError) -> PublicError:
         """`error`, with the names that would have been known if it is about one that is not and Triton tells them."""

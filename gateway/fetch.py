@@ -22,7 +22,7 @@ import httpcore
 from gateway import images, urls
 from gateway.addresses import is_public
 from gateway.errors import PublicError
-from gateway.names import Names
+from gateway.resolver import Resolver
 from gateway.settings import Settings
 
 Address = IPv4Address | IPv6Address
@@ -98,9 +98,9 @@ class Fetcher:
         backend: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
         self._settings = settings
-        self._names = Names(settings.url_fetches)
+        self._resolver = Resolver(settings.url_fetches)
         self._guard = _Guard(
-            settings.url_private_hosts, resolve or self._names.resolve, backend or httpcore.AnyIOBackend()
+            settings.url_private_hosts, resolve or self._resolver.resolve, backend or httpcore.AnyIOBackend()
         )
         self._running = asyncio.Semaphore(settings.url_fetches)
 
@@ -117,7 +117,7 @@ class Fetcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._pool.aclose()
-        self._names.close()
+        self._resolver.close()
 
     async def fetch(self, text: str, max_bytes: int, grown: Grown) -> bytes:
         """The picture at a URL, of at most `max_bytes`. Raises `PublicError`, the same for every failure.

@@ -5,7 +5,7 @@ from starlette.exceptions import HTTPException
 
 from gateway.errors import CallerGoneError, PublicError, render
 
-CLIENT_CLOSED_REQUEST = 499  # nginx's number for a caller who left; only logs and figures ever see it.
+CLIENT_CLOSED_REQUEST = 499  # nginx's number for a caller who left; only logs and metrics ever see it.
 
 
 async def _public(request: Request, error: Exception) -> Response:

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from gateway.auth import Keys
 from gateway.errors import PublicError
 from gateway.metrics import CONTENT_TYPE, Metrics
-from gateway.openapi import failures
+from gateway.openapi import error_responses
 from gateway.schemas import BASE_MODEL
 from gateway.triton import Triton
 
@@ -23,7 +23,7 @@ def router(triton: Triton, keys: Keys, metrics: Metrics, draining: Callable[[], 
         return _json({"status": "ok"})
 
     @routes.get(
-        "/readyz", summary="Whether an edit would work now", response_class=JSONResponse, responses=failures(503)
+        "/readyz", summary="Whether an edit would work now", response_class=JSONResponse, responses=error_responses(503)
     )
     async def readyz() -> Response:
         if draining():
@@ -32,15 +32,15 @@ def router(triton: Triton, keys: Keys, metrics: Metrics, draining: Callable[[], 
             raise PublicError("unavailable")
         return _json({"status": "ok"})
 
-    @routes.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
-    async def figures() -> Response:
+    @routes.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
+    async def exposition() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     @routes.get(
         "/v1/models",
         summary="The base model and its adapters",
         response_class=JSONResponse,
-        responses=failures(401, 503),
+        responses=error_responses(401, 503),
         dependencies=[Depends(keys.check)],
     )
     async def models() -> Response:

@@ -1,4 +1,4 @@
-"""The gateway's figures for Prometheus. Labels are of our own making: no input is ever in one."""
+"""The gateway's metrics for Prometheus. Labels are of our own making: no input is ever in one."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ _SECONDS: Final = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 12
 
 
 class Metrics:
-    """Figures of one app, in a registry of its own."""
+    """Metrics of one app, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -51,5 +51,5 @@ class Metrics:
             self._stages.labels(name).observe(time.perf_counter() - start)
 
     def text(self) -> bytes:
-        """All figures, as Prometheus reads them."""
+        """All metrics, as Prometheus reads them."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""Around every request: its id, its one log line, its figures, and the answer when all else failed.
+"""Around every request: its id, its one log line, its metrics, and the answer when all else failed.
 
 A plain ASGI wrapper, because Starlette's `BaseHTTPMiddleware` would hide that a caller has left.
 """

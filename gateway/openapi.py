@@ -24,7 +24,7 @@ def _json(*models: type) -> dict[str, Any]:
     return {"application/json": {"schema": references[0] if len(references) == 1 else {"anyOf": references}}}
 
 
-def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The responses of these statuses, naming the codes that come with each."""
     by_status: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
@@ -47,7 +47,7 @@ def edit_operation() -> dict[str, Any]:
         "description": "Given an image and a description, the model edits the image.",
         "operation_id": "containerImagesEdit",
         "response_class": Response,
-        "responses": {200: success, **failures(*of_edits)},
+        "responses": {200: success, **error_responses(*of_edits)},
         "openapi_extra": {"requestBody": {"content": _json(ContainerImageEditBody) | form, "required": True}},
     }
 

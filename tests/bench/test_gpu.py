@@ -8,7 +8,7 @@ import time
 import pytest
 
 from backends.gpu import find_gpu
-from bench.gpu import figure, run_part
+from bench.gpu import counter, run_part
 from tests.conftest import ROOT
 
 LINE = "import json; print(json.dumps({'part': 'a', 'ms': 1}), flush=True); "
@@ -46,7 +46,7 @@ def test_a_part_that_hangs_takes_its_own_processes_with_it(tmp_path):
 
 def test_counters_are_summed_over_their_labels():
     assert (
-        figure('tritouch_x_total{model="edit"} 2\ntritouch_x_total{model="b"} 1.5\nother 7\n', "tritouch_x_total")
+        counter('tritouch_x_total{model="edit"} 2\ntritouch_x_total{model="b"} 1.5\nother 7\n', "tritouch_x_total")
         == 3.5
     )
 

@@ -1,4 +1,4 @@
-"""Request ids, log lines and figures; and that nothing a caller wrote is in any of them."""
+"""Request ids, log lines and metrics; and that nothing a caller wrote is in any of them."""
 
 import base64
 import json
@@ -51,23 +51,23 @@ def test_every_answer_has_one(gateway: Gateway, path: str) -> None:
     assert get(gateway, path).headers["x-request-id"]
 
 
-def test_figures(loop: Loop, triton: FakeTriton) -> None:
+def test_metrics(loop: Loop, triton: FakeTriton) -> None:
     with serving(loop, triton) as gateway:
         post(gateway)
         post(gateway, json={})
         triton.behave = failing(grpc.StatusCode.INTERNAL, "")
         post(gateway)
         get(gateway, "/no/such/path")
-        figures = get(gateway, "/metrics").text
+        metrics = get(gateway, "/metrics").text
     wanted = [("200", "ok"), ("422", "prompt_invalid"), ("500", "edit_failed")]
     for status, reason in wanted:
-        assert f'tritouch_gateway_requests_total{{reason="{reason}",route="{EDITS}",status="{status}"}} 1.0' in figures
-    assert 'requests_total{reason="not_found",route="none",status="404"} 1.0' in figures
+        assert f'tritouch_gateway_requests_total{{reason="{reason}",route="{EDITS}",status="{status}"}} 1.0' in metrics
+    assert 'requests_total{reason="not_found",route="none",status="404"} 1.0' in metrics
     for stage in ("read", "parse", "load", "edit", "encode"):
-        assert f'tritouch_gateway_stage_seconds_count{{stage="{stage}"}}' in figures
+        assert f'tritouch_gateway_stage_seconds_count{{stage="{stage}"}}' in metrics
     for gauge in ("callers", "edits_in_flight", "held_bytes"):
-        assert f"tritouch_gateway_{gauge} 0.0" in figures
-    assert "process_resident_memory_bytes" in figures
+        assert f"tritouch_gateway_{gauge} 0.0" in metrics
+    assert "process_resident_memory_bytes" in metrics
 
 
 def test_what_nobody_foresaw_is_500_without_its_text() -> None:
@@ -113,16 +113,16 @@ def _ask_in_every_way(url: str, triton: FakeTriton) -> None:
                 client.post(EDITS, json=body(image=image, prompt=s["prompt"]), timeout=1)
 
 
-def test_no_secret_in_any_log_or_figure(triton: FakeTriton) -> None:
+def test_no_secret_in_any_log_or_metric(triton: FakeTriton) -> None:
     settings = {"TRITOUCH_LOG_LEVEL": "debug", "TRITOUCH_API_KEYS": f"other,{SECRETS['key']}"}
     with process(triton, **settings, PYTHONASYNCIODEBUG="1", TRITOUCH_ORPHAN_GRACE_SECONDS="0.2") as (gateway, url):
         _ask_in_every_way(url, triton)
-        figures = httpx.get(url + "/metrics", trust_env=False).text
+        metrics = httpx.get(url + "/metrics", trust_env=False).text
         gateway.terminate()
         written = gateway.communicate(timeout=20)[0]
     encoded = [base64.b64encode(value.encode()).decode().rstrip("=")[:-2] for value in SECRETS.values()]
     for secret in [*SECRETS.values(), *encoded, base64.b64encode(PNG[:30]).decode()]:
-        assert secret not in written + figures
+        assert secret not in written + metrics
     lines = [json.loads(line) for line in written.splitlines()]
     asked: list[dict[str, Any]] = [line for line in lines if line["event"] == "request" and line["route"] == EDITS]
     assert {line["reason"] for line in asked} >= {"ok", "unauthorized", "edit_failed", "caller_gone", "body_unreadable"}

@@ -1,11 +1,11 @@
 """How near the engines come to what this processor can do, which bounds what could still be gained.
 
-    python -m bench roof [--checkpoint demo|full] [--side N] [--calls N] [--results DIR]
+    python -m bench roofline [--checkpoint demo|full] [--side N] [--calls N] [--results DIR]
 
-The roof is the most arithmetic a second that OpenVINO reaches here in plain chains of 3 x 3 convolutions, of widths and
-sizes that Stable Diffusion has, in the engines' own type. An engine's arithmetic is counted by torch in the module that
-it was made from; what is not a product of matrices counts nothing, but takes its time. The engines are those of the
-export, run in this process, each alone.
+The roofline is the most arithmetic a second that OpenVINO reaches here in plain chains of 3 x 3 convolutions, of widths
+and sizes that Stable Diffusion has, in the engines' own type. An engine's arithmetic is counted by torch in the module
+that it was made from; what is not a product of matrices counts nothing, but takes its time. The engines are those of
+the export, run in this process, each alone.
 """
 
 import json
@@ -69,7 +69,7 @@ def median_seconds(request: Any, inputs: Mapping[Any, NDArray[Any]], calls: int)
     return statistics.median(interleaved([(request.infer, inputs)], calls)[0])
 
 
-def roof(precision: str, calls: int) -> float:
+def roofline(precision: str, calls: int) -> float:
     """GFLOP a second of the fastest chain."""
     rates, random = [], np.random.default_rng(0)
     for channels, side in CHAINS:
@@ -148,25 +148,25 @@ def main() -> int:
     print("a minute or two at full size, once the repository is exported")
     try:
         precision, found = measured(SETUPS[options.checkpoint], options.side, options.calls)
-        highest = roof(precision, options.calls)
+        highest = roofline(precision, options.calls)
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)
         return 130
-    print(f"\n{options.checkpoint}, {options.side} x {options.side}; the roof in {precision}: {highest:.0f} GFLOP/s")
+    print(f"\n{options.checkpoint}, {options.side} x {options.side}; roofline in {precision}: {highest:.0f} GFLOP/s")
     for call in found:
         kinds = ", ".join(f"{kind} {share:.0%}" for kind, share in list(call.kinds.items())[:4])
         print(
             f"  {call.component:<14}{call.rows} rows {call.gflop:8.1f} GFLOP {call.seconds * 1e3:8.1f} ms "
-            f"{call.rate:6.0f} GFLOP/s, {call.rate / highest:.0%} of the roof; {kinds}"
+            f"{call.rate:6.0f} GFLOP/s, {call.rate / highest:.0%} of the roofline; {kinds}"
         )
     bounds = {}
     for name, sizes in EDITS.items():
         seconds, gflop = edit_seconds(found, *sizes)
-        bounds[name] = {"seconds": seconds, "gflop": gflop, "at_the_roof": gflop / highest}
-        print(f"  an edit of {name}: engines {seconds:.2f} s; {gflop / highest:.2f} s if all of it ran at the roof")
-    figures = {"setup": options.checkpoint, "side": options.side, "precision": precision, "roof_gflops": highest}
-    figures |= {"calls": [asdict(call) for call in found], "edits": bounds}
-    report.save(options.results, f"roof-{options.checkpoint}", figures)
+        bounds[name] = {"seconds": seconds, "gflop": gflop, "at_the_roofline": gflop / highest}
+        print(f"  an edit of {name}: engines {seconds:.2f} s; {gflop / highest:.2f} s if all of it ran at the roofline")
+    metrics = {"setup": options.checkpoint, "side": options.side, "precision": precision, "roofline_gflops": highest}
+    metrics |= {"calls": [asdict(call) for call in found], "edits": bounds}
+    report.save(options.results, f"roofline-{options.checkpoint}", metrics)
     return 0
 
 

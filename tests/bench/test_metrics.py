@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import compare, edits, hollow, inflight, memory, overhead, plots, roof
+from bench import compare, edits, inflight, memory, overhead, plots, roofline, stub_engines
 from bench.compare import EXACT, OURS, REFERENCE, Comparison
 from bench.setups import ROOT
 
@@ -36,7 +36,7 @@ def test_the_stages_of_an_edit_add_up_to_all_of_it() -> None:
 def test_a_seen_sentence_saves_what_its_edit_was_ready_sooner_and_engines_are_not_overhead() -> None:
     new = spent(wall=10, condition=2.5, steps=4, denoise=5, calls__seconds=4) | {"text_encoder.hits": 0.0}
     seen = new | {"condition": 2.0, "text_encoder.hits": 1.0, "unet.compute": 3.0, "wall": 9.0}
-    case = overhead.figures(SimpleNamespace(checkpoint="demo", side=64), [new, seen] * 2, [new, seen] * 2)
+    case = overhead.metrics(SimpleNamespace(checkpoint="demo", side=64), [new, seen] * 2, [new, seen] * 2)
     assert (case["saved_ms"], case["hits"]) == ([500.0] * 2, 2)
     assert case["step_ms"] == [pytest.approx(1e3 * (5 - 3) / 4)] * 2
     assert case["around_ms"] == [pytest.approx(1e3 * (9 - 5))] * 2
@@ -45,11 +45,11 @@ def test_a_seen_sentence_saves_what_its_edit_was_ready_sooner_and_engines_are_no
 
 def test_arithmetic_counts_products_of_matrices_and_an_edit_is_the_sum_of_its_calls() -> None:
     layers = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.SiLU()).to("meta")
-    assert roof.arithmetic(layers, [torch.zeros(2, 3, 16, 16)]) == pytest.approx(2 * 2 * 8 * 3 * 9 * 16 * 16 / 1e9)
+    assert roofline.arithmetic(layers, [torch.zeros(2, 3, 16, 16)]) == pytest.approx(2 * 2 * 8 * 3 * 9 * 16 * 16 / 1e9)
     calls = [("text_encoder", 1, 1.0), ("text_encoder", 2, 2.0), ("vae_encoder", 1, 4.0), ("vae_decoder", 1, 8.0)]
     calls += [("unet", 1, 16.0), ("unet", 3, 48.0)]
-    found = [roof.Call(name, rows, 10 * seconds, seconds, {}) for name, rows, seconds in calls]
-    assert roof.edit_seconds(found, steps=4, rows=3, sentences=2) == (2 + 4 + 4 * 48 + 8, 10 * (2 + 4 + 4 * 48 + 8))
+    found = [roofline.Call(name, rows, 10 * seconds, seconds, {}) for name, rows, seconds in calls]
+    assert roofline.edit_seconds(found, steps=4, rows=3, sentences=2) == (2 + 4 + 4 * 48 + 8, 10 * (2 + 4 + 4 * 48 + 8))
     assert found[0].rate == 10
 
 
@@ -70,10 +70,10 @@ def test_ratios_are_taken_within_a_round_and_likeness_to_the_reference() -> None
     comparison.again(EXACT, side(EXACT, 100))
     assert order[2:8] == [REFERENCE, OURS, OURS, REFERENCE, REFERENCE, OURS], "the first of a round takes turns"
     comparison.columns[REFERENCE].seconds, comparison.columns[OURS].seconds = [3.0, 4.0, 5.0], [1.0, 2.0, 1.0]
-    figures = comparison.figures()
-    assert figures["times_as_fast"] == {REFERENCE: [3.0, 2.0, 5.0]}
-    assert figures["columns"][OURS]["psnr"] == pytest.approx([48.13] * 3, abs=0.01)
-    assert figures["columns"][EXACT]["psnr"] == [99.0] * 3
+    metrics = comparison.metrics()
+    assert metrics["times_as_fast"] == {REFERENCE: [3.0, 2.0, 5.0]}
+    assert metrics["columns"][OURS]["psnr"] == pytest.approx([48.13] * 3, abs=0.01)
+    assert metrics["columns"][EXACT]["psnr"] == [99.0] * 3
 
 
 def test_what_was_measured_before_an_interruption_stays() -> None:
@@ -85,7 +85,7 @@ def test_what_was_measured_before_an_interruption_stays() -> None:
     comparison = Comparison(compare.Case("tiny", "demo", 64, 2, 3, 1.0))
     with pytest.raises(KeyboardInterrupt):
         comparison.run({REFERENCE: stopping, OURS: stopping})
-    assert len(comparison.figures()["times_as_fast"][REFERENCE]) == 1
+    assert len(comparison.metrics()["times_as_fast"][REFERENCE]) == 1
 
 
 def test_no_two_edits_of_a_run_share_a_sentence_a_seed_or_a_picture_with_the_one_before() -> None:
@@ -121,8 +121,8 @@ def test_memory_is_summed_over_a_process_and_its_descendants() -> None:
     assert memory.proportional(child.pid) == 0
 
 
-def test_a_hollow_repository_has_the_models_of_the_real_one(tmp_path: Path) -> None:
-    original, folder = tmp_path / "original", tmp_path / "hollow"
+def test_a_repository_of_stub_engines_has_the_models_of_the_real_one(tmp_path: Path) -> None:
+    original, folder = tmp_path / "original", tmp_path / "stubs"
     (original / "edit" / "1" / "pipeline").mkdir(parents=True)
     (original / "edit" / "1" / "pipeline" / "pipeline.json").write_text(json.dumps({"picture": {"multiple": 8}}))
     config = 'backend: "openvino"\ninstance_group [ { kind: KIND_GPU count: 1 } ]\nparameters { key: "HINT" }\n'
@@ -130,7 +130,7 @@ def test_a_hollow_repository_has_the_models_of_the_real_one(tmp_path: Path) -> N
         (original / name).mkdir()
         (original / name / "config.pbtxt").write_text(config)
     folder.mkdir()
-    hollow.repository(original, folder)
+    stub_engines.repository(original, folder)
     assert {model.name for model in folder.iterdir()} == {"edit", *overhead.watch.ENGINES}
     assert (folder / "unet" / "config.pbtxt").read_text() == (
         'backend: "python"\ninstance_group [ { kind: KIND_CPU count: 1 } ]\n'
@@ -139,7 +139,7 @@ def test_a_hollow_repository_has_the_models_of_the_real_one(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", plots.DRAW)
-def test_the_published_plots_come_from_the_published_figures(name: str, tmp_path: Path) -> None:
+def test_the_published_plots_come_from_the_published_metrics(name: str, tmp_path: Path) -> None:
     published = sorted((ROOT / "docs" / "bench").glob(f"{name}*.json"))
     assert published
     for file in published:
@@ -152,7 +152,7 @@ def test_the_published_plots_come_from_the_published_figures(name: str, tmp_path
 def test_every_bench_tells_what_it_takes() -> None:
     done = subprocess.run([sys.executable, "-m", "bench"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    for name in ("compare", "roof", "overhead", "inflight", "memory", "load"):
+    for name in ("compare", "roofline", "overhead", "inflight", "memory", "load"):
         assert name in done.stdout
         asked = [sys.executable, "-m", "bench", name, "--help"]
         assert subprocess.run(asked, cwd=ROOT, capture_output=True, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""A repository whose engines answer zeros at once: what is left of an edit's time is everything but the engines."""
+"""A repository of stub engines, which answer zeros at once: an edit's time is then of everything but the engines."""
 
 import json
 import re

@@ -7,15 +7,15 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 
-class Names:
+class Resolver:
     """Makes at most `threads` look-ups at once.
 
-    One that nobody awaits any more keeps its thread until the resolver gives up; in asyncio's own few threads, such
+    One that nobody awaits any more keeps its thread until the system gives up; in asyncio's own few threads, such
     look-ups would soon hold up all others.
     """
 
     def __init__(self, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, "gateway-names")
+        self._pool = ThreadPoolExecutor(threads, "gateway-resolver")
 
     async def resolve(self, host: str, port: int) -> list[IPv4Address | IPv6Address]:
         """All addresses of `host`, as this machine's resolver has them. Raises `OSError`."""

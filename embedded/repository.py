@@ -29,7 +29,9 @@ def check_repository(repository: Path) -> Path:
         raise EmbeddedError(f"there is no model repository at {repository}: {hint}")
     if not any(repository.glob("*/config.pbtxt")):
         raise EmbeddedError(f"the model repository {repository} holds no model: {hint}")
-    missing = sorted(_steps(repository) - {entry.name for entry in repository.iterdir()})
+    folders = [entry for entry in repository.iterdir() if entry.is_dir()]
+    unwritten = {folder.name for folder in folders if not (folder / "config.pbtxt").exists()}
+    missing = sorted(unwritten | _steps(repository) - {entry.name for entry in repository.iterdir()})
     if missing:
         raise EmbeddedError(f"the model repository {repository} has no {', '.join(missing)} yet: {hint}")
     dangling = sorted(entry.name for entry in repository.iterdir() if entry.is_symlink() and not entry.exists())

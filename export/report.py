@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -85,7 +84,9 @@ class Report:
 
     def close(self) -> None:
         """Prints the table, and where each engine was compared with torch."""
-        table = Table("component", "precision", "size", "error", "allowed", *PARTS, box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for name in ("component", "precision", "size", "error", "allowed", *PARTS):
+            table.add_column(name, no_wrap=True)
         for row in self.rows:
             spent = [f"{row.seconds[part]:.1f} s" for part in PARTS] if row.seconds else ["up to date"]
             size = f"{row.size / 1e6:.1f} MB"

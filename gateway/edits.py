@@ -64,7 +64,7 @@ class Edits:
         if error.code != "unknown_model":
             return error
         try:
-            known = ", ".join([BASE_MODEL, *await self._triton.adapters()])
+            known = ", ".join([BASE_MODEL, *(await self._triton.offer()).adapters])
         except PublicError:
             return error
         return PublicError(error.code, param="model", message=f"There is no such model. There are: {known}.")

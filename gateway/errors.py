@@ -40,6 +40,8 @@ KINDS: Final[dict[str, Kind]] = {
     "image_unreadable": Kind(422, "An image is not a readable JPEG, PNG or WebP picture."),
     "image_too_large": Kind(422, "An image has more bytes or pixels than this server takes."),
     "too_many_images": Kind(422, "There are more images than this model takes."),
+    "steps_unavailable": Kind(422, "The model's sampler cannot make this number of steps."),
+    "edit_too_large": Kind(422, "The edit is larger than this server can ever run."),
     "image_url_unsupported": Kind(422, "This server takes no images by URL: send a data URL or base64."),
     "image_url_unusable": Kind(422, "An image could not be had from its URL."),
     "idempotency_key_invalid": Kind(422, "The Idempotency-Key is malformed."),

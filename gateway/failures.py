@@ -10,7 +10,7 @@ from typing import Final
 
 import grpc
 
-from gateway.errors import PublicError
+from gateway.errors import KINDS, PublicError
 
 _TOKEN: Final = re.compile(r"tritouch:([a-z_]+)")
 CALLER_CODES: Final = {
@@ -20,7 +20,10 @@ CALLER_CODES: Final = {
     "prompt_invalid": "prompt",
     "unknown_model": "model",
     "parameter_invalid": None,
+    "steps_unavailable": "num_inference_steps",
+    "edit_too_large": None,
 }
+_NEAREST: Final = re.compile(r"the nearest number that works is ([0-9]{1,3})")
 BUSY_CODES: Final = {"expired": "deadline_exceeded", "queue_full": "queue_full"}
 
 
@@ -33,5 +36,7 @@ def problem_of(status: grpc.StatusCode, details: str) -> PublicError:
     if status is grpc.StatusCode.UNAVAILABLE:
         return PublicError(BUSY_CODES.get(code, "unavailable"))
     if status is grpc.StatusCode.INVALID_ARGUMENT and code in CALLER_CODES:
-        return PublicError(code, param=CALLER_CODES[code])
+        nearest = _NEAREST.search(details) if code == "steps_unavailable" else None
+        more = f"{KINDS[code].message} The nearest that works is {nearest[1]}." if nearest else None
+        return PublicError(code, param=CALLER_CODES[code], message=more)
     return PublicError("edit_failed")

@@ -51,7 +51,7 @@ def _texts(parts: list[Part]) -> dict[str, str]:
 
 
 def answer(form: ImageEditForm, seed: int, as_it_is: bool, picture: Picture) -> bytes:
-    """OpenAI's answer, with the seed beside it. `usage` is absent: there are no tokens to count."""
+    """OpenAI's answer, with what the picture was made with beside it. `usage` is absent: no tokens are counted."""
     quality = BEST if form.output_compression is None else form.output_compression
     content = picture.content if as_it_is else encode.file(picture, form.output_format, quality)
     return orjson.dumps(
@@ -61,5 +61,6 @@ def answer(form: ImageEditForm, seed: int, as_it_is: bool, picture: Picture) -> 
             "output_format": form.output_format,
             "size": f"{picture.width}x{picture.height}",
             "seed": seed,
+            **picture.used,
         }
     )

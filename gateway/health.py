@@ -11,7 +11,7 @@ from gateway.errors import PublicError
 from gateway.metrics import CONTENT_TYPE, Metrics
 from gateway.openapi import error_responses
 from gateway.schemas import BASE_MODEL
-from gateway.triton import Triton
+from gateway.triton import Offer, Triton
 
 
 def router(triton: Triton, keys: Keys, metrics: Metrics, draining: Callable[[], bool]) -> APIRouter:
@@ -38,17 +38,30 @@ def router(triton: Triton, keys: Keys, metrics: Metrics, draining: Callable[[], 
 
     @routes.get(
         "/v1/models",
-        summary="The base model and its adapters",
+        summary="The base model and its adapters, with the defaults of an edit",
         response_class=JSONResponse,
         responses=error_responses(401, 503),
         dependencies=[Depends(keys.check)],
     )
     async def models() -> Response:
-        names = [BASE_MODEL, *await triton.adapters()]
-        listed = [{"id": name, "object": "model", "created": 0, "owned_by": "tritouch"} for name in names]
-        return _json({"object": "list", "data": listed})
+        return _json({"object": "list", "data": _entries(await triton.offer())})
 
     return routes
+
+
+def _entries(offer: Offer) -> list[dict[str, object]]:
+    """The models in OpenAI's form, with what an edit has where its caller says nothing, and what it may have."""
+    entry = {
+        "object": "model",
+        "created": 0,
+        "owned_by": "tritouch",
+        "num_inference_steps": offer.num_inference_steps,
+        "guidance_scale": offer.guidance_scale,
+        "image_guidance_scale": offer.image_guidance_scale,
+        "max_images": offer.max_images,
+        "steps": offer.steps,
+    }
+    return [{"id": name, **entry} for name in (BASE_MODEL, *offer.adapters)]
 
 
 def _json(content: object) -> Response:

@@ -36,12 +36,13 @@ def parse(content: bytes, content_type: str) -> Call:  # noqa: ARG001 - the same
 
 
 def answer(seed: int, picture: Picture) -> bytes:
-    """Friendli's answer, with the picture's size and the seed beside it."""
+    """Friendli's answer, with the picture's size and what it was made with beside it."""
     return orjson.dumps(
         {
             "image": base64.b64encode(picture.content).decode(),
             "width": picture.width,
             "height": picture.height,
             "seed": seed,
+            **picture.used,
         }
     )

@@ -15,6 +15,8 @@ MAX_SEED: Final = 2**64 - 1
 MAX_GUIDANCE: Final = 100.0
 MAX_PROMPT_CHARS: Final = 10_000
 BASE_MODEL: Final = "base"
+OWN: Final = 0
+"""What stands for the model repository's own default."""
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,99})", re.ASCII)
 NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
@@ -65,14 +67,15 @@ class EditParameters(BaseModel):
         json_schema_extra=_no_default,
     )
     num_inference_steps: int = Field(
-        20,
+        OWN,
         ge=1,
         le=50,
-        description="The number of inference steps to use during image generation. Defaults to 20. "
-        "Supported range: [1, 50].",
+        description="The number of inference steps to use during image generation. Supported range: [1, 50]. "
+        "When absent, the model repository's own default, which `GET /v1/models` and the answer tell.",
+        json_schema_extra={"default": 20},  # Friendli's schema has it
     )
     guidance_scale: float = Field(
-        0.0,
+        OWN,
         ge=0,
         le=MAX_GUIDANCE,
         allow_inf_nan=False,
@@ -80,12 +83,12 @@ class EditParameters(BaseModel):
         "above 0 and up to 1, guidance is off. Defaults to 0.",
     )
     image_guidance_scale: float = Field(
-        1.5,
+        OWN,
         ge=0,
         le=MAX_GUIDANCE,
         allow_inf_nan=False,
-        description="How closely the picture follows the input picture, in families that have it. "
-        "Below 1, all guidance is off, that of the prompt as well. Defaults to 1.5.",
+        description="How closely the picture follows the input picture, in families that have it. 0 takes the model "
+        "repository's own default; above 0 and below 1, all guidance is off, that of the prompt too. Defaults to 0.",
         json_schema_extra={"x-extension": True},
     )
     seed: int | None = Field(
@@ -166,7 +169,18 @@ class ImageEditForm(EditParameters):
         return float(text)
 
 
-class ContainerImageEditSuccess(BaseModel):
+class Used(BaseModel):
+    """What an edit was done with, in every answer."""
+
+    seed: int = Field(description="The seed that was used.", json_schema_extra={"x-extension": True})
+    num_inference_steps: int = Field(
+        description="The number of steps that were made.", json_schema_extra={"x-extension": True}
+    )
+    guidance_scale: float = Field(description="The scale that was used.", json_schema_extra={"x-extension": True})
+    image_guidance_scale: float = Field(description="The scale that was used.", json_schema_extra={"x-extension": True})
+
+
+class ContainerImageEditSuccess(Used):
     """The answer to a JSON edit."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["image"]})
@@ -174,7 +188,6 @@ class ContainerImageEditSuccess(BaseModel):
     image: str = Field(description="The base64-encoded image.", json_schema_extra={"format": "binary"})
     width: int = Field(description="Width of the picture in pixels.", json_schema_extra={"x-extension": True})
     height: int = Field(description="Height of the picture in pixels.", json_schema_extra={"x-extension": True})
-    seed: int = Field(description="The seed that was used.", json_schema_extra={"x-extension": True})
 
 
 class ImageFile(BaseModel):
@@ -183,14 +196,13 @@ class ImageFile(BaseModel):
     b64_json: str = Field(description="The base64-encoded image.")
 
 
-class ImageEditFormSuccess(BaseModel):
+class ImageEditFormSuccess(Used):
     """The answer to a form, as OpenAI's clients read it. There is no `usage`: no tokens are counted."""
 
     created: int = Field(description="When the picture was made, in seconds since 1970.")
     data: list[ImageFile] = Field(description="One picture.")
     output_format: Literal["png", "jpeg", "webp"] = Field(description="The picture's file format.")
     size: str = Field(description="Width and height of the picture in pixels, as in `512x384`.")
-    seed: int = Field(description="The seed that was used.", json_schema_extra={"x-extension": True})
 
 
 class ErrorDetail(BaseModel):

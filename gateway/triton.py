@@ -6,13 +6,13 @@ Knows the tensor contract of `edit` and nothing of HTTP.
 import io
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Literal, NamedTuple, Self
 
 import grpc
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from gateway.deadline import Deadline
 from gateway.errors import PublicError
@@ -20,8 +20,7 @@ from gateway.failures import problem_of
 from gateway.threads import Threads
 
 MODEL: Final = "edit"
-WRITTEN: Final = "condition"
-"""The model whose configuration the export writes, with the names of its adapters."""
+SCALES: Final = ("guidance_scale", "image_guidance_scale")
 INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
 RAW_INPUT_CONTENTS: Final = bytes([7 << 3 | 2])  # the tag of this field in ModelInferRequest: number, kind of content
 SLICE: Final = 1 << 20
@@ -40,7 +39,10 @@ CHANNEL_OPTIONS: Final = [
 
 @dataclass(frozen=True)
 class Edit:
-    """One edit, as the contract of `edit` has it. `images`: at least one encoded picture. `model`: "" for the base."""
+    """One edit, as the contract of `edit` has it; a number of 0 takes the model repository's own default.
+
+    `images`: at least one encoded picture. `model`: "" for the base.
+    """
 
     images: Sequence[bytes]
     prompt: str
@@ -58,11 +60,27 @@ class Edit:
 
 @dataclass(frozen=True)
 class Picture:
-    """The edited picture: a JPEG file, or raw 8-bit RGB rows of `height` x `width` x 3 bytes."""
+    """The edited picture: a JPEG file, or raw 8-bit RGB rows of `height` x `width` x 3 bytes.
+
+    `used`: what the edit was done with, defaults filled in.
+    """
 
     content: bytes
     width: int
     height: int
+    used: Mapping[str, int | float]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What the model repository lets callers ask for, as the export has put it down in the configuration of `edit`."""
+
+    adapters: Sequence[str]
+    steps: Sequence[int]
+    num_inference_steps: int
+    guidance_scale: float
+    image_guidance_scale: float
+    max_images: int
 
 
 class Tensor(NamedTuple):
@@ -145,7 +163,34 @@ def picture_of(response: service_pb2.ModelInferResponse, response_format: str) -
     right = len(content) == width * height * 3 if response_format == "raw" else content.startswith(b"\xff\xd8\xff")
     if length != len(content) or min(width, height) <= 0 or not right:
         raise PublicError("edit_failed")
-    return Picture(content, width, height)
+    return Picture(content, width, height, _used(raw))
+
+
+def _used(raw: Mapping[str, bytes]) -> dict[str, int | float]:
+    """The numbers that the edit was done with. Raises `PublicError("edit_failed")`."""
+    try:
+        scales = {name: struct.unpack("<f", raw[name])[0] for name in SCALES}
+        (steps,) = struct.unpack("<i", raw["num_inference_steps"])
+    except (KeyError, struct.error):
+        raise PublicError("edit_failed") from None
+    # A float32 as people write it: 7.5, and 0.1 instead of 0.10000000149.
+    return {"num_inference_steps": steps} | {name: float(f"{scale:.6g}") for name, scale in scales.items()}
+
+
+def offer_of(config: model_config_pb2.ModelConfig) -> Offer:
+    """What `edit`'s configuration says. Raises `PublicError("unavailable")` where the export has not said it."""
+    said = {name: parameter.string_value for name, parameter in config.parameters.items()}
+    try:
+        return Offer(
+            adapters=[name.strip() for name in said["adapters"].split(",") if name.strip()],
+            steps=[int(count) for count in said["steps"].split(",")],
+            num_inference_steps=int(said["num_inference_steps"]),
+            guidance_scale=float(said["guidance_scale"]),
+            image_guidance_scale=float(said["image_guidance_scale"]),
+            max_images=int(said["max_images"]),
+        )
+    except (KeyError, ValueError):
+        raise PublicError("unavailable") from None
 
 
 class Triton:
@@ -187,15 +232,11 @@ class Triton:
             return False
         return bool(response.ready)
 
-    async def adapters(self) -> list[str]:
-        """The names that `model` may have beside the base's, as the export has put them down.
-
-        Raises `PublicError("unavailable")`.
-        """
-        request = service_pb2.ModelConfigRequest(name=WRITTEN)
+    async def offer(self) -> Offer:
+        """What callers may ask for. Raises `PublicError("unavailable")`."""
+        request = service_pb2.ModelConfigRequest(name=MODEL)
         try:
             response = await self._stub.ModelConfig(request, timeout=READY_SECONDS)
         except grpc.aio.AioRpcError:
             raise PublicError("unavailable") from None
-        listed = response.config.parameters["adapters"].string_value
-        return [name.strip() for name in listed.split(",") if name.strip()]
+        return offer_of(response.config)

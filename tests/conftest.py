@@ -1,4 +1,4 @@
-"""What the tests share: a stand-in checkpoint, its repository in exact arithmetic, and one running server."""
+"""What the tests share: a tiny checkpoint, its repository in exact arithmetic, and one running server."""
 
 import logging
 import os
@@ -15,10 +15,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPORT = [sys.executable, "-m", "export", "--engine", "openvino", "--precision", "fp32"]
-SMALL = ["--max-pixels", str(256 * 256), "--max-batch", "8"]
+SMALL = ["--max-pixels", str(256 * 256), "--max-batch", "8", "--guidance-when-zero", "1"]
+FAMILY = "instruct_pix2pix"
+"""Whose tiny checkpoint stands for all where a test is not about families."""
 ADAPTERS = ROOT / "build" / "test-adapters"
 ROUTES = {"ink": "ink:0.7", "kohya": "kohya.safetensors", "oil": "oil:1", "settings": "settings:-0.5"}
-"""The adapters of the stand-in's repository, as `tests.loras.write` leaves them: file and scale by route."""
+"""The adapters of the tiny checkpoint's repository, as `tests.loras.write` leaves them: file and scale by route."""
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -28,7 +30,7 @@ logging.getLogger("transformers").setLevel(logging.ERROR)
 class Shared:
     """A repository that tests share and leave as it is; kept between runs: an export skips what is up to date.
 
-    `checkpoint`: the stand-in's if None.
+    `checkpoint`: the tiny one if None.
     """
 
     folder: Path
@@ -51,7 +53,7 @@ SHARED = {
 
 
 def export_command(checkpoint: Path, repository: Path, *flags: str, routes: Mapping[str, str] = ROUTES) -> list[str]:
-    """`python -m export` as a user runs it; in fp32, small and with the stand-in's adapters unless told otherwise."""
+    """`python -m export` as a user runs it; in fp32, small and with the tiny checkpoint's adapters unless told otherwise."""
     command = [*EXPORT, *SMALL, "--model", str(checkpoint), "--repository", str(repository), *flags]
     return command + [f"--adapter={route}={ADAPTERS / source}" for route, source in routes.items()]
 
@@ -65,14 +67,14 @@ def run_export(
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The stand-in checkpoint; its adapters are written too."""
+def checkpoint() -> Path:
+    """The tiny checkpoint; its adapters are written too."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from tests import loras
-        from tests.standin import build
+        from tests.families import tiny
 
-        folder = build(tmp_path_factory.mktemp("checkpoint") / "stand-in")
+        folder = tiny.checkpoint(FAMILY)
         loras.write(folder, ADAPTERS)
         return folder
 
@@ -101,13 +103,13 @@ def _export(shared: Shared, checkpoint: Path, running: list[subprocess.Popen[str
 
 @pytest.fixture(scope="session")
 def repository(exports: Mapping[str, Future[Path]]) -> Path:
-    """The stand-in's repository: OpenVINO, fp32, at most 256 x 256 pixels and 8 rows, with a bank of four adapters."""
+    """The tiny checkpoint's repository: OpenVINO, fp32, at most 256 x 256 pixels and 8 rows, with a bank of four adapters."""
     return exports["repository"].result()
 
 
 @pytest.fixture(scope="session")
 def rtx_repository(exports: Mapping[str, Future[Path]]) -> Path:
-    """The stand-in, with a small bank, compiled by TensorRT for RTX for two compute capabilities in fp16."""
+    """The tiny checkpoint, with a small bank, compiled by TensorRT for RTX for two compute capabilities in fp16."""
     return exports["rtx_repository"].result()
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,18 +11,23 @@ from pydantic import ValidationError
 from tritonclient.grpc import model_config_pb2
 
 import families.edit
-from export import adapters, ensemble, triton_config
+from export import adapters
+from export import configs as written
+from export.component import config as engine_config
 from export.engines import load as load_engine
+from families import PIPELINES
 from families import load as load_family
-from families.errors import INVALID_EDIT
+from families.errors import CODES
+from families.interface import ADAPTER, PREDICTION, Limits
 from families.picture import RESPONSE_FORMATS, DecodingLimits
-from families.tensors import ADAPTER, Limits
 from gateway import schemas
 from gateway.errors import KINDS
 from gateway.failures import problem_of
 from gateway.settings import Settings
-from gateway.triton import Edit, inputs
+from gateway.triton import Edit, inputs, offer_of
 from tests.conftest import ROOT
+from tests.families import tiny
+from tests.families.test_edit import SETTINGS
 
 EDIT_INPUTS = {
     "image": ("BYTES", (-1,)),
@@ -35,8 +39,16 @@ EDIT_INPUTS = {
     "model": ("BYTES", (1,)),
     "response_format": ("BYTES", (1,)),
 }
-EDIT_OUTPUTS = {"image": ("BYTES", (1,)), "size": ("INT32", (2,))}
-ENSEMBLES = ("condition", "render")
+OPTIONAL = {"num_inference_steps", "guidance_scale", "image_guidance_scale", "model", "response_format"}
+RENDERED = {"image": ("BYTES", (1,)), "size": ("INT32", (2,))}
+EDIT_OUTPUTS = {
+    **RENDERED,
+    "num_inference_steps": ("INT32", (1,)),
+    "guidance_scale": ("FP32", (1,)),
+    "image_guidance_scale": ("FP32", (1,)),
+}
+ENSEMBLES = ("reference", "render")
+FAMILIES = sorted(set(PIPELINES.values()))
 
 Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
 
@@ -45,24 +57,26 @@ def parse(text: str) -> Any:
     return text_format.Parse(text, model_config_pb2.ModelConfig())
 
 
-@pytest.fixture(scope="module", params=[(), ("text_encoder",), ("unet",), ("text_encoder", "unet")])
-def configs(checkpoint: Path, request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Every model's config by name: the hand-written ones, and those that export writes from the family's table.
+@pytest.fixture(scope="module", params=[(family, bank) for family in FAMILIES for bank in (False, True)], ids=str)
+def configs(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Every model's config by name: the hand-written ones, and those that export writes from a family's table.
 
-    With a bank of adapters in none, either and both of the components that may have one.
+    With a bank of adapters in all of the components that may have one, and in none.
     """
+    family, bank = request.param
     files = sorted((ROOT / "model_repository").glob("*/config.pbtxt"))
-    found = {file.parent.name: parse(file.read_text()) for file in files if not file.parent.is_symlink()}
+    found = {file.parent.name: parse(file.read_text()) for file in files if not file.is_symlink()}
     serving = load_engine("openvino").serving("fp32")
-    family = load_family("instruct_pix2pix", "components")
     table = [
-        replace(component, inputs=(*component.inputs, ADAPTER)) if component.name in request.param else component
-        for component in family.table(checkpoint, Limits(512 * 512, 12))
+        replace(component, inputs=(*component.inputs, ADAPTER)) if bank and component.adapts else component
+        for component in load_family(family, "table").components(tiny.checkpoint(family), Limits(512 * 512, 12))
     ]
-    assert set(request.param) <= {component.name for component in table if component.adapts}
     for component in table:
-        found[component.name] = parse(triton_config.write(component, serving))
-    found["condition"] = parse(ensemble.condition(table[:2], family.CONDITIONING, ("oil", "ink")))
+        found[component.name] = parse(engine_config.write(component, serving))
+    for ensemble in written.ensembles(table):
+        found[ensemble.name] = parse(ensemble.config())
+    contract = (ROOT / "model_repository" / "edit" / "contract.pbtxt").read_text()
+    found["edit"] = parse(written.edit(contract, replace(SETTINGS, adapters=("oil", "ink"))))
     return found
 
 
@@ -120,19 +134,22 @@ def test_ensembles_are_wired_to_what_their_models_take_and_give(configs: dict[st
         assert name not in tensors(config.input)
 
 
+def test_the_gateway_reads_what_the_export_says(configs: dict[str, Any]) -> None:
+    offer = offer_of(configs["edit"])
+    assert list(offer.adapters) == ["oil", "ink"]
+    assert list(offer.steps) == list(SETTINGS.steps)
+    for name in ("num_inference_steps", "guidance_scale", "image_guidance_scale", "max_images"):
+        assert getattr(offer, name) == getattr(SETTINGS, name)
+
+
 def test_edit_calls_its_models_with_what_they_take(configs: dict[str, Any]) -> None:
-    condition, render, unet = configs["condition"], configs["render"], configs["unet"]
-    assert {name: EDIT_INPUTS[name] for name in tensors(condition.input)} == tensors(condition.input)
-    assert set(EDIT_INPUTS) - set(tensors(condition.input)) == {"seed"}, "all that edit does not keep is checked"
-    assert tensors(render.output) == EDIT_OUTPUTS
-    assert set(tensors(render.input)) == {"latents", "response_format"}
-    assert set(tensors(condition.output)) == {"encoder_hidden_states", "image_latents", "guidance", "adapter"}
-    assert condition.parameters["adapters"].string_value == "oil,ink"
-    assert set(tensors(unet.input)) - {"adapter"} == {"sample", "timestep", "encoder_hidden_states"}
-    assert set(tensors(unet.output)) == {"prediction"}
-    text = tensors(condition.output)["encoder_hidden_states"]
-    assert agree(text, tensors(unet.input, batched=True)["encoder_hidden_states"])
-    assert not unet.HasField("dynamic_batching"), "the batcher hands it whole batches"
+    denoiser, render = configs["denoiser"], configs["render"]
+    assert {port.name for port in configs["edit"].input if port.optional} == OPTIONAL
+    assert tensors(render.output) == RENDERED
+    assert set(tensors(render.input)) == set(tensors(configs["vae_decoder"].input)) | {"response_format"}
+    assert set(tensors(configs["reference"].input)) == {"image", "size_rule"}
+    assert set(tensors(denoiser.output)) == {PREDICTION}
+    assert not denoiser.HasField("dynamic_batching"), "the batcher hands it whole batches"
 
 
 def test_both_sides_of_triton_have_the_same_bounds() -> None:
@@ -151,9 +168,7 @@ def test_both_sides_of_triton_have_the_same_bounds() -> None:
 def test_the_gateway_knows_every_fault_of_a_caller() -> None:
     import grpc
 
-    codes = INVALID_EDIT.pattern.split("(")[1].split(")")[0].split("|")
-    assert len(codes) == 6
-    for code in codes:
+    for code in CODES:
         problem = problem_of(grpc.StatusCode.INVALID_ARGUMENT, f"tritouch:{code} words of the model")
         assert (KINDS[problem.code].status, problem.code) == (422, code)
 

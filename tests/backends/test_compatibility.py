@@ -15,7 +15,7 @@ L4 = Gpu("NVIDIA L4", "8.9")
 
 
 def repository(folder: Path, kind: str, **versions: str) -> Path:
-    for name in ("unet", "vae_encoder"):
+    for name in ("denoiser", "vae_encoder"):
         (folder / name).mkdir()
         (folder / name / "component.json").write_text(json.dumps({"engine": kind, "versions": versions}))
         (folder / name / "config.pbtxt").write_text("")
@@ -40,7 +40,7 @@ def test_engines_must_be_of_this_gpu_and_version(tmp_path, gpu, here, words):
     assert len(reasons) == len(words)
     for reason, part in zip(reasons, words, strict=True):
         assert part in reason
-        assert reason.startswith("unet, vae_encoder: ")
+        assert reason.startswith("denoiser, vae_encoder: ")
         assert reason.endswith("export again on this machine")
 
 
@@ -62,9 +62,9 @@ def test_plans_of_tensorrt_belong_to_the_gpu_that_they_were_timed_on(tmp_path, g
 @pytest.mark.parametrize("damaged", [b"", b'{"engine": "openv', b"\xff", b"[]", b"{}", b'{"engine": "openvino"}'])
 def test_a_damaged_record_is_named(tmp_path, damaged):
     made = repository(tmp_path, "openvino", openvino="2026.4")
-    file = made / "unet" / "component.json"
+    file = made / "denoiser" / "component.json"
     file.write_bytes(damaged)
-    assert incompatibilities(made, ("openvino",)) == [f"unet: {file} cannot be read: export again on this machine"]
+    assert incompatibilities(made, ("openvino",)) == [f"denoiser: {file} cannot be read: export again on this machine"]
 
 
 def test_the_version_is_asked_of_the_module_that_images_have(monkeypatch):
@@ -79,7 +79,7 @@ def test_the_command_names_the_reasons(tmp_path):
     command = [sys.executable, "-m", "backends.compatibility", str(made), "--served"]
     right = subprocess.run([*command, "tensorrt"], capture_output=True, text=True, check=False)
     assert right.returncode == 2
-    assert "engines: unet, vae_encoder: compiled by TensorRT 0.0, and here is none" in right.stderr
+    assert "engines: denoiser, vae_encoder: compiled by TensorRT 0.0, and here is none" in right.stderr
 
 
 def test_the_command_is_silent_when_all_is_compatible(tmp_path):

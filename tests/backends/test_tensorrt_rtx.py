@@ -157,7 +157,7 @@ def start(module, folder: Path, plan: bytes = b"plan", **changes):
             "model_config": json.dumps({**CONFIG, **changes}),
             "model_repository": str(folder),
             "model_version": "1",
-            "model_name": "unet",
+            "model_name": "denoiser",
             "model_instance_device_id": "0",
         }
     )
@@ -218,7 +218,7 @@ def test_cuda_graphs_are_on_unless_turned_off(module, gpus, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (parameters(SPEED="fast"), "model unet: the tensorrt_rtx backend knows no parameter SPEED"),
+        (parameters(SPEED="fast"), "model denoiser: the tensorrt_rtx backend knows no parameter SPEED"),
         (parameters(CUDA_GRAPHS="maybe"), "CUDA_GRAPHS is 'MAYBE', and must be YES or NO"),
         ({"plan": b"of another GPU"}, "model.plan was not made for this GPU and TensorRT 1.7"),
         ({"input": CONFIG["input"][:1]}, r"the model's input t int64 \[-1, 1\] is not in config.pbtxt"),
@@ -238,5 +238,5 @@ def test_a_full_gpu_is_named(module, gpus, tmp_path):
 
 def test_a_missing_package_is_named(module, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda.bindings.driver", None)
-    with pytest.raises(Exception, match="model unet: the package cuda-bindings is not installed"):
+    with pytest.raises(Exception, match="model denoiser: the package cuda-bindings is not installed"):
         start(module, tmp_path)

@@ -197,14 +197,14 @@ def test_a_setting_of_triton_that_is_no_number_is_named():
 
 
 def test_triton_is_not_started_on_engines_of_another_machine(tmp_path):
-    (tmp_path / "unet").mkdir()
+    (tmp_path / "denoiser").mkdir()
     versions = {"tensorrt": "0.0", "compute_capability": "8.9"}
-    (tmp_path / "unet" / "component.json").write_text(json.dumps({"engine": "tensorrt", "versions": versions}))
+    (tmp_path / "denoiser" / "component.json").write_text(json.dumps({"engine": "tensorrt", "versions": versions}))
     env = base_environment() | {"TRITOUCH_REPOSITORY": str(tmp_path), "ENGINES": dockerfile_engines()["triton"]}
     command = run_here(dockerfile_commands()["triton"])
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "engines: unet: compiled by TensorRT 0.0, and here is none: export again on this machine" in done.stderr
+    assert "engines: denoiser: compiled by TensorRT 0.0, and here is none: export again on this machine" in done.stderr
     assert "tritonserver" not in done.stderr
 
 

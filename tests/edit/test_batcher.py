@@ -9,114 +9,114 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from families.plan import Plan, Rows, denoise_alone
+from families.interface import Plan, Tensors, denoise_alone
 from jobs import CancelledError, ExpiredError, Job, QueueFullError
-from tests.edit.bench import Bench, Later, denoiser, plan
+from tests.edit.harness import Harness, Later, count_steps, denoiser, plan
 
 
 def test_an_edit_joins_and_leaves_while_a_long_one_runs() -> None:
-    bench = Bench()
-    bench.submit("long", plan(1.0, 10))
-    bench.turns(3)
-    bench.submit("short", plan(2.0, 2))
-    bench.turns(2)
-    assert list(bench.results) == ["short"]
-    assert [edits for _, edits in bench.figures.calls] == [1, 1, 1, 2, 2]
-    bench.turns(5)
-    assert list(bench.results) == ["short", "long"]
-    assert len(bench.figures.calls) == 10
+    harness = Harness()
+    harness.submit("long", plan(1.0, 10))
+    harness.turns(3)
+    harness.submit("short", plan(2.0, 2))
+    harness.turns(2)
+    assert list(harness.results) == ["short"]
+    assert [edits for _, edits in harness.metrics.calls] == [1, 1, 1, 2, 2]
+    harness.turns(5)
+    assert list(harness.results) == ["short", "long"]
+    assert len(harness.metrics.calls) == 10
 
 
 def test_a_result_does_not_depend_on_neighbours() -> None:
     edits = {f"{i}": (float(i), 3 + i, 1 + i % 3, "wide" if i % 2 else "square") for i in range(8)}
-    bench = Bench()
-    for name, (tag, steps, rows, shape) in edits.items():
-        bench.submit(name, plan(tag, steps, rows=rows, shape=shape))
-    bench.turns(60)
+    harness = Harness()
+    for name, (tag, steps, rows, key) in edits.items():
+        harness.submit(name, plan(tag, steps, rows=rows, key=key))
+    harness.turns(60)
     for name, (tag, steps, rows, _) in edits.items():
-        assert bench.results[name] == denoise_alone(plan(tag, steps, rows=rows), denoiser)
-    assert len(bench.figures.calls) < sum(steps for _, steps, _, _ in edits.values())
+        assert harness.results[name] == denoise_alone(plan(tag, steps, rows=rows), denoiser)
+    assert len(harness.metrics.calls) < sum(steps for _, steps, _, _ in edits.values())
 
 
 def test_rows_not_jobs_fill_a_call() -> None:
-    bench = Bench(max_rows=7)
+    harness = Harness(max_rows=7)
     for i in range(3):
-        bench.submit(f"guided {i}", plan(1.0, 4, rows=3))
-    bench.submit("plain", plan(1.0, 4))
-    bench.turns(1)
-    assert bench.figures.calls == [(7, 3)], "two guided edits and, in the row that is left, the plain one"
+        harness.submit(f"guided {i}", plan(1.0, 4, rows=3))
+    harness.submit("plain", plan(1.0, 4))
+    harness.turns(1)
+    assert harness.metrics.calls == [(7, 3)], "two guided edits and, in the row that is left, the plain one"
 
 
-def test_no_shape_starves_and_the_oldest_goes_first() -> None:
-    bench = Bench()
-    bench.submit("square", plan(1.0, 4))
-    bench.submit("wide", plan(1.0, 4, shape="wide"))
+def test_no_group_starves_and_the_oldest_goes_first() -> None:
+    harness = Harness()
+    harness.submit("square", plan(1.0, 4))
+    harness.submit("wide", plan(1.0, 4, key="wide"))
     served = []
     for name in ("square", "wide"):
-        bench.turns(1)
-        served.append(next(job.plan.shape for job in bench.batcher._ready if job.begun and job.plan.shape == name))
+        harness.turns(1)
+        served.append(next(job.plan.key for job in harness.batcher._ready if job.begun and job.plan.key == name))
     assert served == ["square", "wide"]
-    for i in range(3):  # a stream of newcomers of one shape
-        bench.submit(f"more {i}", plan(1.0, 4))
-        bench.turns(2)
-    assert "wide" in bench.results
-    assert bench.figures.calls.count((1, 1)) >= 4
+    for i in range(3):  # a stream of newcomers of one group
+        harness.submit(f"more {i}", plan(1.0, 4))
+        harness.turns(2)
+    assert "wide" in harness.results
+    assert harness.metrics.calls.count((1, 1)) >= 4
 
 
 def test_a_call_holds_no_more_than_max_rows_and_the_rest_wait_their_turn() -> None:
-    bench = Bench(max_rows=3)
+    harness = Harness(max_rows=3)
     for i in range(5):
-        bench.submit(f"{i}", plan(1.0, 2))
-    bench.turns(1)
-    assert bench.figures.now == (3, 2), "three have begun, two wait"
-    bench.turns(3)
-    assert list(bench.results) == ["0", "1", "2", "3", "4"]
+        harness.submit(f"{i}", plan(1.0, 2))
+    harness.turns(1)
+    assert harness.metrics.now == (3, 2), "three have begun, two wait"
+    harness.turns(3)
+    assert list(harness.results) == ["0", "1", "2", "3", "4"]
 
 
 def test_a_cancelled_edit_leaves_within_one_step() -> None:
-    bench = Bench()
+    harness = Harness()
     gone = False
-    bench.submit("cancelled", plan(1.0, 50), cancelled=lambda: gone)
-    bench.submit("stays", plan(1.0, 5))
-    bench.turns(2)
+    harness.submit("cancelled", plan(1.0, 50), cancelled=lambda: gone)
+    harness.submit("stays", plan(1.0, 5))
+    harness.turns(2)
     gone = True
-    bench.turns(1)
-    assert isinstance(bench.results["cancelled"], CancelledError)
-    assert bench.figures.calls == [(2, 2), (2, 2), (1, 1)]
-    bench.turns(2)
-    assert "stays" in bench.results
-    assert bench.figures.outcomes == {"cancelled": 1, "done": 1}
+    harness.turns(1)
+    assert isinstance(harness.results["cancelled"], CancelledError)
+    assert harness.metrics.calls == [(2, 2), (2, 2), (1, 1)]
+    harness.turns(2)
+    assert "stays" in harness.results
+    assert harness.metrics.outcomes == {"cancelled": 1, "done": 1}
 
 
 def test_an_expired_edit_never_reaches_the_denoiser() -> None:
-    bench = Bench()
-    bench.submit("late", plan(1.0, 5), deadline=10.0)
-    bench.clock = 11.0
-    bench.turns(1)
-    assert isinstance(bench.results["late"], ExpiredError)
-    assert bench.figures.calls == []
+    harness = Harness()
+    harness.submit("late", plan(1.0, 5), deadline=10.0)
+    harness.clock = 11.0
+    harness.turns(1)
+    assert isinstance(harness.results["late"], ExpiredError)
+    assert harness.metrics.calls == []
 
 
 def test_who_is_gone_or_late_before_a_worker_is_free_is_answered_without_one() -> None:
     later = Later()
-    bench = Bench(preparers=later)
+    harness = Harness(preparers=later)
     prepared: list[str] = []
 
     def prepare(name: str) -> Callable[[], Plan]:
         return lambda: prepared.append(name) or plan(1.0, 1)  # type: ignore[func-returns-value]
 
     failures: list[Exception] = []
-    bench.batcher.submit(Job(prepare("gone"), print, failures.append, cancelled=lambda: True))
-    bench.batcher.submit(Job(prepare("late"), print, failures.append, deadline=10.0))
-    bench.batcher.submit(Job(prepare("stays"), print, failures.append))
-    bench.clock = 11.0
-    bench.batcher.ask()
+    harness.batcher.submit(Job(prepare("gone"), print, failures.append, cancelled=lambda: True))
+    harness.batcher.submit(Job(prepare("late"), print, failures.append, deadline=10.0))
+    harness.batcher.submit(Job(prepare("stays"), print, failures.append))
+    harness.clock = 11.0
+    harness.batcher.ask()
     assert [type(failure) for failure in failures] == [CancelledError, ExpiredError]
-    assert bench.figures.now == (0, 1)
+    assert harness.metrics.now == (0, 1)
     later.begin()
-    bench.turns(1)
+    harness.turns(1)
     assert prepared == ["stays"]
-    assert bench.figures.outcomes == {"cancelled": 1, "expired": 1, "done": 1}
+    assert harness.metrics.outcomes == {"cancelled": 1, "expired": 1, "done": 1}
 
 
 def test_what_only_preparing_needs_is_let_go_of() -> None:
@@ -125,115 +125,139 @@ def test_what_only_preparing_needs_is_let_go_of() -> None:
 
     pictures = np.ones(1)
     kept = weakref.ref(pictures)
-    bench = Bench()
-    bench.batcher.submit(Job(holding(pictures), print, print))
+    harness = Harness()
+    harness.batcher.submit(Job(holding(pictures), print, print))
     del pictures
     gc.collect()
     assert kept() is None
-    bench.turns(5)
-    assert bench.figures.outcomes == {"done": 1}
+    harness.turns(5)
+    assert harness.metrics.outcomes == {"done": 1}
 
 
 def test_an_edit_that_has_left_is_let_go_of() -> None:
-    bench = Bench()
+    harness = Harness()
     job = Job(lambda: plan(1.0, 1), print, print)
     kept = weakref.ref(job)
-    bench.batcher.submit(job)
+    harness.batcher.submit(job)
     del job
-    bench.turns(1)
+    harness.turns(1)
     gc.collect()
     assert kept() is None
 
 
 def test_a_full_queue_refuses_and_forgets() -> None:
-    bench = Bench(max_jobs=2)
-    bench.submit("first", plan(1.0, 1))
-    bench.submit("second", plan(1.0, 1))
+    harness = Harness(max_jobs=2)
+    harness.submit("first", plan(1.0, 1))
+    harness.submit("second", plan(1.0, 1))
     with pytest.raises(QueueFullError):
-        bench.submit("third", plan(1.0, 1))
-    bench.turns(1)
-    bench.submit("fourth", plan(1.0, 1))
-    bench.turns(1)
-    assert sorted(bench.results) == ["first", "fourth", "second"]
-    assert bench.figures.outcomes["rejected"] == 1
+        harness.submit("third", plan(1.0, 1))
+    harness.turns(1)
+    harness.submit("fourth", plan(1.0, 1))
+    harness.turns(1)
+    assert sorted(harness.results) == ["first", "fourth", "second"]
+    assert harness.metrics.outcomes["rejected"] == 1
 
 
 def test_an_edit_that_no_call_can_hold_is_refused() -> None:
-    bench = Bench(max_rows=2)
-    bench.submit("guided", plan(1.0, 1, rows=3))
-    assert "3 rows" in str(bench.results["guided"])
-    assert bench.figures.now == (0, 0)
+    harness = Harness(max_rows=2)
+    harness.submit("guided", plan(1.0, 1, rows=3))
+    assert "3 rows" in str(harness.results["guided"])
+    assert harness.results["guided"].code == "edit_too_large"
+    harness = Harness(max_tokens=7)
+    harness.submit("large", plan(1.0, 1, rows=2))
+    assert "2 rows and 8 tokens" in str(harness.results["large"])
+    assert harness.metrics.now == (0, 0)
+
+
+def test_tokens_fill_a_call_too() -> None:
+    harness = Harness(max_tokens=10)
+    for i in range(3):
+        harness.submit(f"{i}", plan(1.0, 4))
+    harness.submit("small", plan(1.0, 4, tokens=2))
+    harness.turns(1)
+    assert harness.metrics.calls == [(3, 3)], "two edits of four tokens, and one of two in what is left"
+
+
+def test_edits_share_a_call_by_key_and_by_the_shapes_of_their_inputs() -> None:
+    harness = Harness()
+    wider = Plan("square", {"text": np.ones((1, 3))}, count_steps(1.0, 2, 1), 4)
+    harness.submit("one", plan(1.0, 2))
+    harness.submit("two", plan(2.0, 2, rows=3))
+    harness.submit("other key", plan(1.0, 2, key="wide"))
+    harness.submit("other shape", wider)
+    harness.turns(3)
+    assert harness.metrics.calls == [(4, 2), (1, 1), (1, 1)]
 
 
 def test_an_edit_that_cannot_be_prepared_or_finished_fails_alone() -> None:
     def raising(*_: Any) -> Any:
         raise ArithmeticError("its own fault")
 
-    bench = Bench()
+    harness = Harness()
     failures: list[Exception] = []
-    bench.batcher.submit(Job(raising, raising, failures.append))
-    bench.batcher.submit(Job(lambda: plan(1.0, 1), raising, failures.append))
-    bench.submit("good", plan(1.0, 2))
-    bench.turns(2)
+    harness.batcher.submit(Job(raising, raising, failures.append))
+    harness.batcher.submit(Job(lambda: plan(1.0, 1), raising, failures.append))
+    harness.submit("good", plan(1.0, 2))
+    harness.turns(2)
     assert [str(failure) for failure in failures] == ["its own fault"] * 2
-    assert bench.figures.outcomes == {"failed": 2, "done": 1}
-    assert bench.figures.now == (0, 0)
+    assert harness.metrics.outcomes == {"failed": 2, "done": 1}
+    assert harness.metrics.now == (0, 0)
 
 
 def test_a_caller_who_left_before_the_end_is_not_rendered_for() -> None:
-    bench = Bench()
+    harness = Harness()
     asked = iter([False, False, True])
-    bench.submit("gone", plan(1.0, 1), cancelled=lambda: next(asked))
-    bench.turns(1)
-    assert isinstance(bench.results["gone"], CancelledError)
+    harness.submit("gone", plan(1.0, 1), cancelled=lambda: next(asked))
+    harness.turns(1)
+    assert isinstance(harness.results["gone"], CancelledError)
 
 
 def test_a_failing_call_fails_its_own_edits_alone() -> None:
-    def broken_for_wide(rows: Rows) -> NDArray[Any]:
+    def broken_for_wide(rows: Tensors) -> NDArray[Any]:
         if rows["text"][0, 0] == 666.0:
             raise RuntimeError("engine")
         return denoiser(rows)
 
-    bench = Bench(broken_for_wide)
-    bench.submit("bad", plan(666.0, 3, shape="wide"))
-    bench.submit("good", plan(1.0, 3))
-    bench.turns(4)
-    assert str(bench.results["bad"]) == "engine"
-    assert isinstance(bench.results["good"], np.ndarray)
-    bench.submit("next", plan(2.0, 2, shape="wide"))
-    bench.turns(2)
-    assert isinstance(bench.results["next"], np.ndarray)
+    harness = Harness(broken_for_wide)
+    harness.submit("bad", plan(666.0, 3, key="wide"))
+    harness.submit("good", plan(1.0, 3))
+    harness.turns(4)
+    assert str(harness.results["bad"]) == "engine"
+    assert isinstance(harness.results["good"], dict)
+    harness.submit("next", plan(2.0, 2, key="wide"))
+    harness.turns(2)
+    assert isinstance(harness.results["next"], dict)
 
 
 def test_an_edit_that_fails_in_its_own_step_leaves_its_neighbours_be() -> None:
-    bench = Bench()
-    bench.submit("bad", plan(1.0, 5, fail_at=2))
-    bench.submit("good", plan(1.0, 3))
-    bench.turns(3)
-    assert isinstance(bench.results["bad"], ArithmeticError)
-    assert bench.results["good"] == denoise_alone(plan(1.0, 3), denoiser)
+    harness = Harness()
+    harness.submit("bad", plan(1.0, 5, fail_at=2))
+    harness.submit("good", plan(1.0, 3))
+    harness.turns(3)
+    assert isinstance(harness.results["bad"], ArithmeticError)
+    assert harness.results["good"] == denoise_alone(plan(1.0, 3), denoiser)
 
 
 def test_a_prediction_of_the_wrong_size_is_a_failed_call() -> None:
-    bench = Bench(lambda rows: denoiser(rows)[:0])
-    bench.submit("edit", plan(1.0, 3))
-    bench.turns(1)
-    assert "0 rows to 1" in str(bench.results["edit"])
+    harness = Harness(lambda rows: denoiser(rows)[:0])
+    harness.submit("edit", plan(1.0, 3))
+    harness.turns(1)
+    assert "0 rows to 1" in str(harness.results["edit"])
 
 
 def test_every_second_of_an_edit_is_in_one_stage() -> None:
-    bench = Bench()
+    harness = Harness()
 
     def prepare() -> Plan:
-        bench.clock += 1.0
+        harness.clock += 1.0
         return plan(1.0, 2)
 
     def finish(_: Any) -> None:
-        bench.clock += 8.0
+        harness.clock += 8.0
 
-    bench.batcher.submit(Job(prepare, finish, finish))
-    bench.clock += 2.0
-    bench.turns(1)
-    bench.clock += 4.0
-    bench.turns(1)
-    assert bench.figures.stages == {"condition": 1.0, "queue": 2.0, "denoise": 4.0, "render": 8.0}
+    harness.batcher.submit(Job(prepare, finish, finish))
+    harness.clock += 2.0
+    harness.turns(1)
+    harness.clock += 4.0
+    harness.turns(1)
+    assert harness.metrics.stages == {"condition": 1.0, "queue": 2.0, "denoise": 4.0, "render": 8.0}

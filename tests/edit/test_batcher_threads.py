@@ -4,36 +4,43 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from batcher import Batcher
-from families.plan import Denoiser, Plan, Rows
+from batcher import Batcher, Denoiser
+from families.interface import Plan, Tensors
 from jobs import CancelledError, Job, QueueFullError
-from tests.edit.bench import Bench, Figures, denoiser, plan
+from tests.edit.harness import TOKENS, Harness, Metrics, denoiser, plan
 
 
-def make(denoise: Denoiser, figures: Figures, max_jobs: int = 8, threads: int = 4) -> Batcher:
+def make(denoise: Denoiser, metrics: Metrics, max_jobs: int = 8, threads: int = 4) -> Batcher:
     preparers, answerers = ThreadPoolExecutor(threads), ThreadPoolExecutor(threads)
-    return Batcher(denoise, max_rows=8, max_jobs=max_jobs, figures=figures, preparers=preparers, answerers=answerers)
+    return Batcher(
+        denoise,
+        max_rows=8,
+        max_tokens=8 * TOKENS,
+        max_jobs=max_jobs,
+        metrics=metrics,
+        preparers=preparers,
+        answerers=answerers,
+    )
 
 
 def test_an_answer_that_cannot_be_delivered_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
     def undeliverable(_: Any) -> None:
         raise ConnectionError("gone")
 
-    bench = Bench()
-    bench.batcher.submit(Job(lambda: plan(1.0, 1), undeliverable, undeliverable))
-    bench.submit("other", plan(1.0, 1))
-    bench.turns(1)
-    assert "other" in bench.results
+    harness = Harness()
+    harness.batcher.submit(Job(lambda: plan(1.0, 1), undeliverable, undeliverable))
+    harness.submit("other", plan(1.0, 1))
+    harness.turns(1)
+    assert "other" in harness.results
     assert "could not be delivered" in caplog.text
 
 
 def test_the_thread_serves_many_threads_and_stops() -> None:
-    figures = Figures()
-    batcher = make(denoiser, figures, max_jobs=64)
+    metrics = Metrics()
+    batcher = make(denoiser, metrics, max_jobs=64)
     batcher.start()
     done: list[Any] = []
     arrived = threading.Semaphore(0)
@@ -49,13 +56,13 @@ def test_the_thread_serves_many_threads_and_stops() -> None:
     for sender in senders:
         sender.start()
     assert all(arrived.acquire(timeout=10) for _ in senders)
-    assert all(isinstance(value, np.ndarray) for value in done)
+    assert all(isinstance(value, dict) for value in done)
     batcher.stop()
     with pytest.raises(QueueFullError):
         batcher.submit(Job(lambda: plan(1.0, 1), answer, answer))
 
 
-@pytest.mark.parametrize(("fail_at", "answer"), [(None, np.ndarray), (2, ArithmeticError)])
+@pytest.mark.parametrize(("fail_at", "answer"), [(None, dict), (2, ArithmeticError)])
 def test_no_answer_waits_behind_edits_that_have_not_begun(fail_at: int | None, answer: type) -> None:
     begun, release = threading.Event(), threading.Event()
 
@@ -64,7 +71,7 @@ def test_no_answer_waits_behind_edits_that_have_not_begun(fail_at: int | None, a
         assert release.wait(10)
         return plan(1.0, 1)
 
-    def slow(rows: Rows) -> NDArray[Any]:
+    def slow(rows: Tensors) -> NDArray[Any]:
         assert begun.wait(10)
         return denoiser(rows)
 
@@ -75,7 +82,7 @@ def test_no_answer_waits_behind_edits_that_have_not_begun(fail_at: int | None, a
         answers.append(value)
         answered.set()
 
-    batcher = make(slow, Figures(), threads=1)
+    batcher = make(slow, Metrics(), threads=1)
     batcher.start()
     batcher.submit(Job(lambda: plan(1.0, 5, fail_at=fail_at), note, note))
     batcher.submit(Job(stuck, print, print))
@@ -94,15 +101,15 @@ def test_a_caller_who_leaves_is_noticed_while_the_engine_computes() -> None:
             noticed.set()
         return gone.is_set()
 
-    def slow(rows: Rows) -> NDArray[Any]:
+    def slow(rows: Tensors) -> NDArray[Any]:
         calls.append(len(rows["sample"]))
         gone.set()
         assert release.wait(10)
         return denoiser(rows)
 
     answered = threading.Event()
-    figures = Figures()
-    batcher = make(slow, figures)
+    metrics = Metrics()
+    batcher = make(slow, metrics)
     batcher.start()
     batcher.submit(Job(lambda: plan(1.0, 50), print, lambda _: answered.set(), cancelled=cancelled))
     assert noticed.wait(10)
@@ -111,13 +118,13 @@ def test_a_caller_who_leaves_is_noticed_while_the_engine_computes() -> None:
     assert answered.wait(10)
     batcher.stop()
     assert calls == [1], "it left before the next call"
-    assert figures.published > 0
+    assert metrics.published > 0
 
 
-def test_figures_that_cannot_be_published_harm_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_metrics_that_cannot_be_published_harm_nobody(caplog: pytest.LogCaptureFixture) -> None:
     failed, answered = threading.Event(), threading.Event()
 
-    class Unpublished(Figures):
+    class Unpublished(Metrics):
         def publish(self) -> None:
             if not failed.is_set():
                 failed.set()
@@ -138,13 +145,13 @@ def test_figures_that_cannot_be_published_harm_nobody(caplog: pytest.LogCaptureF
 def test_stopping_fails_what_is_in_flight() -> None:
     entered, release = threading.Event(), threading.Event()
 
-    def slow(rows: Rows) -> NDArray[Any]:
+    def slow(rows: Tensors) -> NDArray[Any]:
         entered.set()
         release.wait(10)
         return denoiser(rows)
 
     results: list[Any] = []
-    batcher = make(slow, Figures())
+    batcher = make(slow, Metrics())
     batcher.start()
     batcher.submit(Job(lambda: plan(1.0, 50), results.append, results.append))
     assert entered.wait(10)

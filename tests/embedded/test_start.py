@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -73,27 +74,31 @@ def test_an_address_of_another_machine_is_one_line():
         ports.bind("192.0.2.1", 80)
 
 
-@pytest.mark.parametrize("kind", ["missing", "file", "empty", "unexported", "dangling"])
+@pytest.mark.parametrize("kind", ["missing", "file", "empty", "unexported", "half exported", "dangling"])
 def test_a_repository_that_cannot_be_served_says_how_to_build_one(tmp_path, kind):
     repository = tmp_path / "repository"
     if kind == "file":
         repository.touch()
     elif kind != "missing":
         repository.mkdir()
-    if kind in {"unexported", "dangling"}:
+    if kind == "unexported":
+        shutil.copytree(ROOT / "model_repository" / "preprocess", repository / "preprocess")
         (repository / "edit").mkdir()
-        (repository / "edit" / "config.pbtxt").write_text('# model_name: "no"\nmodel_name: "unet"')
+        (repository / "edit" / "contract.pbtxt").touch()
+    if kind in {"half exported", "dangling"}:
+        (repository / "edit").mkdir()
+        (repository / "edit" / "config.pbtxt").write_text('# model_name: "no"\nmodel_name: "denoiser"')
     if kind == "dangling":
-        (repository / "unet").symlink_to("edit/nowhere")
+        (repository / "denoiser").symlink_to("edit/nowhere")
     with pytest.raises(EmbeddedError, match="make export"):
         check_repository(repository)
 
 
 def test_engines_of_a_kind_that_is_not_served_are_refused_before_triton_starts(tmp_path):
-    (tmp_path / "unet").mkdir()
-    (tmp_path / "unet" / "config.pbtxt").touch()
+    (tmp_path / "denoiser").mkdir()
+    (tmp_path / "denoiser" / "config.pbtxt").touch()
     record = {"engine": "tensorrt", "versions": {"tensorrt": "11.4", "compute_capability": "8.9"}}
-    (tmp_path / "unet" / "component.json").write_text(json.dumps(record))
+    (tmp_path / "denoiser" / "component.json").write_text(json.dumps(record))
     with pytest.raises(EmbeddedError, match="made for tensorrt, and this server serves openvino and tensorrt_rtx"):
         check_repository(tmp_path)
 

@@ -5,17 +5,17 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from families.tensors import Component, Range, Tensor
+from families.interface import Component, Range, Tensor
 
 SIMPLE = Component(
     name="double",
+    role="encoder",
     weights="",
-    inputs=(Tensor("x", "FP32", (3, "width")),),
-    outputs=(Tensor("y", "FP32", (3, "width")),),
+    inputs=(Tensor("x", "FP32", ("rows", 3, "width")),),
+    outputs=(Tensor("y", "FP32", ("rows", 3, "width")),),
     ranges={"rows": Range(1, 3, 8), "width": Range(4, 8, 16)},
     shapes=({"rows": 1, "width": 4}, {"rows": 2, "width": 6}, {"rows": 8, "width": 16}),
     tolerance={},
-    batches=False,
 )
 
 

@@ -11,12 +11,14 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from export import adapters, bank
+from export import adapters
 from export.adapters import MOST, Source
+from export.component import bank
 from export.errors import BadInputError
 from families.errors import BadCheckpointError
-from families.instruct_pix2pix.lora import LORA_LEADS, WRAPPED, read_lora
-from families.lora import Factors
+from families.instruct_pix2pix.lora import PREFIXES, READER
+from families.parts.lora import Factors
+from families.parts.lora_files import WRAPPED
 from tests import loras
 from tests.conftest import ADAPTERS, ROUTES, run_export
 
@@ -25,15 +27,15 @@ Weights = dict[str, torch.Tensor]
 
 
 def find(arguments: list[str]) -> tuple[Source, ...]:
-    return adapters.find(arguments, LORA_LEADS)
+    return adapters.find(arguments, PREFIXES)
 
 
-def pair(layer: str, rank: int = 2, width: int = 32, out: int = 32, lead: str = "unet.") -> Weights:
+def pair(layer: str, rank: int = 2, width: int = 32, out: int = 32, prefix: str = "unet.") -> Weights:
     """One linear layer's LoRA in peft's naming."""
     generator = torch.Generator().manual_seed(rank)
     return {
-        f"{lead}{layer}.lora_A.weight": torch.randn(rank, width, generator=generator),
-        f"{lead}{layer}.lora_B.weight": torch.randn(out, rank, generator=generator),
+        f"{prefix}{layer}.lora_A.weight": torch.randn(rank, width, generator=generator),
+        f"{prefix}{layer}.lora_B.weight": torch.randn(out, rank, generator=generator),
     }
 
 
@@ -99,11 +101,11 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
         "no plain LoRA: lora_unet_0.lokr_w1, .* and 2 more",
     ),
     "a transformer's": (
-        lambda file: saved(file, pair("blocks.0.attn.to_q", lead="transformer.")),
+        lambda file: saved(file, pair("blocks.0.attn.to_q", prefix="transformer.")),
         "of another kind of model: transformer.blocks.0",
     ),
     "SDXL's second text encoder": (
-        lambda file: saved(file, pair("encoder.layers.0.mlp.fc1", lead="text_encoder_2.")),
+        lambda file: saved(file, pair("encoder.layers.0.mlp.fc1", prefix="text_encoder_2.")),
         "of another kind of model: text_encoder_2",
     ),
     "enormous rank": (
@@ -124,12 +126,12 @@ def test_a_hostile_file_is_refused_before_it_is_read(tmp_path: Path, kind: str) 
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("lead", ["unet.", WRAPPED])
-def test_a_file_damaged_after_it_was_judged_is_one_line(tmp_path: Path, lead: str) -> None:
-    file = saved(tmp_path / "adapter.safetensors", pair(LAYER, lead=lead))
+@pytest.mark.parametrize("prefix", ["unet.", WRAPPED])
+def test_a_file_damaged_after_it_was_judged_is_one_line(tmp_path: Path, prefix: str) -> None:
+    file = saved(tmp_path / "adapter.safetensors", pair(LAYER, prefix=prefix))
     loras.mislabel(file)
     with pytest.raises(BadCheckpointError, match="cannot be read as LoRA") as error:
-        read_lora(file)
+        READER.read(file)
     assert "\n" not in str(error.value)
 
 
@@ -174,10 +176,10 @@ def factors(out: int, width: int, rank: int, scale: float = 1.0, kernel: tuple[i
 @pytest.mark.parametrize(
     ("layer", "own", "words"),
     [
-        ("nowhere", factors(4, 6, 2), "unet has no such layers: nowhere"),
-        ("linear", factors(4, 7, 2), "unet has layers of other shapes: linear"),
-        ("linear", factors(5, 6, 2), "unet has layers of other shapes: linear"),
-        ("narrow", factors(5, 4, 2, kernel=(3, 3)), "unet has layers of other shapes: narrow"),
+        ("nowhere", factors(4, 6, 2), "denoiser has no such layers: nowhere"),
+        ("linear", factors(4, 7, 2), "denoiser has layers of other shapes: linear"),
+        ("linear", factors(5, 6, 2), "denoiser has layers of other shapes: linear"),
+        ("narrow", factors(5, 4, 2, kernel=(3, 3)), "denoiser has layers of other shapes: narrow"),
         ("wide", factors(5, 5, 2, kernel=(3, 3)), "beyond linear layers and 1 x 1 convolutions: wide"),
         ("norm", factors(5, 5, 2), "beyond linear layers and 1 x 1 convolutions: norm"),
         ("linear", Factors(torch.full((2, 6), torch.nan), torch.ones(4, 2), 1.0), "not finite numbers: linear"),
@@ -186,23 +188,23 @@ def factors(out: int, width: int, rank: int, scale: float = 1.0, kernel: tuple[i
 )
 def test_what_does_not_fit_is_refused_by_route_and_layer(layer: str, own: Factors, words: str) -> None:
     with pytest.raises(BadInputError, match=f"adapter oil: .*{words}"):
-        bank.build(Module(), "unet", [("oil", {"unet": {layer: own}}, 1.0)])
+        bank.build(Module(), "denoiser", [("oil", {"denoiser": {layer: own}}, 1.0)])
 
 
 def test_each_row_is_computed_with_its_own_adapter() -> None:
     loras = [
-        {"unet": {"linear": factors(4, 6, 2, scale=0.5)}},
-        {"unet": {"linear": factors(4, 6, 3), "narrow": factors(5, 4, 1, kernel=(1, 1))}},
+        {"denoiser": {"linear": factors(4, 6, 2, scale=0.5)}},
+        {"denoiser": {"linear": factors(4, 6, 3), "narrow": factors(5, 4, 1, kernel=(1, 1))}},
         {"text_encoder": {"elsewhere": factors(1, 1, 1)}},
     ]
     scales = [1.0, -2.0, 1.0]
     adapters = [(str(i), lora, scale) for i, (lora, scale) in enumerate(zip(loras, scales, strict=True))]
-    banked = bank.build(Module(), "unet", adapters)
+    banked = bank.build(Module(), "denoiser", adapters)
     x, rows = torch.randn(5, 7, 6), torch.tensor([[2], [0], [1], [3], [2]], dtype=torch.int32)
     ours = banked(x, rows)
     for row, (index,) in enumerate(rows.tolist()):
         merged = Module()
-        own = loras[index - 1].get("unet", {}) if index else {}
+        own = loras[index - 1].get("denoiser", {}) if index else {}
         for layer, parts in own.items():
             weight: torch.Tensor = getattr(merged.model, layer).weight.data
             product = parts.up.flatten(1) @ parts.down.flatten(1)
@@ -219,10 +221,10 @@ def test_peft_own_folders_read_as_diffusers_files_do(checkpoint: Path, tmp_path:
     saved(tmp_path / "adapter_model.safetensors", named)
     file = find([f"oil={tmp_path}"])[0].file
     with pytest.raises(Exception, match=r"adapter_config.json is needed"):
-        read_lora(file)
+        READER.read(file)
     settings = {"r": 4, "lora_alpha": 2, "alpha_pattern": {"attn2.to_q": 8}}
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
-    ours, plain = read_lora(file)["unet"], read_lora(source)["unet"]
+    ours, plain = READER.read(file)["denoiser"], READER.read(source)["denoiser"]
     assert ours.keys() == plain.keys()
     assert all(torch.equal(ours[name].down, plain[name].down) for name in ours)
     assert {ours[name].scale for name in ours if name.endswith("attn2.to_q")} == {2.0}
@@ -236,17 +238,17 @@ def test_a_changed_set_rebuilds_what_depends_on_it_alone(repository: Path, check
     done = run_export(checkpoint, target, routes=renamed)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("up to date") == 4, "a route's name is in no engine"
-    assert '"a-pen,kohya,oil,settings"' in (target / "condition" / "config.pbtxt").read_text()
-    unet, text_encoder = ((target / name).resolve() for name in ("unet", "text_encoder"))
+    assert '"a-pen,kohya,oil,settings"' in (target / "edit" / "config.pbtxt").read_text()
+    denoiser, text_encoder = ((target / name).resolve() for name in ("denoiser", "text_encoder"))
     done = run_export(checkpoint, target, routes=renamed | {"a-pen": "ink:0.5"})
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("up to date") == 3
-    assert (target / "unet").resolve() == unet, "that adapter changes the text encoder alone"
+    assert (target / "denoiser").resolve() == denoiser, "that adapter changes the text encoder alone"
     assert (target / "text_encoder").resolve() != text_encoder
 
 
 def test_an_adapter_that_does_not_fit_installs_nothing(checkpoint: Path, tmp_path: Path) -> None:
-    wrong = saved(tmp_path / "wrong.safetensors", pair("encoder.layers.9.mlp.fc1", lead="text_encoder."))
+    wrong = saved(tmp_path / "wrong.safetensors", pair("encoder.layers.9.mlp.fc1", prefix="text_encoder."))
     target = tmp_path / "repository"
     done = run_export(checkpoint, target, f"--adapter=wrong={wrong}", routes={})
     assert done.returncode == 2

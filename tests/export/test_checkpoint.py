@@ -149,7 +149,7 @@ def test_a_bad_checkpoint_is_one_clear_line(
     assert len(lines) == 1
     assert expected in lines[0]
     assert "Traceback" not in said
-    assert not (repository / "unet").exists(), "nothing is installed"
+    assert not (repository / "denoiser").exists(), "nothing is installed"
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,9 @@ def test_a_bad_checkpoint_is_one_clear_line(
         (["--model", "no-slash"], "neither a folder nor a hub id"),
         (["--model", ".", "--engine", "abacus"], "abacus"),
         (["--model", ".", "--precision", "int2"], "--precision"),
+        (["--model", ".", "--precision", "fp32,bf16"], "2 precisions for all"),
+        (["--model", ".", "--max-images", "0"], "--max-images"),
+        (["--model", ".", "--default-steps", "51"], "--default-steps"),
         (["--model", ".", "--max-pixels", "100"], "--max-pixels"),
         (["--model", ".", "--max-batch", "0"], "--max-batch"),
         (["--model", ".", "--guidance-when-zero", "nan"], "--guidance-when-zero"),

@@ -9,23 +9,23 @@ import pytest
 import safetensors.torch
 import torch
 
-from export.check import relative_error
+from export.component.check import relative_error
 from tests.conftest import run_export
 
 
 def test_every_component_is_within_its_tolerance_and_recorded(repository: Path) -> None:
-    for name in ("text_encoder", "vae_encoder", "unet", "vae_decoder"):
+    for name in ("text_encoder", "vae_encoder", "denoiser", "vae_decoder"):
         record = json.loads((repository / name / "component.json").read_text())
         assert record["error"] <= record["tolerance"] == 1e-4
         assert (record["engine"], record["precision"]) == ("openvino", "fp32")
 
 
 def test_a_second_run_skips_what_is_up_to_date(repository: Path, checkpoint: Path) -> None:
-    before = (repository / "unet").resolve()
+    before = (repository / "denoiser").resolve()
     done = run_export(checkpoint, repository)
     assert done.returncode == 0
     assert done.stderr.count("up to date") == 4
-    assert (repository / "unet").resolve() == before
+    assert (repository / "denoiser").resolve() == before
 
 
 def test_changed_weights_rebuild_their_component_alone_and_wrong_ones_install_nothing(

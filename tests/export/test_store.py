@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from export.errors import BadInputError, ExportError
-from export.store import HAND_WRITTEN, Store
+from export.store import HAND_WRITTEN, Release, Store
 
-COMPONENTS = ("text_encoder", "unet")
+COMPONENTS = ("text_encoder", "denoiser")
 
 
 def install(store: Store, tag: str, components: tuple[str, ...] = COMPONENTS) -> None:
     """A whole export of small engines and a pipeline, all of which carry `tag`."""
-    store.require_free((*components, "condition"))
+    store.require_free((*components, "render"))
     with store.locked():
         engines = {}
         for component in components:
@@ -31,10 +31,13 @@ def install(store: Store, tag: str, components: tuple[str, ...] = COMPONENTS) ->
             assert engine is not None
             engines[component] = engine
         store.install(
-            f"release-{tag}",
-            engines,
-            {"condition": tag},
-            lambda folder: (folder / "pipeline.json").write_text(tag) and None,
+            Release(
+                f"release-{tag}",
+                engines,
+                ensembles={"render": tag},
+                edit=tag,
+                write_pipeline=lambda folder: (folder / "settings.json").write_text(tag) and None,
+            )
         )
 
 
@@ -42,8 +45,8 @@ def state(repository: Path) -> set[str]:
     """Every tag that a Triton started now would see: one, if the repository is of one piece."""
     files = [repository / component / "1" / "model" for component in COMPONENTS]
     files += [repository / component / "config.pbtxt" for component in COMPONENTS]
-    files += [repository / model / "1" / "pipeline" / "pipeline.json" for model in ("edit", "preprocess")]
-    files.append(repository / "condition" / "config.pbtxt")
+    files.append(repository / "edit" / "1" / "pipeline" / "settings.json")
+    files += [repository / model / "config.pbtxt" for model in ("edit", "render")]
     return {file.read_text() for file in files}
 
 
@@ -132,7 +135,7 @@ PLACED: dict[str, Callable[[Path, Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", ["unet", "condition", "render", "edit/1", "edit/config.pbtxt"])
+@pytest.mark.parametrize("name", ["denoiser", "render", "preprocess", "edit/1", "edit/config.pbtxt"])
 @pytest.mark.parametrize("place", PLACED.values(), ids=PLACED)
 def test_something_of_the_users_is_never_replaced(
     tmp_path: Path, place: Callable[[Path, Path], object], name: str
@@ -153,16 +156,16 @@ def test_something_of_the_users_is_never_replaced(
 def test_what_appears_while_engines_are_built_is_not_replaced_either(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with store.locked():
-        (tmp_path / "condition").write_text("precious")
-        with pytest.raises(BadInputError, match="condition is in the way"):
-            store.install("release", {}, {"condition": ""}, lambda _folder: None)
-    assert (tmp_path / "condition").read_text() == "precious"
+        (tmp_path / "render").write_text("precious")
+        with pytest.raises(BadInputError, match="render is in the way"):
+            store.install(Release("release", {}, {"render": ""}, "", lambda _folder: None))
+    assert (tmp_path / "render").read_text() == "precious"
 
 
 def test_a_link_into_the_store_is_replaced_and_a_right_one_left_alone(tmp_path: Path) -> None:
     install(Store(tmp_path), "old")
-    (tmp_path / "unet").unlink()
-    (tmp_path / "unet").symlink_to("edit/.tritouch/store/unet-old")
+    (tmp_path / "denoiser").unlink()
+    (tmp_path / "denoiser").symlink_to("edit/.tritouch/store/denoiser-old")
     right = (tmp_path / "text_encoder").lstat().st_ino
     install(Store(tmp_path), "new")
     assert state(tmp_path) == {"new"}
@@ -173,13 +176,15 @@ def test_the_repository_of_this_checkout_is_known_by_any_path(tmp_path: Path, mo
     source = tmp_path / "real" / "model_repository"
     for model in HAND_WRITTEN:
         (source / model / "1").mkdir(parents=True)
-        (source / model / "config.pbtxt").write_text(model)
+        if model != "edit":
+            (source / model / "config.pbtxt").write_text(model)
     (tmp_path / "link").symlink_to("real")
     monkeypatch.setattr("export.store.SOURCE", tmp_path / "link" / "model_repository")
     Store(source).require_free(COMPONENTS)
     install(Store(tmp_path / "link" / "model_repository"), "new")
-    assert (source / "render" / "config.pbtxt").read_text() == "render"
-    assert not (source / "render").is_symlink()
+    assert (source / "preprocess" / "config.pbtxt").read_text() == "preprocess"
+    assert not (source / "preprocess").is_symlink()
+    assert (source / "edit" / "config.pbtxt").read_text() == "new"
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

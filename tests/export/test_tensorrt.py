@@ -16,27 +16,28 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from backends.compatibility import MODULES
 from backends.gpu import Gpu
-from export import bank, graph, triton_config
+from export.component import bank, graph
+from export.component import config as engine_config
 from export.engines import Serving, Work, load, reference
 from export.engines.tensorrt import TensorRt
 from export.errors import BadInputError
 from families import load as load_family
-from families.instruct_pix2pix.denoising import Guidance
-from families.lora import Factors
-from families.tensors import ADAPTER, Component, Limits, Tensor
+from families.interface import ADAPTER, Component, Limits, Tensor
+from families.parts.guidance import PictureGuidance
+from families.parts.lora import Factors
 from tests.conftest import SHARED, TARGETS, run_export
-from tests.edit.bench import Bench, plan
+from tests.edit.harness import Harness, plan
 from tests.export.simple import SIMPLE, double
 
-GUIDANCES = [Guidance(1.0, 1.0), Guidance(7.5, 1.0), Guidance(7.5, 1.5)]
-COMPONENTS = ["text_encoder", "vae_encoder", "unet", "vae_decoder"]
+GUIDANCES = [PictureGuidance(1.0, 1.0), PictureGuidance(7.5, 1.0), PictureGuidance(7.5, 1.5)]
+COMPONENTS = ["text_encoder", "vae_encoder", "denoiser", "vae_decoder"]
 pytest.importorskip("tensorrt_rtx")
 
 
 @pytest.fixture(scope="session")
 def table(checkpoint: Path) -> dict[str, Component]:
-    components = load_family("instruct_pix2pix", "components")
-    return {c.name: c for c in components.table(checkpoint, Limits(256 * 256, 8))}
+    table = load_family("instruct_pix2pix", "table")
+    return {c.name: c for c in table.components(checkpoint, Limits(256 * 256, 8))}
 
 
 def record(repository: Path, component: str) -> dict:
@@ -86,7 +87,7 @@ def test_tensorrt_keeps_its_timings_and_says_what_it_compiled_for(tensorrt, tmp_
     assert tensorrt.versions()["compute_capability"] == "8.9"
     assert tensorrt.versions()["gpu"] == "NVIDIA L4"
     assert tensorrt.runs_here()
-    assert tensorrt.default_precision() == "fp16"
+    assert tensorrt.native()[0] == "fp16"
     assert tensorrt.serving("fp16") == Serving("tensorrt", "KIND_GPU", warm_up=True, cuda_graphs=True)
 
 
@@ -114,8 +115,7 @@ def test_the_profile_is_the_tables_ranges(table, name):
     filled = profile(trt.Builder(BuildLog.of(trt).logger).create_optimization_profile(), component)
     for tensor in component.inputs:
         for end, shape in zip(("min", "opt", "max"), filled.get_shape(tensor.name), strict=True):
-            sizes = {axis: getattr(limits, end) for axis, limits in component.ranges.items()}
-            assert tuple(shape) == graph.shape_of(tensor.axes, sizes)
+            assert tuple(shape) == tensor.shape(component.sizes(end))
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
@@ -123,30 +123,33 @@ def test_the_config_serves_on_the_gpu_and_warms_up(rtx_repository, table, name):
     written = config((rtx_repository / name / "config.pbtxt").read_text())
     assert written.backend == "tensorrt_rtx"
     assert written.instance_group[0].kind == ModelInstanceGroup.KIND_GPU
-    assert written.max_batch_size == table[name].ranges["rows"].max
+    batched = table[name].batched
+    assert written.max_batch_size == (table[name].ranges["rows"].max if batched else 0)
     assert written.HasField("dynamic_batching") == (name == "text_encoder")
     assert written.response_cache.enable == (name == "text_encoder")
     for request in written.model_warmup:
-        assert 1 <= request.batch_size <= written.max_batch_size
+        assert 1 <= request.batch_size <= max(1, written.max_batch_size)
         for tensor in table[name].inputs:
-            assert len(request.inputs[tensor.name].dims) == len(tensor.axes)
+            assert len(request.inputs[tensor.name].dims) == len(tensor.axes) - batched
 
 
 @pytest.mark.parametrize("second", GUIDANCES)
 @pytest.mark.parametrize("first", GUIDANCES)
 def test_two_edits_however_guided_run_on_cuda_graphs(table, first, second):
-    bench = Bench()
+    harness = Harness()
     for name, guidance in (("first", first), ("second", second)):
-        bench.submit(name, plan(0.0, 2, rows=guidance.rows))
-        bench.turns(1)
-    bench.turns(1)
-    sent = {rows for rows, _edits in bench.figures.calls}
-    assert sent == {first.rows, first.rows + second.rows, second.rows} <= set(triton_config.short_calls(table["unet"]))
+        harness.submit(name, plan(0.0, 2, rows=guidance.rows))
+        harness.turns(1)
+    harness.turns(1)
+    sent = {rows for rows, _edits in harness.metrics.calls}
+    assert (
+        sent == {first.rows, first.rows + second.rows, second.rows} <= set(engine_config.short_calls(table["denoiser"]))
+    )
 
 
 def test_cuda_graphs_are_captured_for_the_batchers_short_calls(table):
     serving = Serving("tensorrt", "KIND_GPU", warm_up=True, cuda_graphs=True)
-    written = config(triton_config.write(table["unet"], serving))
+    written = config(engine_config.write(table["denoiser"], serving))
     specs = written.optimization.cuda.graph_spec if written.optimization.cuda.graphs else []
     assert [spec.batch_size for spec in specs] == [1, 2, 3, 4, 5, 6]
     assert [warm.batch_size for warm in written.model_warmup] == [1, 2, 3, 4, 5, 6, 8]
@@ -157,15 +160,15 @@ def test_cuda_graphs_are_captured_for_the_batchers_short_calls(table):
 
 def test_the_text_encoder_is_cached_on_openvino_too(table):
     serving = Serving("openvino", "KIND_CPU")
-    cached = {name: config(triton_config.write(c, serving)).response_cache.enable for name, c in table.items()}
+    cached = {name: config(engine_config.write(c, serving)).response_cache.enable for name, c in table.items()}
     assert cached == {name: name == "text_encoder" for name in COMPONENTS}
 
 
 def test_weights_beside_the_onnx_file_are_found(checkpoint, table, tmp_path, monkeypatch):
     monkeypatch.setattr(graph, "INLINE_BYTES", 0)
-    family, component = load_family("instruct_pix2pix", "components"), table["text_encoder"]
-    inputs = [torch.zeros(2, 77, dtype=torch.int64)]
-    graph.write(family.module(component.name, checkpoint).half(), component, inputs, tmp_path / "m.onnx", simplify=True)
+    component, inputs = table["text_encoder"], [torch.zeros(2, 77, dtype=torch.int64)]
+    module = load_family("instruct_pix2pix", "modules").module(component.name, checkpoint, torch.float16)
+    graph.write(module, component, inputs, tmp_path / "m.onnx", simplify=True)
     assert (tmp_path / "m.onnx.data").exists()
     load("tensorrt_rtx", TARGETS[:1]).compile(Work(tmp_path / "m.onnx", component, "fp16", tmp_path, tmp_path))
     assert (tmp_path / "model.plan").exists()
@@ -174,7 +177,8 @@ def test_weights_beside_the_onnx_file_are_found(checkpoint, table, tmp_path, mon
 def test_a_bank_of_adapters_compiles(tmp_path):
     lora = {SIMPLE.name: {"0": Factors(torch.zeros(2, 8), torch.zeros(8, 2), 1.0)}}
     module = torch.nn.Sequential(OrderedDict(model=torch.nn.Sequential(torch.nn.Linear(8, 8))))
-    tokens = {"inputs": (Tensor("x", "FP32", ("width", 8)), ADAPTER), "outputs": (Tensor("y", "FP32", ("width", 8)),)}
+    tokens = {"inputs": (Tensor("x", "FP32", ("rows", "width", 8)), ADAPTER)}
+    tokens["outputs"] = (Tensor("y", "FP32", ("rows", "width", 8)),)
     component = Component(**vars(SIMPLE) | tokens)
     inputs, file = [torch.zeros(2, 6, 8), torch.zeros(2, 1, dtype=torch.int32)], tmp_path / "m.onnx"
     graph.write(bank.build(module, SIMPLE.name, [("a", lora, 1.0)]), component, inputs, file, simplify=True)
@@ -209,7 +213,7 @@ def test_a_compute_capability_has_its_own_code(tmp_path):
 def test_bf16_is_checked_with_its_own_weights_in_fp32(tmp_path):
     run = reference.open_onnx(double(tmp_path / "m.onnx", dtype=TensorProto.BFLOAT16), SIMPLE, "bf16")
     x = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
-    assert np.array_equal(run({"x": x}), 2 * x)
+    assert np.array_equal(run({"x": x})["y"], 2 * x)
 
 
 @pytest.mark.parametrize("values", [[1.0, -2.5, 3.1415], []])

@@ -7,7 +7,7 @@ import pytest
 from backends.gpu import find_gpu
 from export.engines import Work, load
 from export.errors import BadInputError, ExportError
-from families.tensors import Component, Tensor
+from families.interface import Component, Tensor
 from tests.conftest import run_export
 from tests.export.simple import SIMPLE, double
 
@@ -34,12 +34,12 @@ def test_an_operator_that_it_lacks_is_named(tmp_path):
 
 
 def test_other_tensors_than_the_tables_are_refused(tmp_path):
-    other = Component(**{**vars(SIMPLE), "outputs": (Tensor("z", "FP32", (3, "width")),)})
+    other = Component(**{**vars(SIMPLE), "outputs": (Tensor("z", "FP32", ("rows", 3, "width")),)})
     assert "other tensors than the table" in refusal(tmp_path, double(tmp_path / "m.onnx"), other)
 
 
 def test_ranges_that_the_graph_cannot_have_are_refused(tmp_path):
-    other = Component(**{**vars(SIMPLE), "inputs": (Tensor("x", "FP32", (5, "width")),)})
+    other = Component(**{**vars(SIMPLE), "inputs": (Tensor("x", "FP32", ("rows", 5, "width")),)})
     assert "cannot compile double" in refusal(tmp_path, double(tmp_path / "m.onnx"), other)
 
 
@@ -67,4 +67,4 @@ def test_tensorrt_asks_for_its_package_and_a_gpu():
 def test_a_wrong_precision_ends_the_command_in_one_line(checkpoint, tmp_path):
     done = run_export(checkpoint, tmp_path, "--engine", "tensorrt_rtx", "--precision", "int8")
     assert done.returncode == 2
-    assert done.stderr == "export: --precision for tensorrt_rtx is auto or one of fp16, bf16, fp32\n"
+    assert done.stderr == "export: --precision for tensorrt_rtx is auto or one of fp16, bf16, fp32, and not 'int8'\n"

@@ -10,12 +10,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from families.errors import BadCheckpointError
-from families.instruct_pix2pix.denoising import Guidance, plan
-from families.plan import Rows, denoise_alone
+from families.edit import Edit
+from families.instruct_pix2pix.denoising import plan
+from families.interface import Tensors, denoise_alone
+from families.parts.guidance import PictureGuidance
 from families.schedules import NoiseSchedules
+from tests.families.small import NOISE
+from tests.families.test_edit import SETTINGS
 
-NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 STEPPABLE = [
     "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler",
@@ -40,7 +42,15 @@ def schedules(folder: Path, name: str, **config: Any) -> NoiseSchedules:
     return NoiseSchedules(file, name)
 
 
-def denoiser(rows: Rows) -> NDArray[Any]:
+def edit(scales: tuple[float, float], steps: int = 7) -> Edit:
+    return Edit((b"",), "p", steps, *scales, seed=11, adapter=0, response_format="raw")
+
+
+def tensors(scales: tuple[float, float]) -> Tensors:
+    return {"encoder_hidden_states": TEXT if scales[0] > 1 else TEXT[:1], "image_latents": PICTURE}
+
+
+def denoiser(rows: Tensors) -> NDArray[Any]:
     """Depends on every input of its row: sample, picture, timestep, text."""
     sample, picture = rows["sample"][:, :4], rows["sample"][:, 4:]
     text = rows["encoder_hidden_states"].mean(axis=(1, 2))[:, None, None, None]
@@ -78,41 +88,49 @@ def diffusers_loop(scheduler: Any, steps: int, seed: int, text_scale: float, ima
     return latents
 
 
-def test_a_scheduler_whose_package_is_missing_is_named_with_it(tmp_path: Path) -> None:
-    with pytest.raises(BadCheckpointError, match="DPMSolverSDEScheduler requires the torchsde library") as error:
-        schedules(tmp_path, "DPMSolverSDEScheduler")
-    assert "\n" not in str(error.value)
-
-
 @pytest.mark.parametrize("scales", [(1.0, 1.0), (7.5, 1.0), (7.5, 1.5)], ids=["off", "text", "text and image"])
 @pytest.mark.parametrize("name", STEPPABLE)
 def test_equals_diffusers(tmp_path: Path, name: str, scales: tuple[float, float]) -> None:
     make = schedules(tmp_path, name)
-    tensors = {
-        "encoder_hidden_states": TEXT if scales[0] > 1 else TEXT[:1],
-        "image_latents": PICTURE,
-        "guidance": np.array(scales, np.float32),
-    }
-    ours = denoise_alone(plan(tensors, 7, 11, make), denoiser)
-    theirs = diffusers_loop(getattr(diffusers, name)(**NOISE), 7, 11, *scales)
+    ours = denoise_alone(plan(edit(scales), tensors(scales), make, SETTINGS), denoiser)["latents"]
+    theirs = diffusers_loop(getattr(diffusers, name).from_config(NOISE), 7, 11, *scales)
     np.testing.assert_allclose(ours, theirs.numpy(), rtol=2e-4, atol=2e-4)
 
 
 def test_rows_by_guidance() -> None:
-    assert [Guidance(*scales).rows for scales in ((1.0, 1.0), (7.5, 1.0), (7.5, 1.5))] == [1, 2, 3]
-
-
-def test_schedules_of_two_edits_share_nothing(tmp_path: Path) -> None:
-    make = schedules(tmp_path, "DPMSolverMultistepScheduler")
-    first, second = make(5, torch.Generator()), make(9, torch.Generator())
-    first.step(torch.ones(1, 4, 2, 2), first.timesteps[0], torch.ones(1, 4, 2, 2))
-    assert (len(first.timesteps), len(second.timesteps)) == (5, 9)
-    assert second._scheduler.step_index is None
+    assert [PictureGuidance(*scales).rows for scales in ((1.0, 1.0), (7.5, 1.0), (7.5, 1.5))] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
-    "name", ["RePaintScheduler", "VQDiffusionScheduler", "NoSuchScheduler", "UNet2DConditionModel"]
+    ("asked", "expected"),
+    [
+        ((7.5, 1.5), (7.5, 1.5)),
+        ((7.5, 1.0), (7.5, 1.0)),
+        ((7.5, 0.9), (1.0, 1.0)),
+        ((1.0, 1.5), (1.0, 1.0)),
+        ((0.4, 1.5), (1.0, 1.0)),
+    ],
 )
-def test_a_scheduler_that_cannot_be_stepped_is_refused_by_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(BadCheckpointError, match=name):
-        schedules(tmp_path, name)
+def test_guidance_needs_text_above_one_and_a_picture_of_at_least_one(
+    asked: tuple[float, float], expected: tuple[float, float]
+) -> None:
+    guidance = PictureGuidance.of(edit(asked))
+    assert (guidance.text, guidance.image) == expected
+
+
+def test_a_preview_is_the_estimate_of_the_step_before(tmp_path: Path) -> None:
+    off = (1.0, 1.0)
+    made = plan(edit(off, steps=4), tensors(off), schedules(tmp_path, "EulerDiscreteScheduler"), SETTINGS)
+    step = next(made.loop)
+    assert step.preview is None, "nothing is known before the first call"
+    seen = []
+    for _ in range(3):
+        step = made.loop.send(denoiser({**made.constant, **step.inputs}))
+        assert step.preview is not None
+        seen.append(step.preview()["latents"])
+    with pytest.raises(StopIteration) as finished:
+        made.loop.send(denoiser({**made.constant, **step.inputs}))
+    result = finished.value.value["latents"]
+    assert all(estimate.shape == result.shape for estimate in seen)
+    distances = [float(np.abs(estimate - result).mean()) for estimate in seen]
+    assert distances == sorted(distances, reverse=True), "each is nearer to what comes out"

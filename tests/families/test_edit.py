@@ -1,51 +1,104 @@
-"""The bounds of one edit, as `preprocess` enforces them for callers that bypass the gateway."""
+"""The bounds of one edit, and its defaults, as `edit` has them for the gateway and for callers that bypass it."""
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from families.edit import Edit
+from families.edit import Edit, read
 from families.errors import InvalidEditError
+from families.interface import Tensors
+from families.settings import Settings
 
-GOOD: dict[str, Any] = {
-    "images": (b"",),
-    "prompt": "make it snow",
-    "num_inference_steps": 20,
-    "guidance_scale": 0.0,
-    "image_guidance_scale": 1.5,
-    "model": "",
+SETTINGS = Settings(
+    family="instruct_pix2pix",
+    scheduler="PNDMScheduler",
+    steps=tuple(range(4, 51)),
+    num_inference_steps=12,
+    guidance_scale=7.5,
+    image_guidance_scale=1.5,
+    max_images=2,
+    max_rows=12,
+    max_tokens=4096,
+    adapters=("ink", "oil"),
+    banks=(),
+    outputs={"denoiser": ("prediction",)},
+    own={},
+)
+KINDS = {
+    "num_inference_steps": np.int32,
+    "guidance_scale": np.float32,
+    "image_guidance_scale": np.float32,
+    "seed": np.uint64,
 }
+LEAST: dict[str, list[Any]] = {"image": [b"one"], "prompt": [b"make it snow"], "seed": [7]}
+
+
+def given(**changed: Any) -> Tensors:
+    """A request's tensors: no more than it must have, and what is named."""
+    return {name: np.array(value, KINDS.get(name, np.object_)) for name, value in {**LEAST, **changed}.items()}
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "code"),
+    ("changed", "code"),
     [
-        ("prompt", "", "prompt_invalid"),
-        ("prompt", " \n", "prompt_invalid"),
-        ("prompt", "a\0b", "prompt_invalid"),
-        ("prompt", "x" * 10_001, "prompt_invalid"),
-        ("num_inference_steps", 0, "parameter_invalid"),
-        ("num_inference_steps", 51, "parameter_invalid"),
-        ("guidance_scale", float("nan"), "parameter_invalid"),
-        ("guidance_scale", -0.1, "parameter_invalid"),
-        ("image_guidance_scale", float("inf"), "parameter_invalid"),
+        ({"prompt": [b""]}, "prompt_invalid"),
+        ({"prompt": [b" \n"]}, "prompt_invalid"),
+        ({"prompt": [b"a\0b"]}, "prompt_invalid"),
+        ({"prompt": [b"x" * 10_001]}, "prompt_invalid"),
+        ({"prompt": [b"\xff\xfe"]}, "prompt_invalid"),
+        ({"num_inference_steps": [-1]}, "parameter_invalid"),
+        ({"num_inference_steps": [51]}, "parameter_invalid"),
+        ({"num_inference_steps": [3]}, "steps_unavailable"),
+        ({"guidance_scale": [float("nan")]}, "parameter_invalid"),
+        ({"guidance_scale": [-0.1]}, "parameter_invalid"),
+        ({"image_guidance_scale": [float("inf")]}, "parameter_invalid"),
+        ({"response_format": [b"gif"]}, "parameter_invalid"),
+        ({"model": [b"\xff"]}, "parameter_invalid"),
+        ({"model": [b"../etc"]}, "unknown_model"),
+        ({"model": [b"Oil"]}, "unknown_model"),
+        ({"image": [b"x"] * 3}, "too_many_images"),
+        ({"image": []}, "too_many_images"),
     ],
 )
-def test_a_value_outside_the_contract_is_refused(field: str, value: Any, code: str) -> None:
+def test_a_value_outside_the_contract_is_refused(changed: dict[str, Any], code: str) -> None:
     with pytest.raises(InvalidEditError) as error:
-        Edit(**{**GOOD, field: value})
+        read(given(**changed), SETTINGS)
     assert error.value.code == code
 
 
-def test_values_inside_are_taken() -> None:
-    assert Edit(**GOOD).prompt == "make it snow"
-    Edit(**{**GOOD, "num_inference_steps": 50, "guidance_scale": 7.5, "prompt": "é" * 8000})
+def test_what_is_absent_or_zero_takes_the_exports_default() -> None:
+    zeros = given(num_inference_steps=[0], guidance_scale=[0], image_guidance_scale=[0], model=[b""])
+    expected = Edit((b"one",), "make it snow", 12, 7.5, 1.5, 7, 0, "jpeg")
+    assert read(given(), SETTINGS) == read(zeros, SETTINGS) == expected
 
 
-def test_adapters_are_counted_from_one_and_unknown_ones_refused() -> None:
-    routes = ("ink", "oil")
-    assert [Edit(**{**GOOD, "model": model}).adapter(routes) for model in ("", *routes)] == [0, 1, 2]
-    for model, known in (("../etc", routes), ("Oil", routes), ("oil", ())):
-        with pytest.raises(InvalidEditError, match=r"adapters: (ink, oil|none)") as error:
-            Edit(**{**GOOD, "model": model}).adapter(known)
-        assert error.value.code == "unknown_model"
+def test_values_inside_are_taken_as_they_are() -> None:
+    asked = given(
+        image=[b"one", b"two"],
+        num_inference_steps=[50],
+        guidance_scale=[0.5],
+        image_guidance_scale=[100],
+        seed=[2**64 - 1],
+        model=[b"oil"],
+        response_format=[b"raw"],
+        prompt=["é".encode() * 8000],
+    )
+    assert read(asked, SETTINGS) == Edit((b"one", b"two"), "é" * 8000, 50, 0.5, 100.0, 2**64 - 1, 2, "raw")
+
+
+@pytest.mark.parametrize(("asked", "nearest"), [(1, 4), (3, 4)])
+def test_a_number_of_steps_that_the_sampler_cannot_make_names_the_nearest(asked: int, nearest: int) -> None:
+    with pytest.raises(InvalidEditError, match=f"cannot make {asked} steps; .* works is {nearest}"):
+        read(given(num_inference_steps=[asked]), SETTINGS)
+
+
+def test_an_unknown_model_names_the_adapters() -> None:
+    with pytest.raises(InvalidEditError, match="adapters: ink, oil; empty for the base model"):
+        read(given(model=[b"nope"]), SETTINGS)
+
+
+def test_settings_come_back_from_their_file_as_they_were() -> None:
+    import json
+
+    assert Settings.of(json.loads(SETTINGS.text())) == SETTINGS

@@ -13,6 +13,17 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 
 WIDTH, HEIGHT = 16, 8
+USED = {"num_inference_steps": 12, "guidance_scale": 7.1, "image_guidance_scale": 1.5}
+"""What every edit was done with."""
+OFFER = {
+    "adapters": "",
+    "steps": "4,8,12",
+    "num_inference_steps": "12",
+    "guidance_scale": "7.1",
+    "image_guidance_scale": "1.5",
+    "max_images": "2",
+}
+"""What the export says in `edit`'s configuration."""
 RAW = bytes(i % 256 for i in range(WIDTH * HEIGHT * 3))
 
 
@@ -44,6 +55,11 @@ def response(content: bytes, width: int = WIDTH, height: int = HEIGHT) -> Any:
     answer.raw_output_contents.extend(
         [struct.pack("<I", len(content)) + content, struct.pack("<2i", width, height)],
     )
+    for (name, used), (datatype, code) in zip(
+        USED.items(), (("INT32", "i"), ("FP32", "f"), ("FP32", "f")), strict=True
+    ):
+        answer.outputs.add(name=name, datatype=datatype, shape=[1])
+        answer.raw_output_contents.append(struct.pack(f"<{code}", used))
     return answer
 
 
@@ -81,7 +97,7 @@ def answering(answer: Any) -> Behaviour:
 
 
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """What a test scripts (`behave`, `is_ready`, `adapters`) and what it then looks at."""
+    """What a test scripts (`behave`, `is_ready`, `offer`) and what it then looks at."""
 
     def __init__(self) -> None:
         self.reset()
@@ -89,7 +105,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     def reset(self) -> None:
         self.behave: Behaviour = at_once
         self.is_ready = True
-        self.adapters = ""
+        self.offer = dict(OFFER)
         self.requests: list[Any] = []
         self.active = 0
         self.cancelled = 0
@@ -115,8 +131,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
         config = model_config_pb2.ModelConfig(name=request.name)
-        if self.adapters and request.name == "condition":
-            config.parameters["adapters"].string_value = self.adapters
+        for name, value in self.offer.items() if request.name == "edit" else ():
+            config.parameters[name].string_value = value
         return service_pb2.ModelConfigResponse(config=config)
 
     async def start(self, port: int = 0) -> int:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.gateway.asking import EDITS, PNG, PNG64, body, failure, picture, post
-from tests.gateway.fake_triton import HEIGHT, JPEG, RAW, WIDTH, FakeTriton, element, tensors
+from tests.gateway.fake_triton import HEIGHT, JPEG, RAW, USED, WIDTH, FakeTriton, element, tensors
 from tests.gateway.serving import Gateway
 
 
@@ -17,9 +17,9 @@ def test_everything_left_out_takes_its_default(gateway: Gateway, triton: FakeTri
     sent = tensors(triton.requests[0])
     assert {name: sent[name] for name in sent if name not in ("image", "seed")} == {
         "prompt": struct.pack("<I", 12) + b"make it snow",
-        "num_inference_steps": struct.pack("<i", 20),
+        "num_inference_steps": struct.pack("<i", 0),
         "guidance_scale": struct.pack("<f", 0),
-        "image_guidance_scale": struct.pack("<f", 1.5),
+        "image_guidance_scale": struct.pack("<f", 0),
         "model": struct.pack("<I", 0),
         "response_format": struct.pack("<I", 4) + b"jpeg",
     }
@@ -27,6 +27,7 @@ def test_everything_left_out_takes_its_default(gateway: Gateway, triton: FakeTri
     content = answer.json()
     assert base64.b64decode(content["image"]) == JPEG
     assert (content["width"], content["height"]) == (WIDTH, HEIGHT)
+    assert {name: content[name] for name in USED} == USED, "the answer says what the edit was done with"
     assert struct.pack("<Q", content["seed"]) == sent["seed"]
     assert 0 <= content["seed"] < 2**53
 

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from tests.gateway.asking import PNG, body, failure, get, post, until
-from tests.gateway.fake_triton import RAW, FakeTriton, after, answering, failing, response
+from tests.gateway.fake_triton import OFFER, RAW, USED, FakeTriton, after, answering, failing, response
 from tests.gateway.serving import Gateway, Loop, serving
 
 SECRET = "/opt/secret/model.py line 7"
@@ -157,8 +157,33 @@ def test_readyz_follows_the_model(gateway: Gateway, triton: FakeTriton) -> None:
 
 @pytest.mark.parametrize("name", ["no-such", "../etc"])
 def test_an_unknown_model_is_told_the_known_ones(gateway: Gateway, triton: FakeTriton, name: str) -> None:
-    triton.adapters = "sketch,oil"
+    triton.offer["adapters"] = "sketch,oil"
     triton.behave = failing(grpc.StatusCode.INVALID_ARGUMENT, "tritouch:unknown_model")
     answer = post(gateway, json=body(model=name))
     assert failure(answer) == (422, "unknown_model")
     assert answer.json()["detail"] == "There is no such model. There are: base, sketch, oil."
+
+
+def test_a_number_of_steps_that_cannot_be_made_is_told_the_nearest(gateway: Gateway, triton: FakeTriton) -> None:
+    said = "tritouch:steps_unavailable this model's sampler cannot make 3 steps; the nearest number that works is 4"
+    triton.behave = failing(grpc.StatusCode.INVALID_ARGUMENT, said)
+    answer = post(gateway, json=body(num_inference_steps=3))
+    assert failure(answer) == (422, "steps_unavailable")
+    assert answer.json()["error"]["param"] == "num_inference_steps"
+    assert answer.json()["detail"].endswith("The nearest that works is 4.")
+
+
+def test_models_tell_the_defaults_of_an_edit(gateway: Gateway, triton: FakeTriton) -> None:
+    triton.offer["adapters"] = "sketch"
+    base, sketch = get(gateway, "/v1/models").json()["data"]
+    assert sketch == base | {"id": "sketch"}
+    assert (base["id"], base["steps"], base["max_images"]) == ("base", [4, 8, 12], 2)
+    assert {name: base[name] for name in USED} == USED
+
+
+@pytest.mark.parametrize("missing", OFFER)
+def test_a_repository_that_says_no_defaults_is_not_one_of_ours(
+    gateway: Gateway, triton: FakeTriton, missing: str
+) -> None:
+    del triton.offer[missing]
+    assert get(gateway, "/v1/models").status_code == 503

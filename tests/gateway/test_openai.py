@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, JpegImagePlugin
 
 from tests.gateway.asking import PNG, failure, picture, post
-from tests.gateway.fake_triton import HEIGHT, JPEG, RAW, WIDTH, FakeTriton, element, failing, tensors
+from tests.gateway.fake_triton import HEIGHT, JPEG, RAW, USED, WIDTH, FakeTriton, element, failing, tensors
 from tests.gateway.serving import Gateway, Loop, serving
 
 PIXELS = np.frombuffer(RAW, np.uint8).reshape(HEIGHT, WIDTH, 3)
@@ -37,7 +37,8 @@ def test_one_file(client: openai.OpenAI, triton: FakeTriton) -> None:
     sent = tensors(triton.requests[0])
     assert element(sent["image"]) == PNG
     assert element(sent["prompt"]) == b"make it snow"
-    assert struct.unpack("<i", sent["num_inference_steps"]) == (20,)
+    assert struct.unpack("<i", sent["num_inference_steps"]) == (0,)
+    assert answer.num_inference_steps == USED["num_inference_steps"]
 
 
 def test_a_list_and_extra_fields(client: openai.OpenAI, triton: FakeTriton) -> None:
@@ -151,7 +152,7 @@ def test_async_with_a_key(loop: Loop, triton: FakeTriton) -> None:
 
 
 def test_models(gateway: Gateway, triton: FakeTriton) -> None:
-    triton.adapters = "sketch, oil"
+    triton.offer["adapters"] = "sketch, oil"
     with openai.OpenAI(api_key="k", base_url=gateway.url + "/v1", max_retries=0) as client:
         assert [model.id for model in client.models.list()] == ["base", "sketch", "oil"]
     assert post(gateway, files={"image": PNG}, data={"prompt": "x", "model": "base"}).status_code == 200

@@ -13,7 +13,7 @@ from tests.server.faults import Faults
 
 @pytest.fixture(scope="session")
 def server(repository: Path) -> Iterator[Embedded]:
-    """Triton and the gateway on the stand-in's repository. Tests leave it as they found it."""
+    """Triton and the gateway on the tiny checkpoint's repository. Tests leave it as they found it."""
     with serve(repository, port=0) as running:
         yield running
 
@@ -26,7 +26,7 @@ def client(server: Embedded) -> Client:
 
 @pytest.fixture(scope="module")
 def faulty_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Embedded, Faults]]:
-    """The same repository with a UNet that can be made slow or failing; at most 3 edits in flight, a short grace."""
+    """The same repository with a denoiser that can be made slow or failing; at most 3 edits in flight, a short grace."""
     faults = Faults(tmp_path_factory.mktemp("faulty"), repository)
     settings = {"TRITOUCH_MAX_JOBS": "3", "TRITOUCH_ORPHAN_GRACE_SECONDS": "0.1"}
     with serve(faults.repository, port=0, env=settings) as running:
@@ -35,7 +35,7 @@ def faulty_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def faulty(faulty_server: tuple[Embedded, Faults]) -> Iterator[tuple[Client, Faults]]:
-    """Asks that server; its UNet is quick and well before and after."""
+    """Asks that server; its denoiser is quick and well before and after."""
     running, faults = faulty_server
     faults.set()
     yield Client(running), faults

@@ -1,4 +1,4 @@
-"""A repository whose `unet` can be made slow or failing while it serves: the real engine behind a Python model."""
+"""A repository whose `denoiser` can be made slow or failing while it serves: the real engine behind a Python model."""
 
 import json
 import re
@@ -29,20 +29,20 @@ class TritonPythonModel:
 
 
 class Faults:
-    """The repository in `folder`, and the switch that says how its `unet` behaves."""
+    """The repository in `folder`, and the switch that says how its `denoiser` behaves."""
 
     def __init__(self, folder: Path, original: Path) -> None:
         self.repository = folder / "repository"
         self.repository.mkdir()
         self._switch = self.repository / "faults.json"
         for model in original.iterdir():
-            if model.name != "unet":
+            if model.name != "denoiser":
                 (self.repository / model.name).symlink_to(model)
-        engine, proxy = self.repository / "engine", self.repository / "unet"
+        engine, proxy = self.repository / "engine", self.repository / "denoiser"
         engine.mkdir()
-        (engine / "1").symlink_to(original / "unet" / "1")
-        config = (original / "unet" / "config.pbtxt").read_text()
-        (engine / "config.pbtxt").write_text(config.replace('name: "unet"', 'name: "engine"'))
+        (engine / "1").symlink_to(original / "denoiser" / "1")
+        config = (original / "denoiser" / "config.pbtxt").read_text()
+        (engine / "config.pbtxt").write_text(config.replace('name: "denoiser"', 'name: "engine"'))
         (proxy / "1").mkdir(parents=True)
         (proxy / "1" / "model.py").write_text(PROXY)
         config = re.sub(r"parameters .*\n", "", config)

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from tests.conftest import ADAPTERS, ROUTES
+from tests.families.instruct_pix2pix.tiny import pipeline
 from tests.server.asking import Client, colours, psnr
-from tests.server.test_fidelity import LEAST_DB, pipeline
+from tests.server.test_fidelity import LEAST_DB
 
 PICTURE, PROMPT, STEPS, SEED = colours(128, 128), "make the sky red", 12, 3
 SEEN_DB = 40.0
@@ -35,11 +36,11 @@ def reference(checkpoint: Path, route: str) -> Any:
 def test_one_batch_mixes_adapters_and_each_is_what_diffusers_makes_of_it(client: Client, checkpoint: Path) -> None:
     models = ["", *ROUTES]
     asked: dict[str, Any] = {"prompt": PROMPT, "num_inference_steps": STEPS, "seed": SEED}
-    rows, calls = client.figure("tritouch_denoiser_rows_total"), client.executions("unet")
+    rows, calls = client.figure("tritouch_denoiser_rows_total"), client.executions("denoiser")
     with ThreadPoolExecutor(len(models)) as pool:
         answers = list(pool.map(lambda model: client.edit(PICTURE, model=model, **asked), models))
     assert client.figure("tritouch_denoiser_rows_total") - rows == STEPS * len(models)
-    assert client.executions("unet") - calls < 2 * STEPS, "the UNet was called with rows of several adapters"
+    assert client.executions("denoiser") - calls < 2 * STEPS, "the denoiser was called with rows of several adapters"
     pictures = {model: answer.pixels for model, answer in zip(models, answers, strict=True)}
     for model, ours in pictures.items():
         assert psnr(ours, reference(checkpoint, model)) >= LEAST_DB, model

@@ -83,7 +83,7 @@ def test_tritonclient_gets_what_the_gateway_gets(client: Client, kind: ModuleTyp
         ({"num_inference_steps": [51]}, "parameter_invalid"),
         ({"guidance_scale": [float("nan")]}, "parameter_invalid"),
         ({"response_format": [b"gif"]}, "parameter_invalid"),
-        ({"model": [b"../unet"]}, "unknown_model"),
+        ({"model": [b"../denoiser"]}, "unknown_model"),
         ({"model": [b"\xff"]}, "parameter_invalid"),
     ],
 )

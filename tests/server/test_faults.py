@@ -1,4 +1,4 @@
-"""What goes wrong mid-edit: callers that leave, a UNet that fails, a full queue, a Triton that dies."""
+"""What goes wrong mid-edit: callers that leave, a denoiser that fails, a full queue, a Triton that dies."""
 
 import base64
 import http.client
@@ -18,7 +18,7 @@ from tests.server.tensors import grpc_inputs
 
 PICTURE = colours(64, 64)
 STEP = 0.05
-"""Seconds that a slow UNet waits."""
+"""Seconds that a slow denoiser waits."""
 
 
 def active(client: Client) -> float:
@@ -69,11 +69,11 @@ def test_a_cancelled_grpc_call_frees_its_rows_within_a_step(faulty: tuple[Client
         call = triton.async_infer("edit", grpc_inputs(PICTURE, steps=50), lambda result, error: ended.set())
         assert eventually(lambda: active(client) == 1)
         call.cancel()
-        done = client.executions("unet")
+        done = client.executions("denoiser")
         assert ended.wait(10)
         assert eventually(lambda: cancelled(client) == before + 1)
     assert in_flight(client) == 0
-    assert client.executions("unet") - done <= 4, "it is noticed within a step, and one was under way"
+    assert client.executions("denoiser") - done <= 4, "it is noticed within a step, and one was under way"
 
 
 def test_a_lost_http_connection_cancels_the_edit(faulty: tuple[Client, Faults]) -> None:
@@ -91,7 +91,7 @@ def test_a_lost_http_connection_cancels_the_edit(faulty: tuple[Client, Faults]) 
     assert eventually(lambda: in_flight(client) == 0)
 
 
-def test_a_unet_that_fails_once_fails_that_call_alone(faulty: tuple[Client, Faults]) -> None:
+def test_a_denoiser_that_fails_once_fails_that_call_alone(faulty: tuple[Client, Faults]) -> None:
     client, faults = faulty
     faults.set(failures=1)
     answer = client.edit(PICTURE, num_inference_steps=4)

@@ -1,53 +1,29 @@
 """The served picture against diffusers' own pipeline in torch: same checkpoint, picture, prompt, steps and seed."""
 
-import functools
 import json
 import shutil
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from embedded.server import serve
 from tests.conftest import run_export
+from tests.families.instruct_pix2pix import tiny
 from tests.server.asking import Client, colours, psnr
 
 STEPS, SEED, PROMPT = 6, 1234, "make the sky red, and add a cat"
-SCALES = {"off": (1.0, 1.5), "text": (7.5, 1.0), "text and image": (7.5, 1.5)}
 SIZES = {"square": (128, 128), "portrait": (96, 160), "landscape": (200, 72), "odd": (131, 77)}
 LEAST_DB = 45.0
-
-
-@functools.cache
-def pipeline(checkpoint: Path) -> Any:
-    """diffusers' own, in fp32. Whoever changes it puts it back."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from diffusers import StableDiffusionInstructPix2PixPipeline
-
-        loaded = StableDiffusionInstructPix2PixPipeline.from_pretrained(checkpoint, torch_dtype=torch.float32)
-    loaded.set_progress_bar_config(disable=True)
-    return loaded
 
 
 def reference(
     checkpoint: Path, picture: Image.Image, text_scale: float, image_scale: float, prompt: str = PROMPT
 ) -> Any:
     """diffusers' answer as (H, W, 3) uint8."""
-    image = pipeline(checkpoint)(
-        prompt,
-        image=picture,
-        num_inference_steps=STEPS,
-        guidance_scale=text_scale,
-        image_guidance_scale=image_scale,
-        generator=torch.Generator().manual_seed(SEED),
-    ).images[0]
-    return np.asarray(image)
+    return tiny.reference(checkpoint, picture, prompt, steps=STEPS, seed=SEED, guidance=(text_scale, image_scale))
 
 
 def served(client: Client, picture: Image.Image, text_scale: float, image_scale: float) -> Any:
@@ -69,11 +45,11 @@ def working(picture: Image.Image) -> Image.Image:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("guidance", SCALES)
+@pytest.mark.parametrize("guidance", tiny.GUIDANCE)
 def test_equals_diffusers(client: Client, checkpoint: Path, guidance: str, size: str) -> None:
     picture = colours(*SIZES[size])
-    ours = served(client, picture, *SCALES[guidance])
-    assert psnr(ours, reference(checkpoint, working(picture), *SCALES[guidance])) >= LEAST_DB
+    ours = served(client, picture, *tiny.GUIDANCE[guidance])
+    assert psnr(ours, reference(checkpoint, working(picture), *tiny.GUIDANCE[guidance])) >= LEAST_DB
 
 
 @pytest.fixture(scope="module", params=["DPMSolverMultistepScheduler", "PNDMScheduler"])
@@ -101,10 +77,10 @@ def other_sampler(
 
 def test_other_scheduler_classes_equal_diffusers(other_sampler: tuple[Client, Path]) -> None:
     client, checkpoint = other_sampler
-    for guidance, size in zip(SCALES, SIZES, strict=False):
+    for guidance, size in zip(tiny.GUIDANCE, SIZES, strict=False):
         picture = colours(*SIZES[size], seed=3)
-        ours = served(client, picture, *SCALES[guidance])
-        assert psnr(ours, reference(checkpoint, working(picture), *SCALES[guidance])) >= LEAST_DB
+        ours = served(client, picture, *tiny.GUIDANCE[guidance])
+        assert psnr(ours, reference(checkpoint, working(picture), *tiny.GUIDANCE[guidance])) >= LEAST_DB
 
 
 def test_same_seed_same_bytes_and_no_seed_another_picture(client: Client) -> None:

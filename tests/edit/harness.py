@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batcher import Batcher
-from families.plan import Loop, Plan, Rows
+from families.interface import Loop, Plan, Step, Tensors
 from jobs import Job
 
+TOKENS = 4
 
-class Figures:
+
+class Metrics:
     """Keeps what the batcher reports."""
 
     def __init__(self) -> None:
@@ -47,17 +49,20 @@ def count_steps(latents: float, steps: int, rows: int, fail_at: int | None = Non
     for step in range(steps):
         if step == fail_at:
             raise ArithmeticError("this edit's own fault")
-        prediction = yield {"sample": np.full((rows, 1), latents + step), "timestep": np.full((rows, 1), float(step))}
+        sample, timestep = np.full((rows, 1), latents + step), np.full((rows, 1), float(step))
+        prediction = yield Step({"sample": sample, "timestep": timestep})
         latents += float(prediction.mean())
-    return np.array([latents])
+    return {"latents": np.array([latents])}
 
 
-def plan(tag: float, steps: int, *, rows: int = 1, shape: Any = "square", fail_at: int | None = None) -> Plan:
+def plan(
+    tag: float, steps: int, *, rows: int = 1, key: Any = "square", fail_at: int | None = None, tokens: int = TOKENS
+) -> Plan:
     constant = {"text": np.full((rows, 2), tag)}
-    return Plan(shape, rows, constant, count_steps(tag, steps, rows, fail_at))
+    return Plan(key, constant, count_steps(tag, steps, rows, fail_at), tokens)
 
 
-def denoiser(rows: Rows) -> NDArray[Any]:
+def denoiser(rows: Tensors) -> NDArray[Any]:
     """Rows do not influence one another; every input does."""
     result: NDArray[Any] = rows["sample"] * 0.5 + rows["timestep"] + rows["text"][:, :1]
     return result
@@ -86,24 +91,26 @@ class Later(Executor):
             self._kept.pop(0)()
 
 
-class Bench:
+class Harness:
     """A batcher driven turn by turn, and what came of its jobs."""
 
     def __init__(
         self,
-        denoise: Callable[[Rows], NDArray[Any]] = denoiser,
+        denoise: Callable[[Tensors], NDArray[Any]] = denoiser,
         max_rows: int = 8,
         max_jobs: int = 16,
+        max_tokens: int = 8 * TOKENS,
         preparers: Executor | None = None,
     ) -> None:
-        self.figures = Figures()
+        self.metrics = Metrics()
         self.clock = 0.0
         self.results: dict[str, Any] = {}
         self.batcher = Batcher(
             denoise,
             max_rows=max_rows,
+            max_tokens=max_tokens,
             max_jobs=max_jobs,
-            figures=self.figures,
+            metrics=self.metrics,
             preparers=preparers or Here(),
             answerers=Here(),
             clock=lambda: self.clock,

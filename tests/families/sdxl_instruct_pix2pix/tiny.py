@@ -1,0 +1,83 @@
+"""A tiny checkpoint of SDXL InstructPix2Pix's real classes, and what diffusers makes of it."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionXLInstructPix2PixPipeline, UNet2DConditionModel
+from PIL import Image
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from tests.families import small
+
+GUIDANCE = {"off": (1.0, 1.5), "text": (5.0, 1.0), "text and image": (5.0, 1.5)}
+SAMPLERS: dict[str, dict[str, Any]] = {"DPMSolverMultistepScheduler": {}, "EDMEulerScheduler": {}}
+FLAGS: tuple[str, ...] = ()
+POOLED, TIME_WIDTH = 48, 8
+
+
+def unet(context: int) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=8,
+        out_channels=4,
+        block_out_channels=(32, 64),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        transformer_layers_per_block=(1, 2),
+        norm_num_groups=8,
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        cross_attention_dim=context,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=TIME_WIDTH,
+        projection_class_embeddings_input_dim=POOLED + 6 * TIME_WIDTH,
+    )
+
+
+def build(folder: Path) -> Path:
+    """Writes the checkpoint into `folder` (must not exist) and returns it."""
+    small.seeded()
+    tokenizers = [
+        small.clip_tokenizer(folder / name, pad_token=pad)
+        for name, pad in (("tokenizer", "<|endoftext|>"), ("tokenizer_2", "!"))
+    ]
+    vocabulary = len(tokenizers[0])
+    second = small.clip_config(
+        vocabulary, hidden_size=32, num_hidden_layers=3, projection_dim=POOLED, hidden_act="gelu"
+    )
+    StableDiffusionXLInstructPix2PixPipeline(
+        vae=small.autoencoder(),
+        text_encoder=CLIPTextModel(small.clip_config(vocabulary)),
+        text_encoder_2=CLIPTextModelWithProjection(second),
+        tokenizer=tokenizers[0],
+        tokenizer_2=tokenizers[1],
+        unet=unet(64 + 32),
+        scheduler=small.scheduler("EulerDiscreteScheduler"),
+    ).save_pretrained(folder)
+    return folder
+
+
+@functools.cache
+def pipeline(checkpoint: Path) -> Any:
+    """diffusers' own, in fp32. Whoever changes it puts it back."""
+    loaded = StableDiffusionXLInstructPix2PixPipeline.from_pretrained(checkpoint, torch_dtype=torch.float32)
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
+
+
+def reference(checkpoint: Path, picture: Image.Image, prompt: str, **asked: Any) -> Any:
+    """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image)."""
+    edited = pipeline(checkpoint)(
+        prompt,
+        image=picture,
+        height=picture.height,
+        width=picture.width,
+        num_inference_steps=asked["steps"],
+        guidance_scale=asked["guidance"][0],
+        image_guidance_scale=asked["guidance"][1],
+        generator=torch.Generator().manual_seed(asked["seed"]),
+    )
+    return small.pixels(edited.images[0])

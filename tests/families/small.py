@@ -1,0 +1,91 @@
+"""Small networks of the real classes, random weights from a fixed seed: what tiny checkpoints are put together from."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from diffusers import schedulers as diffusers_schedulers
+from numpy.typing import NDArray
+from PIL import Image
+from transformers import CLIPTextConfig, CLIPTokenizer
+
+SEED = 2026
+NOISE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
+"""The noise that Stable Diffusion was trained with."""
+TOKENS = 77
+
+Reference = Callable[..., NDArray[np.uint8]]
+
+
+def byte_alphabet() -> list[str]:
+    """The 256 printable stand-ins of byte-level BPE, in byte order (GPT-2's `bytes_to_unicode`)."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    spare = iter(range(256, 512))
+    return [chr(byte) if byte in printable else chr(next(spare)) for byte in range(256)]
+
+
+def clip_tokenizer(folder: Path, **options: Any) -> CLIPTokenizer:
+    """Writes CLIP's two tokenizer files with a small vocabulary that takes any text, and reads them back."""
+    folder.mkdir(parents=True)
+    alphabet = byte_alphabet()
+    merges = ["t h", "th e</w>", "r e", "re d</w>"]
+    tokens = [*alphabet, *(f"{symbol}</w>" for symbol in alphabet), *(merge.replace(" ", "") for merge in merges)]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}), "utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", "utf-8")
+    files = (str(folder / name) for name in ("vocab.json", "merges.txt"))
+    return CLIPTokenizer(*files, model_max_length=TOKENS, **options)
+
+
+def clip_config(vocabulary: int, **changed: Any) -> CLIPTextConfig:
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return CLIPTextConfig(
+        vocab_size=vocabulary,
+        max_position_embeddings=TOKENS,
+        bos_token_id=vocabulary - 2,
+        eos_token_id=vocabulary - 1,
+        pad_token_id=vocabulary - 1,
+        **{**sizes, **changed},
+    )
+
+
+def autoencoder(**changed: Any) -> AutoencoderKL:
+    """Halves three times."""
+    return AutoencoderKL(
+        block_out_channels=(16, 32, 32, 32),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        norm_num_groups=8,
+        latent_channels=4,
+        sample_size=256,
+        **changed,
+    )
+
+
+def scheduler(name: str, **config: Any) -> Any:
+    """A sampler of diffusers with Stable Diffusion's noise, as far as it knows of it."""
+    sampler = getattr(diffusers_schedulers, name)
+    known = sampler.__init__.__wrapped__.__code__.co_varnames if hasattr(sampler.__init__, "__wrapped__") else ()
+    return sampler(**{key: value for key, value in NOISE.items() if key in known} | config)
+
+
+def seeded() -> None:
+    """What is made next is always the same."""
+    torch.manual_seed(SEED)
+
+
+def pixels(picture: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3)."""
+    return np.asarray(picture)

@@ -1,0 +1,177 @@
+"""Noise schedules of diffusers' classes: what can be stepped, in which numbers of steps, and estimates."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+from families.errors import BadCheckpointError
+from families.schedules import NoiseSchedules, Schedule
+from tests.families.small import NOISE
+
+COSINE = {"beta_schedule": "squaredcos_cap_v2"}
+KARRAS = {"use_karras_sigmas": True}
+ALL = range(1, 51)
+
+
+def schedules(folder: Path, name: str, **config: Any) -> NoiseSchedules:
+    file = folder / "scheduler_config.json"
+    file.write_text(json.dumps(config))
+    return NoiseSchedules(file, name)
+
+
+def plain(_steps: int) -> Mapping[str, Any]:
+    return {}
+
+
+def test_a_scheduler_whose_package_is_missing_is_named_with_it(tmp_path: Path) -> None:
+    with pytest.raises(BadCheckpointError, match="DPMSolverSDEScheduler requires the torchsde library") as error:
+        schedules(tmp_path, "DPMSolverSDEScheduler")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["RePaintScheduler", "VQDiffusionScheduler", "NoSuchScheduler", "UNet2DConditionModel"]
+)
+def test_a_scheduler_that_cannot_be_stepped_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadCheckpointError, match=name):
+        schedules(tmp_path, name).working(ALL, 20, plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "failing"),
+    [
+        ("EulerAncestralDiscreteScheduler", NOISE, []),
+        ("PNDMScheduler", NOISE, [1, 2, 3]),
+        ("EulerAncestralDiscreteScheduler", COSINE, [4]),
+        ("KDPM2AncestralDiscreteScheduler", COSINE, list(range(2, 11))),
+    ],
+    ids=["all", "the first three", "one in the middle", "several"],
+)
+def test_every_number_of_steps_is_tried(tmp_path: Path, name: str, config: dict[str, Any], failing: list[int]) -> None:
+    working = schedules(tmp_path, name, **config).working(ALL, 20, plain)
+    assert [steps for steps in ALL if steps not in working] == failing
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DEISMultistepScheduler",
+        "DPMSolverSinglestepScheduler",
+        "UniPCMultistepScheduler",
+        "SASolverScheduler",
+        "KDPM2DiscreteScheduler",
+        "KDPM2AncestralDiscreteScheduler",
+    ],
+)
+def test_a_sampler_whose_default_number_fails_is_refused_with_the_reason(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadCheckpointError, match=f"{name} cannot be stepped edit by edit in 20 steps, the default: .+"):
+        schedules(tmp_path, name, **COSINE, **KARRAS).working(ALL, 20, plain)
+
+
+def test_schedules_of_two_edits_share_nothing(tmp_path: Path) -> None:
+    make = schedules(tmp_path, "DPMSolverMultistepScheduler", **NOISE)
+    first, second = make(5, torch.Generator()), make(9, torch.Generator())
+    first.step(torch.ones(1, 4, 2, 2), first.timesteps[0], torch.ones(1, 4, 2, 2))
+    assert (len(first.timesteps), len(second.timesteps)) == (5, 9)
+    assert second._scheduler.step_index is None
+
+
+def flow_loop(scheduler: Any, steps: int, mu: float, latents: torch.Tensor) -> torch.Tensor:
+    """The loop of diffusers' FLUX pipelines, with a denoiser that needs no weights."""
+    sigmas = np.linspace(1.0, 1 / steps, steps)
+    scheduler.set_timesteps(sigmas=sigmas, mu=mu)
+    scheduler.set_begin_index(0)
+    for timestep in scheduler.timesteps:
+        latents = scheduler.step(velocity(latents, timestep), timestep, latents, return_dict=False)[0]
+    return latents
+
+
+def velocity(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    return 0.3 * latents + timestep / 1000
+
+
+def walk(schedule: Schedule, latents: torch.Tensor) -> torch.Tensor:
+    latents = latents * schedule.initial_sigma
+    for timestep in schedule.timesteps:
+        latents = schedule.step(velocity(schedule.scale(latents, timestep), timestep), timestep, latents)
+    return latents
+
+
+@pytest.mark.parametrize("steps", [1, 4, 28])
+def test_flow_matching_equals_diffusers_loop(tmp_path: Path, steps: int) -> None:
+    config = {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15}
+    make = schedules(tmp_path, "FlowMatchEulerDiscreteScheduler", **config)
+    noise = torch.randn(1, 12, 4, generator=torch.Generator().manual_seed(3))
+    sigmas = list(np.linspace(1.0, 1 / steps, steps))
+    ours = walk(make(steps, torch.Generator(), sigmas=sigmas, mu=0.8), noise)
+    theirs = flow_loop(diffusers.FlowMatchEulerDiscreteScheduler(**config), steps, 0.8, noise)
+    assert torch.equal(ours, theirs)
+
+
+def test_flow_matching_is_tried_with_the_familys_sigmas_and_shift(tmp_path: Path) -> None:
+    make = schedules(tmp_path, "FlowMatchEulerDiscreteScheduler", use_dynamic_shifting=True)
+    assert make.working(ALL, 4, lambda n: {"sigmas": list(np.linspace(1, 1 / n, n)), "mu": 0.8}) == list(ALL)
+    with pytest.raises(BadCheckpointError, match="mu"):
+        make.working(ALL, 4, plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("EulerDiscreteScheduler", NOISE),
+        ("EulerDiscreteScheduler", {**NOISE, "prediction_type": "v_prediction"}),
+        ("DPMSolverMultistepScheduler", NOISE),
+        ("DPMSolverMultistepScheduler", {**NOISE, "prediction_type": "v_prediction"}),
+        ("PNDMScheduler", {**NOISE, "skip_prk_steps": True}),
+        ("LMSDiscreteScheduler", NOISE),
+        ("HeunDiscreteScheduler", NOISE),
+        ("UniPCMultistepScheduler", {**NOISE, "prediction_type": "sample"}),
+        ("DDIMScheduler", {**NOISE, "clip_sample": False}),
+        ("EDMEulerScheduler", {}),
+        ("FlowMatchEulerDiscreteScheduler", {}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.get("prediction_type", ""),
+)
+def test_the_estimate_is_the_picture_that_a_knowing_denoiser_means(
+    tmp_path: Path, name: str, config: dict[str, Any]
+) -> None:
+    """A denoiser that knows the answer: whatever the sampler, every estimate on the way is that answer."""
+    schedule = schedules(tmp_path, name, **config)(6, torch.Generator().manual_seed(0))
+    answer = torch.randn(1, 4, 3, 5, generator=torch.Generator().manual_seed(1))
+    scheduler, kind = schedule._scheduler, schedule._scheduler.config.get("prediction_type", "flow")
+    latents = torch.randn(answer.shape, generator=torch.Generator().manual_seed(2)) * schedule.initial_sigma
+    assert schedule.estimate() is None
+    for timestep in schedule.timesteps:
+        scaled = schedule.scale(latents, timestep)
+        if name.startswith("EDM"):
+            sigma = scheduler.sigmas[scheduler.step_index]
+            prediction = (answer - scheduler.precondition_outputs(latents, torch.zeros_like(latents), sigma)) / (
+                sigma * scheduler.config.sigma_data / (sigma**2 + scheduler.config.sigma_data**2) ** 0.5
+            )
+        elif kind == "flow":
+            prediction = (latents - answer) / schedule._sigma()
+        else:
+            prediction = knowing(scheduler, kind, scaled, answer, timestep)
+        latents = schedule.step(prediction, timestep, latents)
+        estimate = schedule.estimate()
+        assert estimate is not None
+        torch.testing.assert_close(estimate, answer, rtol=2e-2, atol=2e-2)
+
+
+def knowing(
+    scheduler: Any, kind: str, scaled: torch.Tensor, answer: torch.Tensor, timestep: torch.Tensor
+) -> torch.Tensor:
+    """The noise, velocity or picture by which `scaled` differs from `answer`."""
+    signal = float(np.interp(float(timestep), range(1000), scheduler.alphas_cumprod))
+    noise = (scaled - signal**0.5 * answer) / (1 - signal) ** 0.5
+    return {
+        "epsilon": noise,
+        "v_prediction": signal**0.5 * noise - (1 - signal) ** 0.5 * answer,
+        "sample": answer,
+    }[kind]

@@ -2,10 +2,10 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 TORCH := torch==2.13.0
-CHECKPOINT ?= $(firstword $(wildcard demo/checkpoint) build/stand-in)
+CHECKPOINT ?= demo/checkpoint
 REPOSITORY ?= $(or $(TRITOUCH_REPOSITORY),model_repository)
 DEMO_ADAPTERS := $(foreach file,$(wildcard demo/adapters/*.safetensors),--adapter $(basename $(notdir $(file)))=$(file))
-EXPORT_FLAGS ?= $(if $(filter demo/checkpoint,$(CHECKPOINT)),--max-pixels 147456 $(DEMO_ADAPTERS))
+EXPORT_FLAGS ?= $(if $(filter demo/checkpoint,$(CHECKPOINT)),--max-pixels 147456 --guidance-when-zero 1 $(DEMO_ADAPTERS))
 TORCH_BACKEND ?= cpu
 PACKAGES := gateway families export backends embedded demo bench deploy
 READY := $(VENV)/.ready
@@ -38,14 +38,11 @@ endef
 demo: export ## export the demo checkpoint, serve it, edit a sample picture, write before/after
 	$(PYTHON) -m demo --repository $(REPOSITORY)
 
-export: $(READY) $(CHECKPOINT) ## export CHECKPOINT into REPOSITORY (flags: EXPORT_FLAGS="--precision fp32")
+export: $(READY) ## export CHECKPOINT into REPOSITORY (flags: EXPORT_FLAGS="--precision fp32")
 	$(PYTHON) -m export --model $(CHECKPOINT) --repository $(REPOSITORY) $(EXPORT_FLAGS)
 
 up: export ## serve the repository here: Triton and the gateway, until Ctrl-C
 	$(PYTHON) -m embedded --repository $(REPOSITORY)
-
-build/stand-in: $(READY)
-	$(PYTHON) -m tests.standin $@
 
 test: $(READY) ## run every test, the real Triton included
 	$(PYTHON) -m pytest
@@ -80,4 +77,4 @@ lock: $(READY) ## pin the newest versions that fit pyproject.toml
 
 clean: ## remove what export and the tests have built
 	rm -rf build model_repository/edit/.tritouch
-	rm -f $(addprefix model_repository/,text_encoder vae_encoder unet vae_decoder condition)
+	find model_repository -maxdepth 2 -type l -lname '*.tritouch/*' -delete

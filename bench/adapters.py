@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export import bank, graph
 from export.checkpoint import find
+from export.component import bank, graph
 from export.engines import Engine, Work
 from export.engines import load as load_engine
 from families import load
-from families.lora import Factors, Lora
-from families.tensors import ADAPTER, Component, Components, Limits
+from families.interface import ADAPTER, ROWS, Component, Limits, Modules, Table
+from families.parts.lora import Factors, Lora
 
 LAYERS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
 Inputs = Mapping[str, NDArray[Any]]
@@ -44,7 +44,8 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=30, help="calls of each engine at each number of rows")
     options = parser.parse_args()
     engine = load_engine(options.engine)
-    precision = engine.default_precision() if options.precision == "auto" else options.precision
+    native = next(precision for precision in Component.precisions if precision in engine.native())
+    precision = native if options.precision == "auto" else options.precision
     counts = [0, *(int(count) for count in options.counts.split(","))]
     print(f"{options.model}, {engine.name} {precision}, {options.side} x {options.side}, rank {options.rank}")
     with tempfile.TemporaryDirectory() as folder:
@@ -64,19 +65,24 @@ def main() -> None:
             )
 
 
+PIXELS_A_LATENT = 8
+"""Along one side, in the checkpoints that are measured here."""
+
+
 class Denoisers:
     """Engines of one checkpoint's denoiser with banks of different sizes."""
 
     def __init__(self, model: str, engine: Engine, precision: str, folder: Path) -> None:
         self._checkpoint, self._engine, self._precision, self._folder = find(model, None), engine, precision, folder
-        self._family = cast("Components", load(self._checkpoint.family, "components"))
-        table = self._family.table(self._checkpoint.path, Limits(512 * 512, 12))
-        self._denoiser = next(component for component in table if component.name == self._family.DENOISER)
+        self._modules = cast("Modules", load(self._checkpoint.family, "modules"))
+        table = cast("Table", load(self._checkpoint.family, "table"))
+        components = table.components(self._checkpoint.path, Limits(512 * 512, 12))
+        self._denoiser = next(component for component in components if component.role == "denoiser")
 
     def build(self, count: int, rank: int) -> Callable[[Inputs], object]:
         """One engine, ready to run; prints what it cost."""
         began = time.monotonic()
-        module = self._family.module(self._denoiser.name, self._checkpoint.path)
+        module = self._modules.module(self._denoiser.name, self._checkpoint.path, torch.float32)
         plain = sum(parameter.numel() for parameter in module.parameters())
         if count:
             adapters = [(f"a{i}", random_lora(module, self._denoiser.name, rank, seed=i), 1.0) for i in range(count)]
@@ -97,9 +103,8 @@ class Denoisers:
 
     def inputs(self, rows: int, side: int, count: int) -> Inputs:
         """One call's inputs, each row with an adapter of its own where there are so many."""
-        pixels = self._family.picture(self._checkpoint.path, Limits(512 * 512, 12))["multiple"]
         component = self._component(count)
-        sizes = dict.fromkeys(component.ranges, side // pixels) | {"rows": rows}
+        sizes = dict.fromkeys(component.ranges, side // PIXELS_A_LATENT) | {ROWS: rows}
         return self._inputs(component, sizes, count)
 
     def _component(self, count: int) -> Component:
@@ -107,12 +112,12 @@ class Denoisers:
 
     def _inputs(self, component: Component, sizes: dict[str, int], count: int) -> Inputs:
         generator = torch.Generator().manual_seed(0)
-        rows = np.arange(sizes["rows"], dtype=np.int32)[:, None]
-        shapes = {tensor: graph.shape_of(tensor.axes, sizes) for tensor in component.inputs}
+        rows = np.arange(sizes[ROWS], dtype=np.int32)[:, None]
+        shapes = {tensor: tensor.shape(sizes) for tensor in component.inputs}
         return {
             tensor.name: rows % max(count, 1) + 1
             if tensor == ADAPTER
-            else self._family.sample(tensor, shape, generator).numpy()
+            else self._modules.sample(tensor, shape, generator).numpy()
             for tensor, shape in shapes.items()
         }
 

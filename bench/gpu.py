@@ -31,10 +31,9 @@ import torch
 from backends.gpu import find_gpu
 from backends.plan import Options, Plan
 from bench.full_size import checkpoint
-from bench.tensorrt import LIMITS
-from export import graph
+from bench.tensorrt import FAMILY, LIMITS
 from families import load as load_family
-from families.tensors import ROWS, Component
+from families.interface import DENOISER, ROWS, Component
 
 ROW_COUNTS = (1, 2, 3, 4, 6, 8, 12)
 REPEATS = 20
@@ -89,9 +88,9 @@ def matrix_rate() -> float:
 
 def inputs(component: Component, rows: int) -> list[torch.Tensor]:
     """One call's inputs at the usual size."""
-    sizes = {axis: limits.opt for axis, limits in component.ranges.items()} | {ROWS: rows}
-    family, generator = load_family("instruct_pix2pix", "components"), torch.Generator().manual_seed(7)
-    return [family.sample(tensor, graph.shape_of(tensor.axes, sizes), generator) for tensor in component.inputs]
+    sizes = component.sizes("opt") | {ROWS: rows}
+    modules, generator = load_family(FAMILY, "modules"), torch.Generator().manual_seed(7)
+    return [modules.sample(tensor, tensor.shape(sizes), generator) for tensor in component.inputs]
 
 
 def plan_times(component: Component, file: Path, *, cuda_graphs: bool) -> Iterator[tuple[int, float, float]]:
@@ -125,17 +124,17 @@ def operations(module: torch.nn.Module, component: Component) -> float:
     return float(counter.get_total_flops())
 
 
-def unet(folder: Path) -> Component:
+def denoiser(folder: Path) -> Component:
     """The denoiser's part of the table."""
-    table: tuple[Component, ...] = load_family("instruct_pix2pix", "components").table(folder, LIMITS)
-    return next(component for component in table if component.name == "unet")
+    components: tuple[Component, ...] = load_family(FAMILY, "table").components(folder, LIMITS)
+    return next(component for component in components if component.name == DENOISER)
 
 
 def step(folder: Path, repository: Path) -> None:
     """Reports the engine's times, and keeps those with CUDA graphs and copies, by rows, for `edit`."""
-    file, whole_calls = repository / "unet" / "1" / "model.plan", dict[int, float]()
+    file, whole_calls = repository / DENOISER / "1" / "model.plan", dict[int, float]()
     for graphs in (False, True):
-        for rows, engine, whole in plan_times(unet(folder), file, cuda_graphs=graphs):
+        for rows, engine, whole in plan_times(denoiser(folder), file, cuda_graphs=graphs):
             how = "engine, CUDA graphs" if graphs else "engine"
             emit("step", how=how, rows=rows, ms=round(engine * 1e3, 2), with_copies_ms=round(whole * 1e3, 2))
             whole_calls[rows] = whole
@@ -144,9 +143,9 @@ def step(folder: Path, repository: Path) -> None:
 
 def in_torch(folder: Path, *, compiled: bool) -> None:
     """Reports torch's times of the same call in fp16; eager, also the rate and the floor."""
-    component = unet(folder)
+    component = denoiser(folder)
     with torch.inference_mode():
-        module: Any = load_family("instruct_pix2pix", "components").module("unet", folder).half().cuda()
+        module: Any = load_family(FAMILY, "modules").module(DENOISER, folder, torch.float16).cuda()
         if compiled:
             module = torch.compile(module, dynamic=True)
         else:

@@ -25,19 +25,18 @@ from rich.progress import track
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import report
-from bench.adapters import interleaved
+from bench.adapters import PIXELS_A_LATENT, interleaved
 from bench.setups import SETUPS, Setup
-from export import graph
 from export.checkpoint import find
 from export.engines.openvino import HINTS
 from families import load
-from families.tensors import ROWS, Component, Components, Limits
+from families.interface import DENOISER, ROWS, Component, Limits, Modules, Table
 
 CHAINS = ((320, 32), (640, 16), (512, 128))
 """Channels, and pixels a side."""
 CHAIN = 4
 """Convolutions in a row."""
-ROWS_OF_A_CALL = {"text_encoder": (1, 2), "vae_encoder": (1,), "unet": (1, 3), "vae_decoder": (1,)}
+ROWS_OF_A_CALL = {"text_encoder": (1, 2), "vae_encoder": (1,), DENOISER: (1, 3), "vae_decoder": (1,)}
 EDITS = {"10 steps of 1 row": (10, 1, 1), "4 steps of 3 rows": (4, 3, 2)}
 """Steps, rows of a step and sentences of an edit."""
 
@@ -105,35 +104,39 @@ def shares(request: Any, inputs: Mapping[str, NDArray[Any]]) -> dict[str, float]
 def measured(setup: Setup, side: int, calls: int) -> tuple[str, list[Call]]:
     """The engines' type, and a call of each at each number of rows."""
     checkpoint, repository = find(str(setup.checkpoint()), None), setup.repository()
-    family = cast("Components", load(checkpoint.family, "components"))
-    limits = Limits(setup.pixels, max(ROWS_OF_A_CALL[family.DENOISER]))
-    table = {component.name: component for component in family.table(checkpoint.path, limits)}
-    multiple = family.picture(checkpoint.path, limits)["multiple"]
-    record = json.loads((repository / family.DENOISER / "component.json").read_text("utf-8"))
+    table, modules = (
+        cast("Table", load(checkpoint.family, "table")),
+        cast("Modules", load(checkpoint.family, "modules")),
+    )
+    components = table.components(checkpoint.path, Limits(setup.pixels, max(ROWS_OF_A_CALL[DENOISER])))
+    record = json.loads((repository / DENOISER / "component.json").read_text("utf-8"))
     precision = HINTS[record["precision"]]
     found = []
-    for name, component in track(table.items(), "engines"):
+    for component in track(components, "engines"):
+        name = component.name
         file = repository / name / "1" / "model.xml"
         plain, profiled = compiled(file, precision), compiled(file, precision, profiled=True)
-        module = family.module(name, checkpoint.path).to("meta")
+        module = modules.module(name, checkpoint.path, torch.float32).to("meta")
         for rows in ROWS_OF_A_CALL[name]:
-            tensors = inputs_of(component, family, rows, side, multiple)
+            tensors = inputs_of(component, modules, rows, side)
             arrays = {tensor.name: t.numpy() for tensor, t in zip(component.inputs, tensors, strict=True)}
             seconds = median_seconds(plain, arrays, calls)
             found.append(Call(name, rows, arithmetic(module, tensors), seconds, shares(profiled, arrays)))
     return precision, found
 
 
-def inputs_of(component: Component, family: Components, rows: int, side: int, multiple: int) -> list[torch.Tensor]:
+def inputs_of(component: Component, modules: Modules, rows: int, side: int) -> list[torch.Tensor]:
     """Inputs for a square picture."""
-    sizes = {axis: side // multiple if axis.startswith("latent") else side for axis in component.ranges} | {ROWS: rows}
+    sizes = {axis: side // PIXELS_A_LATENT if axis.startswith("latent") else side for axis in component.ranges} | {
+        ROWS: rows
+    }
     generator = torch.Generator().manual_seed(0)
-    return [family.sample(tensor, graph.shape_of(tensor.axes, sizes), generator) for tensor in component.inputs]
+    return [modules.sample(tensor, tensor.shape(sizes), generator) for tensor in component.inputs]
 
 
 def edit_seconds(found: Iterable[Call], steps: int, rows: int, sentences: int) -> tuple[float, float]:
     """Seconds of an edit's calls one after the other, and its GFLOP."""
-    times = {("text_encoder", sentences): 1, ("vae_encoder", 1): 1, ("unet", rows): steps, ("vae_decoder", 1): 1}
+    times = {("text_encoder", sentences): 1, ("vae_encoder", 1): 1, (DENOISER, rows): steps, ("vae_decoder", 1): 1}
     counted = [(times[call.component, call.rows], call) for call in found if (call.component, call.rows) in times]
     return sum(n * call.seconds for n, call in counted), sum(n * call.gflop for n, call in counted)
 

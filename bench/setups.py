@@ -42,6 +42,6 @@ class Setup:
 
 
 SETUPS = {
-    "demo": Setup("demo", (), 1.0, 384 * 384, 384 * 384),
-    "full": Setup("full", ("--max-batch", "3", "--guidance-when-zero", "7.5"), 7.5, 512 * 512, 256 * 256),
+    "demo": Setup("demo", ("--guidance-when-zero", "1"), 1.0, 384 * 384, 384 * 384),
+    "full": Setup("full", ("--max-batch", "3"), 7.5, 512 * 512, 256 * 256),
 }

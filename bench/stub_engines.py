@@ -17,6 +17,7 @@ class TritonPythonModel:
     def initialize(self, args):
         config = json.loads(args["model_config"])
         self.input, self.output = config["input"][0]["name"], config["output"][0]
+        self.batched = config["max_batch_size"] > 0
 
     def execute(self, requests):
         return [self.respond(request) for request in requests]
@@ -26,15 +27,15 @@ class TritonPythonModel:
         dims = [int(size) for size in self.output["dims"]]
         if dims[-1] == -1:
             dims[-2:] = [int(size * SCALE) for size in given.shape[-2:]]
-        zeros = np.zeros((len(given), *dims), np.float32)
+        zeros = np.zeros((len(given), *dims) if self.batched else dims, np.float32)
         return pb_utils.InferenceResponse([pb_utils.Tensor(self.output["name"], zeros)])
 """
 
 
 def repository(original: Path, folder: Path) -> Path:
     """Writes it into `folder` and returns that; all but the engines are links to `original`."""
-    settings = original / "edit" / "1" / "pipeline" / "pipeline.json"
-    multiple = json.loads(settings.read_text("utf-8"))["picture"]["multiple"]
+    settings = json.loads((original / "edit" / "1" / "pipeline" / "settings.json").read_text("utf-8"))
+    multiple = json.loads(settings["own"]["size_rule"])["multiple"]
     for model in original.resolve().iterdir():
         if model.name not in ENGINES:
             (folder / model.name).symlink_to(model)

@@ -21,14 +21,15 @@ from typing import Any
 import torch
 
 from bench.full_size import SEED, weights
-from export import check, graph
+from export.component import check, graph
 from export.engines import Work, load, reference
 from export.engines.trt_watch import BuildLog
 from families import load as load_family
-from families.tensors import ROWS, Component, Limits
+from families.interface import DENOISER, ROWS, Component, Limits
 
 LIMITS = Limits(512 * 512, 12)
-COMPONENTS = ("text_encoder", "vae_encoder", "unet", "vae_decoder")
+COMPONENTS = ("text_encoder", "vae_encoder", DENOISER, "vae_decoder")
+FAMILY = "instruct_pix2pix"
 
 
 @contextmanager
@@ -43,14 +44,14 @@ def measure(folder: Path, name: str, targets: list[str], precision: str) -> dict
     """Traces, compiles, and compares with torch at the smallest shape, in this process."""
     import tensorrt_rtx  # noqa: PLC0415 - bench.gpu has its limits from here, and may run where it is missing
 
-    family, metrics = load_family("instruct_pix2pix", "components"), dict[str, Any](component=name)
-    component = next(c for c in family.table(folder, LIMITS) if c.name == name)
+    modules, metrics = load_family(FAMILY, "modules"), dict[str, Any](component=name)
+    component = next(c for c in load_family(FAMILY, "table").components(folder, LIMITS) if c.name == name)
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         work = Work(Path(scratch, "model.onnx"), component, precision, Path(scratch), Path(scratch))
         with timed(metrics, "trace_s"):
-            module = family.module(name, folder).to(dtype)
-            graph.write(module, component, _inputs(family, component, 1), work.onnx, simplify=True)
+            module = modules.module(name, folder, dtype)
+            graph.write(module, component, _inputs(modules, component, 1), work.onnx, simplify=True)
             del module
         metrics["trace_peak_gib"] = _peak()
         with timed(metrics, "compile_s"):
@@ -61,15 +62,17 @@ def measure(folder: Path, name: str, targets: list[str], precision: str) -> dict
         metrics["onnx_mb"] = round(sum(file.stat().st_size for file in Path(scratch).glob("model.onnx*")) / 1e6)
         metrics["plan_mb"] = round((Path(scratch) / "model.plan").stat().st_size / 1e6)
         run = reference.open_onnx(work.onnx, component, precision)
-        error = check.against_torch(run, family.module(name, folder), component, _inputs(family, component, 0))
+        error = check.against_torch(
+            run, modules.module(name, folder, torch.float32), component, _inputs(modules, component, 0)
+        )
         metrics["onnx_error"] = float(f"{error:.1e}")
     return metrics
 
 
-def _inputs(family: Any, component: Component, shape: int) -> list[torch.Tensor]:
+def _inputs(modules: Any, component: Component, shape: int) -> list[torch.Tensor]:
     sizes, generator = dict(component.shapes[shape]), torch.Generator().manual_seed(SEED)
     sizes[ROWS] = min(2, sizes[ROWS])
-    return [family.sample(tensor, graph.shape_of(tensor.axes, sizes), generator) for tensor in component.inputs]
+    return [modules.sample(tensor, tensor.shape(sizes), generator) for tensor in component.inputs]
 
 
 def _peak() -> float:

@@ -8,7 +8,7 @@ import tritonclient.grpc as triton_grpc
 
 from embedded.server import Embedded
 
-ENGINES = ("text_encoder", "vae_encoder", "unet", "vae_decoder")
+ENGINES = ("text_encoder", "vae_encoder", "denoiser", "vae_decoder")
 PYTHON = ("preprocess", "postprocess")
 STAGES = ("condition", "queue", "denoise", "render")
 COUNTERS = {

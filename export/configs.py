@@ -17,6 +17,10 @@ RESPONSE_FORMAT = Tensor("response_format", "STRING", (1,))
 SIZE = Tensor("size", "INT32", (2,))
 
 
+Step = tuple[str, tuple[Tensor, ...], tuple[Tensor, ...]]
+"""A model with its inputs and outputs."""
+
+
 @dataclass(frozen=True)
 class Ensemble:
     """Two models, one after the other, and what goes in and out. Every tensor is called what its models call it."""
@@ -24,7 +28,7 @@ class Ensemble:
     name: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    steps: tuple[tuple[str, tuple[Tensor, ...], tuple[Tensor, ...]], ...]
+    steps: tuple[Step, ...]
 
     def config(self) -> str:
         """The whole file."""
@@ -43,19 +47,21 @@ class Ensemble:
 
 def ensembles(table: Sequence[Component]) -> tuple[Ensemble, ...]:
     """`reference`, where a picture is encoded, and `render`."""
-    made = []
+    made: list[Ensemble] = []
     pictures = next((c for c in table if c.role == "encoder" and [t.name for t in c.inputs] == [PIXELS]), None)
     if pictures:
         given = (IMAGE, SIZE_RULE)
-        steps = (("preprocess", given, pictures.inputs), (pictures.name, pictures.inputs, pictures.outputs))
-        made.append(Ensemble(REFERENCE, given, pictures.outputs, steps))
+        encoding: tuple[Step, ...] = (
+            ("preprocess", given, pictures.inputs),
+            (pictures.name, pictures.inputs, pictures.outputs),
+        )
+        made.append(Ensemble(REFERENCE, given, pictures.outputs, encoding))
     decoder = next(c for c in table if c.role == "decoder")
-    encoding = (*decoder.outputs, RESPONSE_FORMAT)
-    steps = (
+    decoding: tuple[Step, ...] = (
         (decoder.name, decoder.inputs, decoder.outputs),
-        ("postprocess", encoding, (IMAGE, SIZE)),
+        ("postprocess", (*decoder.outputs, RESPONSE_FORMAT), (IMAGE, SIZE)),
     )
-    made.append(Ensemble(RENDER, (*decoder.inputs, RESPONSE_FORMAT), (IMAGE, SIZE), steps))
+    made.append(Ensemble(RENDER, (*decoder.inputs, RESPONSE_FORMAT), (IMAGE, SIZE), decoding))
     return tuple(made)
 
 

@@ -66,17 +66,18 @@ def settings(
         max_tokens=own.max_tokens,
         adapters=tuple(routes),
         banks=tuple(component.name for component in components if ADAPTER in component.inputs),
-        outputs={
-            model.name: tuple(tensor.name for tensor in model.outputs)
-            for model in (*components, *configs.ensembles(components))
-        },
+        outputs={model.name: tuple(tensor.name for tensor in model.outputs) for model in _models(components)},
         own=own.own,
     )
 
 
 def models(components: Sequence[Component]) -> list[str]:
     """Every model that the export writes, `edit` apart."""
-    return [model.name for model in (*components, *configs.ensembles(components))]
+    return [model.name for model in _models(components)]
+
+
+def _models(components: Sequence[Component]) -> list[Component | configs.Ensemble]:
+    return [*components, *configs.ensembles(components)]
 
 
 def compose(

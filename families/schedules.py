@@ -88,9 +88,11 @@ class Schedule:
         if cumulative is None or kind not in ("epsilon", "v_prediction"):
             return None
         signal = float(cumulative[min(round(float(timestep)), len(cumulative) - 1)])
-        if kind == "epsilon":
-            return (scaled - (1 - signal) ** 0.5 * prediction) / signal**0.5
-        return signal**0.5 * scaled - (1 - signal) ** 0.5 * prediction
+        keep, noise = signal**0.5, (1 - signal) ** 0.5
+        denoised: torch.Tensor = (
+            (scaled - noise * prediction) / keep if kind == "epsilon" else keep * scaled - noise * prediction
+        )
+        return denoised
 
 
 class NoiseSchedules:

@@ -53,7 +53,7 @@ SHARED = {
 
 
 def export_command(checkpoint: Path, repository: Path, *flags: str, routes: Mapping[str, str] = ROUTES) -> list[str]:
-    """`python -m export` as a user runs it; in fp32, small and with the tiny checkpoint's adapters unless told otherwise."""
+    """`python -m export` as a user runs it; in fp32, small and with the adapters of `ROUTES` unless told otherwise."""
     command = [*EXPORT, *SMALL, "--model", str(checkpoint), "--repository", str(repository), *flags]
     return command + [f"--adapter={route}={ADAPTERS / source}" for route, source in routes.items()]
 
@@ -103,7 +103,7 @@ def _export(shared: Shared, checkpoint: Path, running: list[subprocess.Popen[str
 
 @pytest.fixture(scope="session")
 def repository(exports: Mapping[str, Future[Path]]) -> Path:
-    """The tiny checkpoint's repository: OpenVINO, fp32, at most 256 x 256 pixels and 8 rows, with a bank of four adapters."""
+    """The tiny checkpoint's repository: OpenVINO, fp32, at most 256 x 256 pixels, 8 rows, a bank of four adapters."""
     return exports["repository"].result()
 
 

@@ -1,4 +1,4 @@
-"""LoRA files for the stand-in checkpoint, in the forms that people have. Random, but strong enough to be seen."""
+"""LoRA files for InstructPix2Pix's tiny checkpoint, in the forms that people have. Random, strong enough to be seen."""
 
 import json
 import struct

@@ -34,11 +34,11 @@ def of(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Cost:
     return Cost(float(counter.get_total_flops()), memory.peak)
 
 
-class _Memory(TorchDispatchMode):
+class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up what is alive."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -10,7 +10,6 @@ from pathlib import Path
 from families.errors import BadCheckpointError
 from families.interface import (
     DENOISER,
-    PIXELS,
     PREDICTION,
     ROWS,
     Component,
@@ -19,7 +18,8 @@ from families.interface import (
     Tensor,
 )
 from families.parts.configs import fields_of, read_configs
-from families.parts.picture_axes import LATENT_HEIGHT, LATENT_WIDTH, PICTURE, PictureAxes, text_rows
+from families.parts.picture_axes import LATENT_HEIGHT, LATENT_WIDTH, PictureAxes, text_rows
+from families.parts.vae_components import vae_components
 
 FILES = ("tokenizer", "scheduler/scheduler_config.json")
 OPTIONS: Mapping[str, str] = {}
@@ -35,52 +35,34 @@ def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
     axes = PictureAxes(limits.max_pixels, sizes.factor)
     text = Tensor("encoder_hidden_states", "FP32", (ROWS, sizes.tokens, sizes.width))
     latents = (sizes.latent_channels, LATENT_HEIGHT, LATENT_WIDTH)
-    return (
-        Component(
-            name="text_encoder",
-            role="encoder",
-            weights="text_encoder",
-            inputs=(Tensor("input_ids", "INT64", (ROWS, sizes.tokens)),),
-            outputs=(text,),
-            **text_rows(TEXT_ROWS),
-            tolerance=TOLERANCE,
-            gathers=True,
-            cached=True,
-            adapts=True,
-        ),
-        Component(
-            name="vae_encoder",
-            role="encoder",
-            weights="vae",
-            inputs=(Tensor(PIXELS, "FP32", PICTURE),),
-            outputs=(Tensor("image_latents", "FP32", (1, *latents)),),
-            **axes.pixels(),
-            tolerance=TOLERANCE,
-        ),
-        Component(
-            name=DENOISER,
-            role="denoiser",
-            weights="unet",
-            inputs=(
-                Tensor("sample", "FP32", (ROWS, 2 * sizes.latent_channels, *latents[1:])),
-                Tensor("timestep", "FP32", (ROWS, 1)),
-                text,
-            ),
-            outputs=(Tensor(PREDICTION, "FP32", (ROWS, *latents)),),
-            **axes.rows_of_latents(ROWS_PER_EDIT, limits.max_batch),
-            tolerance=TOLERANCE,
-            adapts=True,
-        ),
-        Component(
-            name="vae_decoder",
-            role="decoder",
-            weights="vae",
-            inputs=(Tensor("latents", "FP32", (1, *latents)),),
-            outputs=(Tensor(PIXELS, "FP32", PICTURE),),
-            **axes.latents(),
-            tolerance=TOLERANCE,
-        ),
+    encoder, decoder = vae_components(axes, sizes.latent_channels, TOLERANCE, Component.precisions)
+    text_encoder = Component(
+        name="text_encoder",
+        role="encoder",
+        weights="text_encoder",
+        inputs=(Tensor("input_ids", "INT64", (ROWS, sizes.tokens)),),
+        outputs=(text,),
+        **text_rows(TEXT_ROWS),
+        tolerance=TOLERANCE,
+        gathers=True,
+        cached=True,
+        adapts=True,
     )
+    denoiser = Component(
+        name=DENOISER,
+        role="denoiser",
+        weights="unet",
+        inputs=(
+            Tensor("sample", "FP32", (ROWS, 2 * sizes.latent_channels, *latents[1:])),
+            Tensor("timestep", "FP32", (ROWS, 1)),
+            text,
+        ),
+        outputs=(Tensor(PREDICTION, "FP32", (ROWS, *latents)),),
+        **axes.rows_of_latents(ROWS_PER_EDIT, limits.max_batch),
+        tolerance=TOLERANCE,
+        adapts=True,
+    )
+    return text_encoder, encoder, denoiser, decoder
 
 
 def settings(checkpoint: Path, limits: Limits) -> Defaults:

@@ -1,7 +1,6 @@
 """Sizes of pictures and of their latents: ranges of a component's axes, and where it is compared. Imports no torch."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +69,6 @@ class PictureAxes:
         }
 
 
-def text_rows(most: int) -> Mapping[str, Any]:
+def text_rows(most: int) -> dict[str, Any]:
     """`ranges` and `shapes` of a component that takes rows of text of one length; a guided edit has two."""
     return {"ranges": {ROWS: Range(1, 2, most)}, "shapes": ({ROWS: 1}, {ROWS: 2}, {ROWS: most})}

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from families.errors import BadCheckpointError
-from families.interface import DENOISER, PIXELS, PREDICTION, ROWS, Component, Defaults, Limits, Tensor
+from families.interface import DENOISER, PREDICTION, ROWS, Component, Defaults, Limits, Tensor
 from families.parts.configs import fields_of, read_configs, read_json
-from families.parts.picture_axes import LATENT_HEIGHT, LATENT_WIDTH, PICTURE, PictureAxes, text_rows
+from families.parts.picture_axes import LATENT_HEIGHT, LATENT_WIDTH, PictureAxes, text_rows
+from families.parts.vae_components import vae_components
 
 FILES = ("tokenizer", "tokenizer_2", "scheduler/scheduler_config.json")
 COSXL = "cosxl_edit"
@@ -25,45 +26,26 @@ def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
     axes = PictureAxes(limits.max_pixels, sizes.factor)
     latents = (sizes.latent_channels, LATENT_HEIGHT, LATENT_WIDTH)
     pooled = Tensor("text_embeds", "FP32", (ROWS, sizes.pooled))
-    vae = {"weights": "vae", "tolerance": TOLERANCE, "precisions": ("fp32",) if sizes.vae_upcasts else _ANY}
-    text = {"role": "encoder", "inputs": (Tensor("input_ids", "INT64", (ROWS, sizes.tokens)),), "tolerance": TOLERANCE}
-    text |= {**text_rows(TEXT_ROWS), "gathers": True, "cached": True, "adapts": True}
-    return (
-        Component(name="text_encoder", weights="text_encoder", outputs=(_states(1, sizes),), **text),
-        Component(name="text_encoder_2", weights="text_encoder_2", outputs=(_states(2, sizes), pooled), **text),
-        Component(
-            name="vae_encoder",
-            role="encoder",
-            inputs=(Tensor(PIXELS, "FP32", PICTURE),),
-            outputs=(Tensor("image_latents", "FP32", (1, *latents)),),
-            **axes.pixels(),
-            **vae,
+    precisions = ("fp32",) if sizes.vae_upcasts else Component.precisions
+    encoder, decoder = vae_components(axes, sizes.latent_channels, TOLERANCE, precisions)
+    denoiser = Component(
+        name=DENOISER,
+        role="denoiser",
+        weights="unet",
+        inputs=(
+            Tensor("sample", "FP32", (ROWS, 2 * sizes.latent_channels, *latents[1:])),
+            Tensor("timestep", "FP32", (ROWS, 1)),
+            Tensor("encoder_hidden_states", "FP32", (ROWS, sizes.tokens, sum(sizes.widths))),
+            pooled,
+            Tensor("time_ids", "FP32", (ROWS, TIME_IDS)),
         ),
-        Component(
-            name=DENOISER,
-            role="denoiser",
-            weights="unet",
-            inputs=(
-                Tensor("sample", "FP32", (ROWS, 2 * sizes.latent_channels, *latents[1:])),
-                Tensor("timestep", "FP32", (ROWS, 1)),
-                Tensor("encoder_hidden_states", "FP32", (ROWS, sizes.tokens, sum(sizes.widths))),
-                pooled,
-                Tensor("time_ids", "FP32", (ROWS, TIME_IDS)),
-            ),
-            outputs=(Tensor(PREDICTION, "FP32", (ROWS, *latents)),),
-            **axes.rows_of_latents(ROWS_PER_EDIT, limits.max_batch),
-            tolerance=TOLERANCE,
-            adapts=True,
-        ),
-        Component(
-            name="vae_decoder",
-            role="decoder",
-            inputs=(Tensor("latents", "FP32", (1, *latents)),),
-            outputs=(Tensor(PIXELS, "FP32", PICTURE),),
-            **axes.latents(),
-            **vae,
-        ),
+        outputs=(Tensor(PREDICTION, "FP32", (ROWS, *latents)),),
+        **axes.rows_of_latents(ROWS_PER_EDIT, limits.max_batch),
+        tolerance=TOLERANCE,
+        adapts=True,
     )
+    texts = (_text_encoder("text_encoder", sizes, 1), _text_encoder("text_encoder_2", sizes, 2, pooled))
+    return (*texts, encoder, denoiser, decoder)
 
 
 def settings(checkpoint: Path, limits: Limits) -> Defaults:
@@ -93,9 +75,6 @@ def require_files(checkpoint: Path, _limits: Limits) -> None:
     sizes = _Sizes.read(checkpoint)
     for name, vocabulary in zip(("tokenizer", "tokenizer_2"), sizes.vocabularies, strict=True):
         clip_tokenizer.require_usable(checkpoint / name, sizes.tokens, vocabulary)
-
-
-_ANY = Component.precisions
 
 
 @dataclass(frozen=True)
@@ -153,6 +132,18 @@ class _Sizes:
         return sizes
 
 
-def _states(number: int, sizes: _Sizes) -> Tensor:
-    """The hidden states that a text encoder gives."""
-    return Tensor(f"hidden_states_{number}", "FP32", (ROWS, sizes.tokens, sizes.widths[number - 1]))
+def _text_encoder(name: str, sizes: _Sizes, number: int, *more: Tensor) -> Component:
+    """A text encoder: its hidden states, and `more`."""
+    states = Tensor(f"hidden_states_{number}", "FP32", (ROWS, sizes.tokens, sizes.widths[number - 1]))
+    return Component(
+        name=name,
+        role="encoder",
+        weights=name,
+        inputs=(Tensor("input_ids", "INT64", (ROWS, sizes.tokens)),),
+        outputs=(states, *more),
+        **text_rows(TEXT_ROWS),
+        tolerance=TOLERANCE,
+        gathers=True,
+        cached=True,
+        adapts=True,
+    )

@@ -1,4 +1,4 @@
-"""Every command that a container runs, run here: the scripts with the stand-in's repository, on the wheel's Triton."""
+"""Every command that a container runs, run here: the scripts with a tiny repository, on the wheel's Triton."""
 
 import base64
 import contextlib

@@ -17,7 +17,7 @@ from families.edit import Edit
 def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", types.ModuleType("triton_python_backend_utils"))
     yield importlib.import_module("model")
-    for name in ("model", "engines", "metrics"):
+    for name in ("model", "calls", "metrics"):
         sys.modules.pop(name, None)
 
 

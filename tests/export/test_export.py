@@ -1,4 +1,4 @@
-"""The export command on the stand-in checkpoint: what it leaves, what it skips, what stops it."""
+"""The export command on a tiny checkpoint: what it leaves, what it skips, what stops it."""
 
 import json
 import shutil

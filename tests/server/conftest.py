@@ -26,7 +26,7 @@ def client(server: Embedded) -> Client:
 
 @pytest.fixture(scope="module")
 def faulty_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Embedded, Faults]]:
-    """The same repository with a denoiser that can be made slow or failing; at most 3 edits in flight, a short grace."""
+    """The same repository with a denoiser that can be slow or failing; at most 3 edits in flight, a short grace."""
     faults = Faults(tmp_path_factory.mktemp("faulty"), repository)
     settings = {"TRITOUCH_MAX_JOBS": "3", "TRITOUCH_ORPHAN_GRACE_SECONDS": "0.1"}
     with serve(faults.repository, port=0, env=settings) as running:

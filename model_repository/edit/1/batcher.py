@@ -15,9 +15,9 @@ from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
-from disconnect_watcher import DisconnectWatcher
 from numpy.typing import NDArray
 
+from disconnect_watcher import DisconnectWatcher
 from families.errors import EDIT_TOO_LARGE, InvalidEditError
 from families.interface import Tensors
 from jobs import OUTCOMES, CancelledError, ExpiredError, Job, Metrics, QueueFullError

@@ -6,7 +6,6 @@ is seen at every step.
 
 import os
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
-from engines import EditCall, adapter_rows, call, denoise_rows
 from numpy.typing import NDArray
 
 from batcher import Batcher
+from calls import EditCall, adapter_rows, call, denoise_rows
 from families import load
 from families.edit import Edit, read
 from families.errors import INVALID_EDIT, InvalidEditError
@@ -110,7 +109,7 @@ def numbers(edit: Edit) -> dict[str, NDArray[Any]]:
     }
 
 
-def render(inputs: Tensors, used: Mapping[str, NDArray[Any]], sender: Any) -> None:
+def render(inputs: Tensors, used: dict[str, NDArray[Any]], sender: Any) -> None:
     """Answers a request with its picture."""
     answer = call(RENDER, inputs, ("image", "size")) | used
     send(sender, pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in answer.items()]))

@@ -38,7 +38,7 @@ class EditCall:
 
 def adapter_rows(adapter: int, rows: int) -> NDArray[Any]:
     """The input `adapter` of a call whose rows are all of one edit."""
-    return np.full((rows, *(axis for axis in ADAPTER.axes if axis != ROWS)), adapter, np.int32)
+    return np.full(ADAPTER.shape({ROWS: rows}), adapter, np.int32)
 
 
 def denoise_rows(rows: Tensors) -> NDArray[Any]:

@@ -11,7 +11,7 @@ PACKAGES := gateway families export backends embedded demo bench deploy
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo export up test test-fast test-long check format lock clean
+.PHONY: help setup demo export up test test-fast test-families test-long check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -45,10 +45,13 @@ up: export ## serve the repository here: Triton and the gateway, until Ctrl-C
 	$(PYTHON) -m embedded --repository $(REPOSITORY)
 
 test: $(READY) ## run every test, the real Triton included
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -m "not families"
+
+test-families: $(READY) ## export and serve a tiny checkpoint of every family, and compare it with diffusers
+	$(PYTHON) -m pytest -m families
 
 test-fast: $(READY) ## run the tests that start no server
-	$(PYTHON) -m pytest -m "not server"
+	$(PYTHON) -m pytest -m "not server and not families"
 
 test-long: $(READY) ## thousands of generated requests, and Triton killed twenty times
 	SCHEMATHESIS_CASES=1500 TRITON_KILLS=20 $(PYTHON) -m pytest tests/gateway/test_contract.py tests/gateway/test_server.py

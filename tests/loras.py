@@ -58,6 +58,11 @@ def save_kohya(file: Path, unet: Weights, text_encoder: Weights, alpha: float) -
     """In the naming of kohya's scripts, every layer with its alpha."""
     peft = {f"unet.{name}": tensor for name, tensor in unet.items()}
     peft |= {f"text_encoder.text_model.{name}": tensor for name, tensor in text_encoder.items()}
+    save_as_kohya(file, peft, alpha)
+
+
+def save_as_kohya(file: Path, peft: Weights, alpha: float) -> None:
+    """peft's names, each after its network's, in kohya's naming."""
     named = convert_state_dict_to_kohya(peft)
     alphas = {name: torch.tensor(alpha) for name in named if name.endswith(".alpha")}
     tensors = {name: tensor.contiguous() for name, tensor in (named | alphas).items()}

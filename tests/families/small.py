@@ -1,7 +1,10 @@
 """Small networks of the real classes, random weights from a fixed seed: what tiny checkpoints are put together from."""
 
+import functools
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +27,6 @@ NOISE = {
 }
 """The noise that Stable Diffusion was trained with."""
 TOKENS = 77
-
-Reference = Callable[..., NDArray[np.uint8]]
 
 
 def byte_alphabet() -> list[str]:
@@ -84,6 +85,28 @@ def scheduler(name: str, **config: Any) -> Any:
 def seeded() -> None:
     """What is made next is always the same."""
     torch.manual_seed(SEED)
+
+
+@functools.cache
+def pipeline(kind: Any, checkpoint: Path) -> Any:
+    """A diffusers pipeline in fp32."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = kind.from_pretrained(checkpoint, torch_dtype=torch.float32)
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
+
+
+@contextmanager
+def adapted(diffusers: Any, adapter: tuple[Path, float] | None) -> Iterator[Any]:
+    """The pipeline with one LoRA at a scale, where there is one, until the block ends."""
+    if adapter is not None:
+        file, scale = adapter
+        diffusers.load_lora_weights(file, adapter_name="adapter")
+        diffusers.set_adapters("adapter", scale)
+    yield diffusers
+    if adapter is not None:
+        diffusers.unload_lora_weights()
 
 
 def pixels(picture: Image.Image) -> NDArray[np.uint8]:

@@ -3,7 +3,6 @@
 It edits nothing sensibly; it exercises every layer, file and shape that a trained checkpoint has.
 """
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from diffusers import StableDiffusionInstructPix2PixPipeline, UNet2DConditionMod
 from PIL import Image
 from transformers import CLIPTextModel
 
+from tests import loras
 from tests.families import small
 
 GUIDANCE = {"off": (1.0, 1.5), "text": (7.5, 1.0), "text and image": (7.5, 1.5)}
@@ -57,22 +57,28 @@ def build(folder: Path) -> Path:
     return folder
 
 
-@functools.cache
-def pipeline(checkpoint: Path) -> Any:
-    """diffusers' own, in fp32. Whoever changes it puts it back."""
-    loaded = StableDiffusionInstructPix2PixPipeline.from_pretrained(checkpoint, torch_dtype=torch.float32)
-    loaded.set_progress_bar_config(disable=True)
-    return loaded
+def adapters(checkpoint: Path) -> dict[str, tuple[Path, float]]:
+    """LoRA files of random weights, in the namings that people have, and their scales by route."""
+    folder = checkpoint.with_name(f"{checkpoint.name}-adapters")
+    if not folder.exists():
+        loras.write(checkpoint, folder)
+    return {"oil": (folder / "oil", 1.0), "ink": (folder / "ink", 0.7), "kohya": (folder / "kohya.safetensors", 1.0)}
 
 
 def reference(checkpoint: Path, picture: Image.Image, prompt: str, **asked: Any) -> Any:
-    """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image)."""
-    edited = pipeline(checkpoint)(
-        prompt,
-        image=picture,
-        num_inference_steps=asked["steps"],
-        guidance_scale=asked["guidance"][0],
-        image_guidance_scale=asked["guidance"][1],
-        generator=torch.Generator().manual_seed(asked["seed"]),
-    )
+    """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image), `adapter` (file, scale)."""
+    with small.adapted(pipeline(checkpoint), asked.get("adapter")) as diffusers:
+        edited = diffusers(
+            prompt,
+            image=picture,
+            num_inference_steps=asked["steps"],
+            guidance_scale=asked["guidance"][0],
+            image_guidance_scale=asked["guidance"][1],
+            generator=torch.Generator().manual_seed(asked["seed"]),
+        )
     return small.pixels(edited.images[0])
+
+
+def pipeline(checkpoint: Path) -> Any:
+    """diffusers' own, in fp32. Whoever changes it puts it back."""
+    return small.pipeline(StableDiffusionInstructPix2PixPipeline, checkpoint)

@@ -1,6 +1,5 @@
 """A tiny checkpoint of SDXL InstructPix2Pix's real classes, and what diffusers makes of it."""
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from diffusers import StableDiffusionXLInstructPix2PixPipeline, UNet2DConditionM
 from PIL import Image
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from tests import loras
 from tests.families import small
 
 GUIDANCE = {"off": (1.0, 1.5), "text": (5.0, 1.0), "text and image": (5.0, 1.5)}
@@ -60,24 +60,48 @@ def build(folder: Path) -> Path:
     return folder
 
 
-@functools.cache
-def pipeline(checkpoint: Path) -> Any:
-    """diffusers' own, in fp32. Whoever changes it puts it back."""
-    loaded = StableDiffusionXLInstructPix2PixPipeline.from_pretrained(checkpoint, torch_dtype=torch.float32)
-    loaded.set_progress_bar_config(disable=True)
-    return loaded
+def adapters(checkpoint: Path) -> dict[str, tuple[Path, float]]:
+    """LoRA files of random weights, in the namings that people have, and their scales by route."""
+    folder = checkpoint.with_name(f"{checkpoint.name}-adapters")
+    if not folder.exists():
+        write_adapters(checkpoint, folder)
+    return {"oil": (folder / "oil", 1.0), "ink": (folder / "ink", 0.7), "kohya": (folder / "kohya.safetensors", 1.0)}
+
+
+def write_adapters(checkpoint: Path, folder: Path) -> None:
+    """One of the UNet, one of both text encoders, and one of all three in kohya's naming."""
+    network = UNet2DConditionModel.from_pretrained(checkpoint / "unet")
+    texts = [
+        kind.from_pretrained(checkpoint / name)
+        for kind, name in ((CLIPTextModel, "text_encoder"), (CLIPTextModelWithProjection, "text_encoder_2"))
+    ]
+    unet_layers = loras.weights(network, loras.ATTENTION, 4, seed=1)
+    text_layers = [loras.weights(model, loras.TEXT, 8, seed=2 + i) for i, model in enumerate(texts)]
+    save = StableDiffusionXLInstructPix2PixPipeline.save_lora_weights
+    save(folder / "oil", unet_lora_layers=unet_layers)
+    save(folder / "ink", text_encoder_lora_layers=text_layers[0], text_encoder_2_lora_layers=text_layers[1])
+    peft = {f"unet.{name}": tensor for name, tensor in unet_layers.items()}
+    peft |= {f"text_encoder.text_model.{name}": tensor for name, tensor in text_layers[0].items()}
+    peft |= {f"text_encoder_2.{name}": tensor for name, tensor in text_layers[1].items()}
+    loras.save_as_kohya(folder / "kohya.safetensors", peft, alpha=4.0)
 
 
 def reference(checkpoint: Path, picture: Image.Image, prompt: str, **asked: Any) -> Any:
-    """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image)."""
-    edited = pipeline(checkpoint)(
-        prompt,
-        image=picture,
-        height=picture.height,
-        width=picture.width,
-        num_inference_steps=asked["steps"],
-        guidance_scale=asked["guidance"][0],
-        image_guidance_scale=asked["guidance"][1],
-        generator=torch.Generator().manual_seed(asked["seed"]),
-    )
+    """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image), `adapter` (file, scale)."""
+    with small.adapted(pipeline(checkpoint), asked.get("adapter")) as diffusers:
+        edited = diffusers(
+            prompt,
+            image=picture,
+            height=picture.height,
+            width=picture.width,
+            num_inference_steps=asked["steps"],
+            guidance_scale=asked["guidance"][0],
+            image_guidance_scale=asked["guidance"][1],
+            generator=torch.Generator().manual_seed(asked["seed"]),
+        )
     return small.pixels(edited.images[0])
+
+
+def pipeline(checkpoint: Path) -> Any:
+    """diffusers' own, in fp32. Whoever changes it puts it back."""
+    return small.pipeline(StableDiffusionXLInstructPix2PixPipeline, checkpoint)

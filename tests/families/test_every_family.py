@@ -1,0 +1,258 @@
+"""What every family must hold, over the registry: a family without a tiny checkpoint of its own fails here.
+
+`tests/families/<name>/tiny.py` offers `build(folder)`, `adapters(checkpoint)` (route -> file and scale; empty where the
+family takes none), `reference(checkpoint, picture, prompt, steps, seed, guidance, adapter)`: diffusers' picture, (H, W,
+3) uint8, `GUIDANCE` (name -> text and image scale), `SAMPLERS` (class -> configuration), and `FLAGS` of its export.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from embedded.server import serve
+from families import PIPELINES, load
+from families.edit import read
+from families.interface import DENOISER, PREDICTION, Component, Limits, Tensors, denoise_alone
+from families.schedules import NoiseSchedules
+from families.settings import Settings
+from tests.conftest import RTX, TARGETS
+from tests.families import tiny
+from tests.families.conftest import Served, export
+from tests.server.asking import Client, colours, psnr
+
+FAMILIES = sorted(set(PIPELINES.values()))
+STEPS, SEED, PROMPT = 6, 1234, "make the sky red, and add a cat"
+SIZES = {"square": (128, 128), "portrait": (96, 160), "odd": (136, 72)}
+LEAST_DB = 45.0
+SEEN_DB = 40.0
+"""An adapter's picture is at least so far from the one without."""
+LIMITS = Limits(256 * 256, 8)
+
+pytestmark = pytest.mark.families
+served_each = pytest.mark.parametrize("served", FAMILIES, indirect=True)
+
+
+def ours(client: Client, size: tuple[int, int], guidance: tuple[float, float], **more: Any) -> Any:
+    asked: dict[str, Any] = {"num_inference_steps": STEPS, "seed": SEED}
+    asked |= {"guidance_scale": guidance[0], "image_guidance_scale": guidance[1]}
+    return client.edit(colours(*size), PROMPT, **{**asked, **more}).pixels
+
+
+def theirs(family: Served, size: tuple[int, int], guidance: tuple[float, float], checkpoint: Path | None = None) -> Any:
+    asked: dict[str, Any] = {"steps": STEPS, "seed": SEED, "guidance": guidance}
+    return family.kit.reference(checkpoint or family.checkpoint, colours(*size), PROMPT, **asked)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_table_is_one_that_the_house_can_serve(family: str) -> None:
+    table = load(family, "table")
+    components: tuple[Component, ...] = table.components(tiny.checkpoint(family), LIMITS)
+    defaults = table.settings(tiny.checkpoint(family), LIMITS)
+    assert [c.name for c in components if c.role == "denoiser"] == [DENOISER]
+    assert [c.role for c in components].count("decoder") == 1
+    for component in components:
+        named = {axis for tensor in (*component.inputs, *component.outputs) for axis in tensor.axes}
+        assert {axis for axis in named if isinstance(axis, str)} <= component.ranges.keys()
+        assert all(sizes.keys() == component.ranges.keys() for sizes in component.shapes)
+        assert set(component.precisions) <= component.tolerance.keys()
+        assert (component.role != "denoiser") or component.batched
+    denoiser = next(c for c in components if c.role == "denoiser")
+    assert [tensor.name for tensor in denoiser.outputs] == [PREDICTION]
+    assert 1 <= defaults.rows <= LIMITS.max_batch
+    json.dumps(dict(defaults.own))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_previews_come_nearer_to_the_picture(family: str) -> None:
+    """The loop with torch in the place of the engines, and the decoder's inputs on the way."""
+    checkpoint, table, modules = tiny.checkpoint(family), load(family, "table"), load(family, "modules")
+    components = {c.name: c for c in table.components(checkpoint, LIMITS)}
+    denoiser = modules.module(DENOISER, checkpoint, torch.float32)
+    settings = settings_of(family, checkpoint)
+    edit = read(given(), settings)
+    decoder = next(c for c in components.values() if c.role == "decoder")
+
+    def call(inputs: Tensors) -> Any:
+        with torch.inference_mode():
+            return denoiser(*(torch.from_numpy(inputs[t.name]) for t in components[DENOISER].inputs)).numpy()
+
+    schedules = NoiseSchedules(checkpoint / "scheduler" / "scheduler_config.json", settings.scheduler)
+    plan = load(family, "denoising").plan(edit, conditioned(family, checkpoint, settings, edit), schedules, settings)
+    seen = []
+
+    def watching() -> Iterator[Any]:
+        step = next(plan.loop)
+        while True:
+            assert (step.preview is None) == (not seen and not sent), "none before the first call alone"
+            if step.preview:
+                seen.append(step.preview())
+            prediction = yield step
+            sent.append(prediction)
+            try:
+                step = plan.loop.send(prediction)
+            except StopIteration as finished:
+                return finished.value
+
+    sent: list[Any] = []
+    watched = type(plan)(plan.key, plan.constant, watching(), plan.tokens)  # type: ignore[arg-type]
+    result = denoise_alone(watched, call)
+    assert len(seen) == len(sent) - 1 >= 1
+    for tensor in decoder.inputs:
+        assert {estimate[tensor.name].shape for estimate in seen} == {result[tensor.name].shape}
+        away = [float(np.abs(estimate[tensor.name] - result[tensor.name]).mean()) for estimate in seen]
+        assert away[-1] < away[0] or away[-1] < 1e-3
+
+
+@served_each
+@pytest.mark.parametrize("size", SIZES)
+def test_equals_diffusers(served: Served, size: str) -> None:
+    for guidance in served.kit.GUIDANCE.values():
+        picture = ours(served.client, SIZES[size], guidance)
+        assert psnr(picture, theirs(served, SIZES[size], guidance)) >= LEAST_DB, guidance
+
+
+@served_each
+def test_neighbours_do_not_matter(served: Served) -> None:
+    guidances = list(islice(cycle(served.kit.GUIDANCE.values()), 8))
+    routes = list(islice(cycle(["", *served.kit.adapters(served.checkpoint)]), 8))
+    asked = [
+        {"size": (96, 96) if i % 2 else (128, 72), "guidance": guidance, "num_inference_steps": 4 + i, "seed": i}
+        | {"model": route}
+        for i, (guidance, route) in enumerate(zip(guidances, routes, strict=True))
+    ]
+    alone = [ours(served.client, **edit) for edit in asked]
+    before = served.client.executions(DENOISER)
+    with ThreadPoolExecutor(len(asked)) as pool:
+        together = [future.result() for future in [pool.submit(ours, served.client, **edit) for edit in asked]]
+    for solo, joint in zip(alone, together, strict=True):
+        assert np.abs(solo.astype(int) - joint).max() <= 2
+    assert served.client.executions(DENOISER) - before < sum(4 + i for i in range(8)), "they were not batched"
+
+
+@served_each
+def test_adapters_are_what_diffusers_makes_of_them(served: Served) -> None:
+    guidance = next(iter(served.kit.GUIDANCE.values()))
+    plain = ours(served.client, (96, 96), guidance)
+    for route, adapter in served.kit.adapters(served.checkpoint).items():
+        picture = ours(served.client, (96, 96), guidance, model=route)
+        asked: dict[str, Any] = {"steps": STEPS, "seed": SEED, "guidance": guidance, "adapter": adapter}
+        reference = served.kit.reference(served.checkpoint, colours(96, 96), PROMPT, **asked)
+        assert psnr(picture, reference) >= LEAST_DB, route
+        assert psnr(picture, plain) < SEEN_DB, f"{route} is seen"
+
+
+@served_each
+def test_what_is_left_out_takes_the_exports_defaults(served: Served) -> None:
+    settings = Settings.read(served.repository / "edit" / "1" / "pipeline")
+    answer = served.client.edit(colours(64, 64), PROMPT, seed=SEED)
+    said = {
+        "num_inference_steps": settings.num_inference_steps,
+        "guidance_scale": settings.guidance_scale,
+        "image_guidance_scale": settings.image_guidance_scale,
+    }
+    assert {name: answer.body[name] for name in said} == said
+    assert answer.body["image"] == served.client.edit(colours(64, 64), PROMPT, seed=SEED, **said).body["image"]
+
+
+@served_each
+def test_what_cannot_be_edited_is_refused_by_name(served: Served) -> None:
+    settings = Settings.read(served.repository / "edit" / "1" / "pipeline")
+    picture = {"image": "bm90IGEgcGljdHVyZQ=="}
+    many = served.client.edit(colours(64, 64), image=[picture] * (settings.max_images + 1))
+    assert (many.status, many.body["error"]["code"]) == (422, "too_many_images")
+    for changed, code in (
+        ({"image": picture}, "image_unreadable"),
+        ({"model": "nobody"}, "unknown_model"),
+        ({"num_inference_steps": 51}, "parameter_invalid"),
+        ({"prompt": " "}, "prompt_invalid"),
+    ):
+        answer = served.client.edit(colours(64, 64), **{"prompt": PROMPT, **changed})
+        assert (answer.status, answer.body["error"]["code"]) == (422, code)
+
+
+@served_each
+def test_other_samplers_equal_diffusers(served: Served, tmp_path: Path) -> None:
+    for sampler, extra in served.kit.SAMPLERS.items():
+        changed, copy = tmp_path / sampler / "checkpoint", tmp_path / sampler / "repository"
+        shutil.copytree(served.checkpoint, changed)
+        shutil.copytree(served.repository, copy, symlinks=True)
+        index, file = changed / "model_index.json", changed / "scheduler" / "scheduler_config.json"
+        index.write_text(json.dumps(json.loads(index.read_text()) | {"scheduler": ["diffusers", sampler]}))
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"_class_name": sampler, **extra}))
+        export(served.name, changed, copy)
+        with serve(copy, port=0) as running:
+            for guidance in served.kit.GUIDANCE.values():
+                picture = ours(Client(running), (96, 160), guidance)
+                assert psnr(picture, theirs(served, (96, 160), guidance, changed)) >= LEAST_DB, (sampler, guidance)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_component_compiles_for_gpus(family: str, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    export(family, tiny.checkpoint(family), tmp_path, *RTX)
+    for record in (json.loads(file.read_text()) for file in tmp_path.glob("*/component.json")):
+        assert record["versions"]["compute_capability"].split() == TARGETS
+        assert record["error"] <= record["tolerance"]
+
+
+def given(**more: Any) -> Tensors:
+    """A request's tensors, its picture too."""
+    from tests.server.asking import png
+
+    values: dict[str, Any] = {"image": [png(colours(64, 64))], "prompt": [PROMPT.encode()], **more}
+    return {name: np.array(value, np.object_) for name, value in values.items()} | {"seed": np.array([7], np.uint64)}
+
+
+def settings_of(family: str, checkpoint: Path) -> Settings:
+    """As the export would write them, for four steps without guidance."""
+    defaults = load(family, "table").settings(checkpoint, LIMITS)
+    index = json.loads((checkpoint / "model_index.json").read_text())
+    return Settings(
+        family=family,
+        scheduler=index["scheduler"][1],
+        steps=tuple(range(1, 51)),
+        num_inference_steps=4,
+        guidance_scale=1.0,
+        image_guidance_scale=defaults.image_guidance_scale,
+        max_images=defaults.max_images,
+        max_rows=LIMITS.max_batch,
+        max_tokens=defaults.max_tokens,
+        adapters=(),
+        banks=(),
+        outputs={},
+        own=json.loads(json.dumps(dict(defaults.own))),
+    )
+
+
+def conditioned(family: str, checkpoint: Path, settings: Settings, edit: Any) -> Tensors:
+    """What the family's conditioner gives, its engines being torch and its pictures prepared here."""
+    from families.interface import PIXELS, REFERENCE
+    from families.picture import DecodingLimits, WorkingSize, decode, scale, to_tensor
+
+    components = {c.name: c for c in load(family, "table").components(checkpoint, LIMITS)}
+
+    class Call:
+        def __call__(self, model: str, inputs: Tensors) -> Tensors:
+            if model == REFERENCE:
+                rule = WorkingSize.of_json(inputs["size_rule"][0])
+                inputs = {PIXELS: to_tensor(scale(decode(inputs["image"][0], DecodingLimits()), rule))}
+                model = next(c.name for c in components.values() if [t.name for t in c.inputs] == [PIXELS])
+            module = load(family, "modules").module(model, checkpoint, torch.float32)
+            with torch.inference_mode():
+                made = module(*(torch.from_numpy(inputs[t.name]) for t in components[model].inputs))
+            made = [made] if isinstance(made, torch.Tensor) else made
+            return {t.name: array.numpy() for t, array in zip(components[model].outputs, made, strict=True)}
+
+        def together(self, *calls: tuple[str, Tensors]) -> list[Tensors]:
+            return [self(model, inputs) for model, inputs in calls]
+
+    made: Tensors = load(family, "conditioning").Conditioner(checkpoint, settings)(edit, Call())
+    return made

@@ -9,9 +9,10 @@ EXPORT_FLAGS ?= $(if $(filter demo/checkpoint,$(CHECKPOINT)),--max-pixels 147456
 TORCH_BACKEND ?= cpu
 PACKAGES := gateway families export backends embedded demo bench deploy
 READY := $(VENV)/.ready
+FAST := GENERATED_CASES=20 $(PYTHON) -m pytest -q -m "not server and not slow and not families"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo export up test test-fast test-families test-long check format lock clean
+.PHONY: help setup demo export up test test-fast test-fast-gateway test-fast-rest test-families test-long check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -50,11 +51,18 @@ test: $(READY) ## run every test, the real Triton included
 test-families: $(READY) ## export and serve a tiny checkpoint of every family, and compare it with diffusers
 	$(PYTHON) -m pytest -m families
 
-test-fast: $(READY) ## run the tests that start no server
-	$(PYTHON) -m pytest -m "not server and not families"
+test-fast: $(READY) ## run what is worth running after every edit: no server, no export, nothing slow
+	$(MAKE) --no-print-directory --jobs=2 --output-sync test-fast-gateway test-fast-rest
+
+# Two processes, because the gateway's tests need no torch, and wait for the network more than they compute.
+test-fast-gateway:
+	$(FAST) tests/gateway
+
+test-fast-rest:
+	$(FAST) --ignore=tests/gateway
 
 test-long: $(READY) ## thousands of generated requests, and Triton killed twenty times
-	SCHEMATHESIS_CASES=1500 TRITON_KILLS=20 $(PYTHON) -m pytest tests/gateway/test_contract.py tests/gateway/test_server.py
+	GENERATED_CASES=1500 TRITON_KILLS=20 $(PYTHON) -m pytest tests/gateway/test_contract.py tests/gateway/test_server.py
 
 check: $(READY) ## ruff and mypy
 	$(VENV)/bin/ruff check .

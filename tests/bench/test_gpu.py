@@ -1,6 +1,8 @@
 """The measurements for a GPU, as far as they go without one: nothing that fails takes the rest with it."""
 
 import json
+import os
+import select
 import subprocess
 import sys
 import time
@@ -8,24 +10,26 @@ import time
 import pytest
 
 from backends.gpu import find_gpu
+from bench import gpu
 from bench.gpu import counter, run_part
 from tests.conftest import ROOT
 
-LINE = "import json; print(json.dumps({'part': 'a', 'ms': 1}), flush=True); "
+PYTHON = [sys.executable, "-S", "-c"]
+LINE = """print('{"part": "a", "ms": 1}', flush=True); """
 
 
 @pytest.mark.parametrize(
-    ("code", "failure"),
+    ("code", "most", "failure"),
     [
-        ("", None),
-        ("raise MemoryError('no room')", "MemoryError: no room"),
-        ("import os; os.abort()", "exit code -6"),
-        ("import time; time.sleep(60)", "not done in 5 s"),
+        ("", 30, None),
+        ("raise MemoryError('no room')", 30, "MemoryError: no room"),
+        ("import os; os.abort()", 30, "exit code -6"),
+        ("import time; time.sleep(60)", 1, "not done in 1 s"),
     ],
 )
-def test_a_part_that_ends_badly_keeps_its_results_and_says_so(capfd, code, failure):
+def test_a_part_that_ends_badly_keeps_its_results_and_says_so(capfd, code, most, failure):
     began = time.monotonic()
-    failed = run_part("a", [sys.executable, "-c", LINE + code], 5.0)
+    failed = run_part("a", [*PYTHON, LINE + code], most)
     assert time.monotonic() - began < 50
     first, *rest = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert first == {"part": "a", "ms": 1}
@@ -35,13 +39,16 @@ def test_a_part_that_ends_badly_keeps_its_results_and_says_so(capfd, code, failu
 
 
 def test_a_part_that_hangs_takes_its_own_processes_with_it(tmp_path):
-    file = tmp_path / "late"
-    child = f"import time; time.sleep(3); open({str(file)!r}, 'w')"
-    run_part(
-        "a", [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"], 1
-    )
-    time.sleep(3)
-    assert not file.exists()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    child = f"import time; w = open({str(pipe)!r}, 'wb', 0); w.write(b'begun'); time.sleep(5); w.write(b', done')"
+    run_part("a", [*PYTHON, f"import subprocess; subprocess.run([*{PYTHON!r}, {child!r}])"], 1)
+    ended = select.poll()
+    ended.register(reader, select.POLLHUP)
+    assert ended.poll(3000), "its process has the pipe open still"
+    assert os.read(reader, 99) == b"begun"
+    os.close(reader)
 
 
 def test_counters_are_summed_over_their_labels():
@@ -63,9 +70,9 @@ def test_wrong_arguments_are_named_before_anything_is_made(arguments, words):
     assert (done.returncode, done.stderr.strip()) == (2, words)
 
 
-def test_without_a_gpu_it_says_so():
+def test_without_a_gpu_it_says_so(monkeypatch, capsys):
     if find_gpu() is not None:
         pytest.skip("this machine has a GPU")
-    command = [sys.executable, "-m", "bench.gpu"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, "bench.gpu: this machine shows no NVIDIA GPU\n")
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    assert gpu.main() == 2
+    assert capsys.readouterr().err == "bench.gpu: this machine shows no NVIDIA GPU\n"

@@ -102,6 +102,7 @@ def exporting(checkpoint: Path, repository: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_the_export_finds_its_repository_up_to_date(checkpoint, repository):
     command = run_here(dockerfile_commands()["export"])
     env = exporting(checkpoint, repository)
@@ -261,6 +262,7 @@ def test_an_image_without_tensorrt_is_not_built():
     assert done.stderr == "TensorRT's library (libnvinfer) is not in this image\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lock", ["gateway", "triton", "export", "cpu"])
 def test_packages_resolve_for_python_3_12(lock):
     """The images' Python, and the newer of those that `make setup` takes: every pin, with what it needs.

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,8 @@ from PIL import Image
 from tests.gateway.serving import Gateway
 
 EDITS = "/v1/images/edits"
+CASES = int(os.environ.get("GENERATED_CASES", "100"))
+"""Generated requests of each kind; a thousand take about half a minute."""
 
 
 def picture(kind: str = "PNG", size: tuple[int, int] = (8, 8)) -> bytes:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import struct
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -73,6 +74,17 @@ def after(seconds: float) -> Behaviour:
 
     async def behave(request: Any, context: Any) -> Any:
         await asyncio.sleep(seconds)
+        return await at_once(request, context)
+
+    return behave
+
+
+def when(released: threading.Event) -> Behaviour:
+    """Answer, but not before this is set."""
+
+    async def behave(request: Any, context: Any) -> Any:
+        while not released.is_set():
+            await asyncio.sleep(0.01)
         return await at_once(request, context)
 
     return behave

@@ -58,7 +58,7 @@ class FaultProxy:
                 while self.fault == "hung":
                     await asyncio.sleep(0.02)
                 if self.fault == "slow":
-                    await asyncio.sleep(0.2)
+                    await asyncio.sleep(0.1)
                 if halved() and len(data) > 100:
                     writer.write(data[: len(data) // 2])
                     await writer.drain()

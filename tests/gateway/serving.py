@@ -41,6 +41,18 @@ class Loop:
         self.loop.close()
 
 
+class _Server(uvicorn.Server):
+    """Uvicorn's server, which is told when to stop; its own looks whether it should ten times a second."""
+
+    async def main_loop(self) -> None:
+        self._told = asyncio.Event()
+        await self.on_tick(0)
+        await self._told.wait()
+
+    def stop(self) -> None:
+        self._told.set()
+
+
 class Gateway:
     """A running gateway: `url`, and the `triton` behind it."""
 
@@ -48,7 +60,7 @@ class Gateway:
         self.loop, self.triton, self.settings = loop, triton, settings
         self.app = create_app(settings)
         config = uvicorn.Config(self.app, log_config=None, lifespan="on", ws="none", timeout_graceful_shutdown=2)
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -59,7 +71,7 @@ class Gateway:
             await asyncio.sleep(0.01)
 
     async def stop(self) -> None:
-        self._server.should_exit = True
+        self._server.stop()
         await self._task
 
 

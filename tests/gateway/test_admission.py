@@ -4,7 +4,9 @@ import asyncio
 import base64
 import json
 import socket
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +18,7 @@ from gateway.admission import Gate, Memory
 from gateway.errors import PublicError
 from gateway.settings import Settings
 from tests.gateway.asking import EDITS, PNG, PNG64, body, failure, get, post, until
-from tests.gateway.fake_triton import FakeTriton, after
+from tests.gateway.fake_triton import FakeTriton, when
 from tests.gateway.serving import Gateway, Loop, serving
 
 HEAD = f"POST {EDITS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -70,6 +72,13 @@ def test_a_body_must_fit_into_memory() -> None:
         Settings(max_held_bytes=10)
 
 
+@pytest.fixture(scope="module")
+def locked(loop: Loop, _triton: FakeTriton) -> Iterator[Gateway]:
+    """A gateway that wants a token."""
+    with serving(loop, _triton, api_keys=("one", "two")) as gateway:
+        yield gateway
+
+
 @pytest.mark.parametrize(
     ("given", "right"),
     [
@@ -83,11 +92,10 @@ def test_a_body_must_fit_into_memory() -> None:
         ("Bearer on\xe9", False),
     ],
 )
-def test_tokens(loop: Loop, triton: FakeTriton, given: str, right: bool) -> None:
-    with serving(loop, triton, api_keys=("one", "two")) as gateway:
-        answer = post(gateway, headers={"authorization": given.encode("latin-1")} if given else {})
-        assert get(gateway, "/v1/models").status_code == 401
-        assert get(gateway, "/livez").status_code == get(gateway, "/readyz").status_code == 200
+def test_tokens(locked: Gateway, triton: FakeTriton, given: str, right: bool) -> None:
+    answer = post(locked, headers={"authorization": given.encode("latin-1")} if given else {})
+    assert get(locked, "/v1/models").status_code == 401
+    assert get(locked, "/livez").status_code == get(locked, "/readyz").status_code == 200
     if right:
         assert answer.status_code == 200
     else:
@@ -95,25 +103,26 @@ def test_tokens(loop: Loop, triton: FakeTriton, given: str, right: bool) -> None
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_a_stranger_is_refused_before_the_body(loop: Loop, triton: FakeTriton) -> None:
-    with serving(loop, triton, api_keys=("one",)) as gateway:
-        assert code_of(raw(gateway, (HEAD + "Content-Length: 1000000\r\n\r\n").encode())) == (401, "unauthorized")
+def test_a_stranger_is_refused_before_the_body(locked: Gateway) -> None:
+    assert code_of(raw(locked, (HEAD + "Content-Length: 1000000\r\n\r\n").encode())) == (401, "unauthorized")
 
 
 def test_a_full_house_refuses_before_the_body(loop: Loop, triton: FakeTriton) -> None:
-    triton.behave = after(1)
+    released = threading.Event()
+    triton.behave = when(released)
     with serving(loop, triton, max_edits=2) as gateway, ThreadPoolExecutor() as pool:
         admitted = [pool.submit(post, gateway) for _ in range(2)]
         assert until(lambda: triton.active == 2)
         received = raw(gateway, (HEAD + "Content-Length: 1000000\r\n\r\n").encode())
         assert code_of(received) == (429, "queue_full")
         assert b"retry-after: 1" in received.lower()
+        released.set()
         assert [one.result().status_code for one in admitted] == [200, 200]
         assert post(gateway).status_code == 200
 
 
 def test_a_body_over_the_budget_is_refused_before_it_is_read(loop: Loop, triton: FakeTriton) -> None:
-    limits = {"max_held_bytes": 1000, "max_body_bytes": 1000, "body_timeout_seconds": 1}
+    limits = {"max_held_bytes": 1000, "max_body_bytes": 1000, "body_timeout_seconds": 0.3}
     with serving(loop, triton, **limits) as gateway, ThreadPoolExecutor() as pool:
         slow = pool.submit(raw, gateway, (HEAD + "Content-Length: 900\r\n\r\n").encode())
         assert until(lambda: gateway.app.state.edits.memory.held == 900)
@@ -168,6 +177,7 @@ def test_the_size_of_an_image_is_known_before_it_is_decoded(loop: Loop, triton: 
         assert failure(post(gateway, json=body(image=[{"image": PNG64}] * 3))) == (422, "image_too_large")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [0, 1])
 def test_exactly_50_mebibytes(gateway: Gateway, triton: FakeTriton, extra: int) -> None:
     content = PNG + bytes(52_428_800 - len(PNG) + extra)
@@ -198,6 +208,7 @@ def test_draining(loop: Loop, triton: FakeTriton) -> None:
         assert get(gateway, "/livez").status_code == 200
 
 
+@pytest.mark.slow
 def test_live_while_large_bodies_are_worked_on(gateway: Gateway, triton: FakeTriton) -> None:
     content = json.dumps(body(image={"image": "A" * 66_000_000})).encode()
     waits: list[float] = []

@@ -1,6 +1,5 @@
 """Schemathesis, which reads the gateway's own OpenAPI, against the running gateway: nothing undocumented, no 5xx."""
 
-import os
 from collections import Counter
 from typing import Any
 
@@ -17,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.gateway.asking import EDITS, get
+from tests.gateway.asking import CASES, EDITS, get
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.serving import Gateway
 
@@ -30,7 +29,6 @@ CHECKS = [
     response_schema_conformance,
     negative_data_rejection,
 ]
-CASES = int(os.environ.get("SCHEMATHESIS_CASES", "100"))  # of each kind; a thousand takes about half a minute
 
 
 def _tried(operation: Any, mode: GenerationMode, cases: int) -> Counter[int]:

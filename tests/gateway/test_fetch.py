@@ -147,8 +147,6 @@ BAD: dict[str, bytes | Answer] = {
     "not HTTP": b"SSH-2.0-OpenSSH_9.6\r\n",
     "a huge header": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 300_000 + b"\r\n\r\n",
     "nothing": b"",
-    "a slow body": _slowly,
-    "no answer": _never,
     "an endless body": _endless,
     "redirect to nowhere": whole(b"", "302 Found"),
     "redirect to loopback by name": moved("http://localhost/"),
@@ -172,16 +170,27 @@ def near(loop: Loop, _triton: FakeTriton, _host: Host) -> Iterator[Gateway]:
         yield gateway
 
 
-@pytest.mark.parametrize("what", BAD)
-def test_every_failure_is_the_same(near: Gateway, triton: FakeTriton, host: Host, what: str) -> None:
-    host.answers["/bad"] = BAD[what]
+def _check_failure(gateway: Gateway, host: Host, given: bytes | Answer) -> None:
+    host.answers["/bad"] = given
     start = time.monotonic()
-    answer = ask(near, host, "/bad")
+    answer = ask(gateway, host, "/bad")
     assert failure(answer) == (422, "image_url_unusable")
     assert answer.json()["detail"] == "An image could not be had from its URL."
     assert time.monotonic() - start < 4
-    assert not triton.requests
+    assert not gateway.triton.requests
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_every_failure_is_the_same(near: Gateway, triton: FakeTriton, host: Host, what: str) -> None:
+    _check_failure(near, host, BAD[what])
     assert len(host.asked) == (4 if "itself" in what else 1)
+
+
+@pytest.mark.parametrize("slow", [_slowly, _never])
+def test_taking_too_long_is_that_failure_too(loop: Loop, triton: FakeTriton, host: Host, slow: Answer) -> None:
+    with reaching(loop, triton, host, url_total_seconds=0.3) as gateway:
+        _check_failure(gateway, host, slow)
+    assert len(host.asked) == 1
 
 
 def _elsewhere() -> list[str]:

@@ -68,7 +68,10 @@ class Silent(httpcore.AsyncNetworkBackend):
 
 
 @pytest.mark.parametrize(("number", "reached"), [(1, True), (2, True), (3, True), (50, False)])
-def test_an_address_that_never_answers_leaves_time_for_the_next(number: int, reached: bool) -> None:
+def test_an_address_that_never_answers_leaves_time_for_the_next(
+    monkeypatch: pytest.MonkeyPatch, number: int, reached: bool
+) -> None:
+    monkeypatch.setattr("gateway.fetch.LEAST_ATTEMPT_SECONDS", 0.1)
     addresses = [f"1.1.1.{one}" for one in range(number)]
     backend = Silent(addresses[-1])
 
@@ -76,7 +79,7 @@ def test_an_address_that_never_answers_leaves_time_for_the_next(number: int, rea
         return [ip_address(one) for one in addresses]
 
     async def scene() -> Any:
-        async with Fetcher(Settings(url_connect_seconds=0.9), several, backend) as fetcher:
+        async with Fetcher(Settings(url_connect_seconds=0.36), several, backend) as fetcher:
             return await asyncio.gather(_fetched(fetcher), return_exceptions=True)
 
     (answer,) = asyncio.run(scene())

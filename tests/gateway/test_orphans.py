@@ -14,7 +14,7 @@ from friendli import SyncFriendli
 
 from gateway.orphans import Orphans
 from tests.gateway.asking import PNG64, body, failure, post, until
-from tests.gateway.fake_triton import JPEG, FakeTriton, after, at_once, failing
+from tests.gateway.fake_triton import JPEG, FakeTriton, after, at_once, failing, when
 from tests.gateway.serving import Gateway, Loop, serving
 
 GRACE = 0.15
@@ -177,7 +177,7 @@ def test_named_work_is_shared_while_connected_and_for_the_grace_after() -> None:
 
 def test_a_lost_connection_cancels_the_edit_after_the_grace(loop: Loop, triton: FakeTriton) -> None:
     triton.behave = after(30)
-    with serving(loop, triton, orphan_grace_seconds=0.2) as gateway:
+    with serving(loop, triton, orphan_grace_seconds=0.1) as gateway:
         with pytest.raises(httpx.ReadTimeout):
             post(gateway, timeout=0.3)
         assert triton.active == 1
@@ -190,7 +190,8 @@ def test_a_lost_connection_cancels_the_edit_after_the_grace(loop: Loop, triton: 
 def test_a_retry_that_takes_over_holds_nothing_of_its_own(
     loop: Loop, triton: FakeTriton, headers: dict[str, str]
 ) -> None:
-    triton.behave = after(1.5)
+    released = threading.Event()
+    triton.behave = when(released)
     with serving(loop, triton) as gateway, ThreadPoolExecutor() as pool:
         edits = gateway.app.state.edits
         with pytest.raises(httpx.ReadTimeout):
@@ -201,6 +202,7 @@ def test_a_retry_that_takes_over_holds_nothing_of_its_own(
         assert until(lambda: edits.orphans.taken_over == 1)
         assert until(lambda: edits.memory.held == alone, 0.5)
         assert edits.callers.inside == 1
+        released.set()
         assert again.result().status_code == 200
         assert len(triton.requests) == 1
 
@@ -225,9 +227,13 @@ def test_only_the_same_request_takes_over(loop: Loop, triton: FakeTriton, second
 
 
 def test_an_idempotency_key_joins(gateway: Gateway, triton: FakeTriton) -> None:
-    triton.behave = after(0.5)
+    released = threading.Event()
+    triton.behave = when(released)
     with ThreadPoolExecutor() as pool:
-        answers = list(pool.map(lambda _: post(gateway, headers={"Idempotency-Key": "a"}).json(), range(3)))
+        asked = [pool.submit(post, gateway, headers={"Idempotency-Key": "a"}) for _ in range(3)]
+        assert until(lambda: gateway.app.state.edits.callers.inside == 3)
+        released.set()
+        answers = [one.result().json() for one in asked]
     assert len(triton.requests) == 1
     assert answers[0] == answers[1] == answers[2]
     assert failure(post(gateway, headers={"Idempotency-Key": "a b"})) == (422, "idempotency_key_invalid")
@@ -240,6 +246,7 @@ def test_a_retry_after_a_failure_is_a_new_edit(gateway: Gateway, triton: FakeTri
     assert post(gateway).status_code == 200
 
 
+@pytest.mark.slow
 def test_friendlis_stock_time_out_and_an_edit_of_8_seconds(gateway: Gateway, triton: FakeTriton) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     triton.behave = after(8)

@@ -42,11 +42,11 @@ async def _edited_after(busy: float, deadline: float, triton: FakeTriton) -> Pic
 
 
 def test_the_time_left_is_taken_when_the_request_is_made(loop: Loop, triton: FakeTriton) -> None:
-    loop.run(_edited_after(0.4, 2, triton))
-    assert triton.requests[0].parameters["timeout"].int64_param < 1_700_000
+    loop.run(_edited_after(0.2, 2, triton))
+    assert triton.requests[0].parameters["timeout"].int64_param < 1_850_000
 
 
 def test_expired_work_never_reaches_triton(loop: Loop, triton: FakeTriton) -> None:
     with pytest.raises(PublicError, match="deadline_exceeded"):
-        loop.run(_edited_after(0.4, 0.2, triton))
+        loop.run(_edited_after(0.2, 0.1, triton))
     assert not triton.requests

@@ -119,8 +119,12 @@ def demo_repository(exports: Mapping[str, Future[Path]]) -> Path:
     return exports["demo_repository"].result()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that wait for no export go first."""
+    """Tests that wait for no export go first; those that do are slow."""
+    for item in items:
+        if SHARED.keys() & set(_fixtures(item)):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: [name in _fixtures(item) for name in reversed(SHARED)])
 
 

@@ -247,6 +247,7 @@ def test_a_changed_set_rebuilds_what_depends_on_it_alone(repository: Path, check
     assert (target / "text_encoder").resolve() != text_encoder
 
 
+@pytest.mark.slow
 def test_an_adapter_that_does_not_fit_installs_nothing(checkpoint: Path, tmp_path: Path) -> None:
     wrong = saved(tmp_path / "wrong.safetensors", pair("encoder.layers.9.mlp.fc1", prefix="text_encoder."))
     target = tmp_path / "repository"

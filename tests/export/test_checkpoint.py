@@ -116,6 +116,10 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
+BUILT = ("weights that are mislabelled", "a tensor too few", "weights of another shape")
+"""What is seen only while a component is made, after those before it."""
+
+
 def run(*flags: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "export", *flags]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -130,7 +134,9 @@ def in_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in BUILT else name for name in FAULTS]
+)
 def test_a_bad_checkpoint_is_one_clear_line(
     name: str,
     checkpoint: Path,
@@ -205,6 +211,7 @@ def test_a_download_shows_its_bars_and_leaves_out_what_nothing_reads(
     assert are_progress_bars_disabled()
 
 
+@pytest.mark.slow
 def test_the_command_line_itself() -> None:
     done = run("--model", "no-slash")
     assert (done.returncode, done.stdout) == (2, "")

@@ -164,6 +164,7 @@ def test_the_text_encoder_is_cached_on_openvino_too(table):
     assert cached == {name: name == "text_encoder" for name in COMPONENTS}
 
 
+@pytest.mark.slow
 def test_weights_beside_the_onnx_file_are_found(checkpoint, table, tmp_path, monkeypatch):
     monkeypatch.setattr(graph, "INLINE_BYTES", 0)
     component, inputs = table["text_encoder"], [torch.zeros(2, 77, dtype=torch.int64)]

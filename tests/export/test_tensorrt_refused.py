@@ -64,6 +64,7 @@ def test_tensorrt_asks_for_its_package_and_a_gpu():
         load("tensorrt")
 
 
+@pytest.mark.slow
 def test_a_wrong_precision_ends_the_command_in_one_line(checkpoint, tmp_path):
     done = run_export(checkpoint, tmp_path, "--engine", "tensorrt_rtx", "--precision", "int8")
     assert done.returncode == 2

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-PARTS = ("tracing", "compiling", "checking")
+PARTS = {"tracing": "trace", "compiling": "compile", "checking": "check"}
+"""What takes time, and its column."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Report:
     def close(self) -> None:
         """Prints the table, and where each engine was compared with torch."""
         table = Table(box=None, padding=(0, 2, 0, 0))
-        for name in ("component", "precision", "size", "error", "allowed", *PARTS):
+        for name in ("component", "type", "size", "error", "bound", *PARTS.values()):
             table.add_column(name, no_wrap=True)
         for row in self.rows:
             spent = [f"{row.seconds[part]:.1f} s" for part in PARTS] if row.seconds else ["up to date"]

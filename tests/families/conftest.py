@@ -24,11 +24,13 @@ class Served:
     client: Client
 
 
-def export(name: str, checkpoint: Path, repository: Path, *flags: str) -> str:
-    """Exports small, in fp32, without adapters unless `flags` say so. Returns what was printed."""
-    done = run_export(checkpoint, repository, *tiny.module(name).FLAGS, *flags, routes={})
+def export(name: str, checkpoint: Path, repository: Path, *flags: str) -> None:
+    """Exports small, with the family's adapters, in fp32 unless `flags` say otherwise."""
+    kit = tiny.module(name)
+    adapters = [f"{route}={file}:{scale}" for route, (file, scale) in kit.adapters(tiny.checkpoint(name)).items()]
+    given = (*kit.FLAGS, *(f"--adapter={adapter}" for adapter in adapters), *flags)
+    done = run_export(checkpoint, repository, *given, routes={})
     assert done.returncode == 0, done.stderr
-    return done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +38,6 @@ def served(request: pytest.FixtureRequest) -> Iterator[Served]:
     """The family that the test is parametrized with, by its name."""
     name: str = request.param
     checkpoint, repository = tiny.checkpoint(name), ROOT / "build" / "test-families" / name
-    kit = tiny.module(name)
-    adapters = [f"--adapter={route}={file}:{scale}" for route, (file, scale) in kit.adapters(checkpoint).items()]
-    export(name, checkpoint, repository, *adapters)
+    export(name, checkpoint, repository)
     with serve(repository, port=0) as running:
-        yield Served(name, kit, checkpoint, repository, Client(running))
+        yield Served(name, tiny.module(name), checkpoint, repository, Client(running))

@@ -24,7 +24,7 @@ from families.interface import DENOISER, PREDICTION, Component, Limits, Tensors,
 from families.schedules import NoiseSchedules
 from families.settings import Settings
 from tests.conftest import RTX, TARGETS
-from tests.families import tiny
+from tests.families import small, tiny
 from tests.families.conftest import Served, export
 from tests.server.asking import Client, colours, psnr
 
@@ -184,9 +184,9 @@ def test_other_samplers_equal_diffusers(served: Served, tmp_path: Path) -> None:
         changed, copy = tmp_path / sampler / "checkpoint", tmp_path / sampler / "repository"
         shutil.copytree(served.checkpoint, changed)
         shutil.copytree(served.repository, copy, symlinks=True)
-        index, file = changed / "model_index.json", changed / "scheduler" / "scheduler_config.json"
+        index = changed / "model_index.json"
         index.write_text(json.dumps(json.loads(index.read_text()) | {"scheduler": ["diffusers", sampler]}))
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"_class_name": sampler, **extra}))
+        small.scheduler(sampler, **extra).save_pretrained(changed / "scheduler")
         export(served.name, changed, copy)
         with serve(copy, port=0) as running:
             for guidance in served.kit.GUIDANCE.values():

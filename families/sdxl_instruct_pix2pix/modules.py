@@ -65,8 +65,9 @@ class _Unet(torch.nn.Module):
         text_embeds: torch.Tensor,
         time_ids: torch.Tensor,
     ) -> torch.Tensor:
-        dtype = self.model.dtype
-        beside = {"text_embeds": text_embeds.to(dtype), "time_ids": time_ids.to(dtype)}
+        # In float32: the network joins them with sines that are, and narrows what comes of it. Joined in two types, the
+        # ONNX file would have a Concat that no engine takes.
+        dtype, beside = self.model.dtype, {"text_embeds": text_embeds, "time_ids": time_ids}
         prediction: torch.Tensor = self.model(
             sample.to(dtype), timestep[:, 0], text.to(dtype), added_cond_kwargs=beside, return_dict=False
         )[0]

@@ -5,6 +5,7 @@ family takes none), `reference(checkpoint, picture, prompt, steps, seed, guidanc
 3) uint8, `GUIDANCE` (name -> text and image scale), `SAMPLERS` (class -> configuration), and `FLAGS` of its export.
 """
 
+import base64
 import json
 import shutil
 from collections.abc import Iterator
@@ -20,13 +21,14 @@ import torch
 from embedded.server import serve
 from families import PIPELINES, load
 from families.edit import read
-from families.interface import DENOISER, PREDICTION, Component, Limits, Tensors, denoise_alone
+from families.interface import DENOISER, PIXELS, PREDICTION, REFERENCE, Component, Limits, Tensors, denoise_alone
+from families.picture import DecodingLimits, WorkingSize, decode, scale, to_tensor
 from families.schedules import NoiseSchedules
 from families.settings import Settings
 from tests.conftest import RTX, TARGETS
 from tests.families import small, tiny
 from tests.families.conftest import Served, export
-from tests.server.asking import Client, colours, psnr
+from tests.server.asking import Client, colours, png, psnr
 
 FAMILIES = sorted(set(PIPELINES.values()))
 STEPS, SEED, PROMPT = 6, 1234, "make the sky red, and add a cat"
@@ -59,7 +61,7 @@ def test_the_table_is_one_that_the_house_can_serve(family: str) -> None:
     assert [c.name for c in components if c.role == "denoiser"] == [DENOISER]
     assert [c.role for c in components].count("decoder") == 1
     for component in components:
-        named = {axis for tensor in (*component.inputs, *component.outputs) for axis in tensor.axes}
+        named = {axis for tensor in component.inputs for axis in tensor.axes}
         assert {axis for axis in named if isinstance(axis, str)} <= component.ranges.keys()
         assert all(sizes.keys() == component.ranges.keys() for sizes in component.shapes)
         assert set(component.precisions) <= component.tolerance.keys()
@@ -165,11 +167,11 @@ def test_what_is_left_out_takes_the_exports_defaults(served: Served) -> None:
 @served_each
 def test_what_cannot_be_edited_is_refused_by_name(served: Served) -> None:
     settings = Settings.read(served.repository / "edit" / "1" / "pipeline")
-    picture = {"image": "bm90IGEgcGljdHVyZQ=="}
+    picture, broken = ({"image": base64.b64encode(file).decode()} for file in (png(colours(64, 64)), b"no picture"))
     many = served.client.edit(colours(64, 64), image=[picture] * (settings.max_images + 1))
     assert (many.status, many.body["error"]["code"]) == (422, "too_many_images")
     for changed, code in (
-        ({"image": picture}, "image_unreadable"),
+        ({"image": broken}, "image_unreadable"),
         ({"model": "nobody"}, "unknown_model"),
         ({"num_inference_steps": 51}, "parameter_invalid"),
         ({"prompt": " "}, "prompt_invalid"),
@@ -205,8 +207,6 @@ def test_every_component_compiles_for_gpus(family: str, tmp_path: Path) -> None:
 
 def given(**more: Any) -> Tensors:
     """A request's tensors, its picture too."""
-    from tests.server.asking import png
-
     values: dict[str, Any] = {"image": [png(colours(64, 64))], "prompt": [PROMPT.encode()], **more}
     return {name: np.array(value, np.object_) for name, value in values.items()} | {"seed": np.array([7], np.uint64)}
 
@@ -234,9 +234,6 @@ def settings_of(family: str, checkpoint: Path) -> Settings:
 
 def conditioned(family: str, checkpoint: Path, settings: Settings, edit: Any) -> Tensors:
     """What the family's conditioner gives, its engines being torch and its pictures prepared here."""
-    from families.interface import PIXELS, REFERENCE
-    from families.picture import DecodingLimits, WorkingSize, decode, scale, to_tensor
-
     components = {c.name: c for c in load(family, "table").components(checkpoint, LIMITS)}
 
     class Call:

@@ -101,10 +101,10 @@ def test_several_images_for_a_family_of_one_are_422(client: Client) -> None:
     assert "error" in answer.body
 
 
-def test_the_readmes_example_over_grpc(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = re.findall(r"```python\n(.+?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_documented_example_over_grpc(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"```python\n(.+?)```", (ROOT / "docs" / "triton.md").read_text(), re.DOTALL)
     block = block.replace("demo/samples", str(ROOT / "demo" / "samples"))
     monkeypatch.chdir(tmp_path)
-    exec(compile(block.replace("localhost:8001", client.server.triton_grpc), "README.md", "exec"), {})
+    exec(compile(block.replace("localhost:8001", client.server.triton_grpc), "docs/triton.md", "exec"), {})
     with Image.open(ROOT / "demo" / "samples" / "cat.jpg") as before, Image.open("night.jpg") as after:
         assert after.size == before.size

@@ -6,6 +6,7 @@ Exit codes: 0 installed, 1 the export failed, 2 a flag or the checkpoint is not 
 import argparse
 import logging
 import math
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -131,4 +132,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, processes and all
     sys.exit(main())

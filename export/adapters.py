@@ -7,16 +7,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import safetensors
 import torch
 from torch import nn
 
-from export.checkpoint import download, require_whole
+from export.checkpoint import Checkpoint, download, require_whole
 from export.component import bank, fingerprint
 from export.component.bank import refuse
 from export.errors import BadInputError
-from families.interface import ADAPTER, ROWS, Component
+from families import load
+from families.interface import ADAPTER, ROWS, Component, LoraFiles
 from families.parts.lora import Lora
 
 ROUTE = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
@@ -77,6 +79,14 @@ class Bank:
     def sample(self, sizes: Mapping[str, int]) -> torch.Tensor:
         """`adapter` (rows, 1) int32: all of them in turn, none among them."""
         return (torch.arange(1, sizes[ROWS] + 1, dtype=torch.int32) % (len(self.routes) + 1))[:, None]
+
+
+def read_bank(checkpoint: Checkpoint, sources: Sequence[Source]) -> Bank:
+    """The bank of these adapters. Raises families.errors.BadCheckpointError for a file that cannot be read."""
+    if not sources:
+        return Bank((), ())
+    reader = cast("LoraFiles", load(checkpoint.family, "lora"))
+    return Bank(sources, [reader.read_lora(source.file, checkpoint.path) for source in sources])
 
 
 def find(arguments: Sequence[str], prefixes: tuple[str, ...]) -> tuple[Source, ...]:

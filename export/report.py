@@ -30,7 +30,7 @@ class Row:
     seconds: Mapping[str, float] | None
 
     @classmethod
-    def of(cls, component: str, record: Mapping[str, Any], fresh: bool) -> "Row":
+    def of(cls, component: str, record: Mapping[str, Any], *, fresh: bool) -> "Row":
         """From what was written beside an engine."""
         return cls(
             component,
@@ -53,9 +53,18 @@ class Bar:
     begun: int = 0
 
     def __call__(self, stage: str) -> None:
-        """A stage begins."""
+        """A stage begins; "" when the last has ended."""
+        if not stage:
+            self.end()
+            return
+        self.progress.start_task(self.task)
         self.progress.update(self.task, description=stage, completed=self.begun)
         self.begun += 1
+
+    def end(self) -> None:
+        """The component is made."""
+        self.progress.stop_task(self.task)
+        self.progress.update(self.task, description="done", completed=self.progress.tasks[self.task].total)
 
     def part(self, done: float) -> None:
         """`done` of the stage under way is over, from 0 to 1."""
@@ -70,13 +79,20 @@ class Report:
     rows: list[Row] = field(default_factory=list)
 
     @contextmanager
-    def progress(self, component: str, stages: int) -> Iterator[Bar]:
-        """A bar for one component, which is called at the start of each of its stages."""
-        columns = TextColumn(f"{component:<13}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
+    def progress(self, stages: Mapping[str, int]) -> Iterator[Mapping[str, Bar]]:
+        """A bar for each component, by its name; it is called at the start of each of the component's stages."""
+        columns = (
+            TextColumn("{task.fields[name]:<15}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+        )
         with Progress(*columns, console=self.console) as progress:
-            task = progress.add_task("", total=stages)
-            yield Bar(progress, task)
-            progress.update(task, description="done", completed=stages)
+            tasks = {name: progress.add_task("", total=total, start=False, name=name) for name, total in stages.items()}
+            bars = {name: Bar(progress, task) for name, task in tasks.items()}
+            yield bars
+            for bar in bars.values():
+                bar.end()
 
     def add(self, row: Row) -> None:
         """Adds a finished component."""

@@ -1,16 +1,15 @@
 """One export, from a checkpoint to an installed repository. Reads as the list of its steps."""
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from export import release
-from export.adapters import Bank, Source
+from export import release, workers
+from export.adapters import Bank, Source, read_bank
 from export.checkpoint import Checkpoint, weight_files
 from export.component import fingerprint
-from export.component.build import RECORD, Builder, Make
+from export.component.build import RECORD, Make
 from export.engines import Engine
 from export.errors import BadInputError, ExportError
 from export.precisions import Precisions
@@ -18,7 +17,10 @@ from export.report import Report, Row
 from export.store import Store
 from families import load
 from families.errors import BadCheckpointError
-from families.interface import Component, Limits, LoraFiles, Modules, Table
+from families.interface import Component, Limits, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
@@ -38,28 +40,23 @@ def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Stor
     Raises ExportError; whatever happens, the installed repository stays whole.
     """
     try:
+        workers.begin(checkpoint.family)
         table = cast("Table", load(checkpoint.family, "table"))
         release.require(checkpoint, table, options)
-        bank = _bank(checkpoint, options.adapters)
+        bank = read_bank(checkpoint, options.adapters)
         components = [bank.extend(component) for component in table.components(checkpoint.path, options.limits)]
         settings = release.settings(checkpoint, table, components, bank.routes, options)
         chosen = options.precisions.of(components, engine)
         store.require_free(release.models(components))
         makes = [_make(checkpoint, engine, component, chosen[component.name], bank) for component in components]
         with store.locked():
-            modules = cast("Modules", load(checkpoint.family, "modules"))
-            builder = Builder(checkpoint, modules, engine, bank, store.caches)
-            engines = {make.component.name: _installed(store, report, builder, make) for make in makes}
+            missing = [make for make in makes if store.engine(make.component.name, make.fingerprint) is None]
+            job = workers.Job(checkpoint, engine.name, engine.targets, options.adapters, store)
+            workers.build(job, missing, report)
+            engines = {make.component.name: _installed(store, report, make, make in missing) for make in makes}
             store.install(release.compose(checkpoint, table, components, settings, engines))
     except BadCheckpointError as error:
         raise BadInputError(str(error)) from error
-
-
-def _bank(checkpoint: Checkpoint, sources: Sequence[Source]) -> Bank:
-    if not sources:
-        return Bank((), ())
-    reader = cast("LoraFiles", load(checkpoint.family, "lora"))
-    return Bank(sources, [reader.read_lora(source.file, checkpoint.path) for source in sources])
 
 
 def _make(checkpoint: Checkpoint, engine: Engine, component: Component, precision: str, bank: Bank) -> Make:
@@ -75,20 +72,11 @@ def _make(checkpoint: Checkpoint, engine: Engine, component: Component, precisio
     return Make(component, precision, digest)
 
 
-def _installed(store: Store, report: Report, builder: Builder, make: Make) -> Path:
-    """The component's folder in the store, built if need be."""
-    name = make.component.name
-    folder = store.engine(name, make.fingerprint)
-    fresh = folder is None
+def _installed(store: Store, report: Report, make: Make, fresh: bool) -> Path:
+    """The component's folder in the store, and its line in the table."""
+    folder = store.engine(make.component.name, make.fingerprint)
     if folder is None:
-        with (
-            store.building(name, make.fingerprint) as unfinished,
-            report.progress(name, make.stages) as bar,
-        ):
-            builder.build(make, unfinished, bar)
-        folder = store.engine(name, make.fingerprint)
-    if folder is None:
-        raise ExportError(f"{name} vanished from the store while it was exported")
+        raise ExportError(f"{make.component.name} vanished from the store while it was exported")
     record: Mapping[str, object] = json.loads((folder / RECORD).read_text("utf-8"))
-    report.add(Row.of(name, record, fresh))
+    report.add(Row.of(make.component.name, record, fresh=fresh))
     return folder

@@ -73,7 +73,10 @@ class Store:
             except BlockingIOError as error:
                 raise ExportError(f"another export is writing {self.folder}") from error
             self._sweep()
-            yield
+            try:
+                yield
+            finally:
+                self._sweep()
 
     def engine(self, component: str, fingerprint: str) -> Path | None:
         """A component built before from the same things, if there is one."""

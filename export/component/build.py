@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -15,7 +15,6 @@ from export.checkpoint import Checkpoint
 from export.component import check, config, graph
 from export.engines import Engine, Run, Work, reference
 from export.errors import ExportError
-from export.report import Bar
 from families.interface import ADAPTER, Component, Modules
 
 SEED = 7
@@ -23,6 +22,16 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 RECORD = "component.json"
 STAGES = 2
 """Loading with tracing, and compiling; each comparison is one more."""
+
+
+class Bar(Protocol):
+    """Told how far making a component has come."""
+
+    def __call__(self, stage: str) -> None:
+        """A stage begins."""
+
+    def part(self, done: float) -> None:
+        """`done` of the stage under way is over, from 0 to 1."""
 
 
 @dataclass

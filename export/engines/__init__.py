@@ -55,6 +55,8 @@ class Engine(Protocol):
     """
 
     name: str
+    targets: tuple[str, ...]
+    """Compute capabilities that it compiles for; none for processors."""
     precisions: tuple[str, ...]
     traces_narrow: bool
 

@@ -16,6 +16,7 @@ class OpenVino:
     """Weights are kept in fp16 unless fp32 is asked for; `precision` is what the arithmetic is done in."""
 
     name = "openvino"
+    targets: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("fp32", "bf16")
     traces_narrow = False
 

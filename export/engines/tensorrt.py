@@ -39,7 +39,7 @@ class TensorRt:
         self.name = kind
         self._trt = _module(kind)
         self._gpu = find_gpu()
-        self._targets = self._choose(targets)
+        self.targets = self._choose(targets)
 
     def _choose(self, targets: Sequence[str]) -> tuple[str, ...]:
         own = (self._gpu.compute_capability,) if self._gpu else ()
@@ -62,7 +62,7 @@ class TensorRt:
     def versions(self) -> Mapping[str, str]:
         """TensorRT's version, the compute capabilities compiled for, and the GPU where the plan depends on it."""
         gpu = {"gpu": self._gpu.name} if self._gpu and self.name == "tensorrt" else {}
-        return {self.name: str(self._trt.__version__), "compute_capability": " ".join(self._targets), **gpu}
+        return {self.name: str(self._trt.__version__), "compute_capability": " ".join(self.targets), **gpu}
 
     def compile(self, work: Work) -> None:
         """Raises ExportError in one line where TensorRT refuses the graph."""
@@ -93,7 +93,7 @@ class TensorRt:
         """The file of kernel timings, read into `config`; TensorRT for RTX, which times on the user's GPU, has none."""
         if self.name != "tensorrt":
             return None
-        file = caches / f"{self.name}-{self._trt.__version__}-{'-'.join(self._targets)}.timings"
+        file = caches / f"{self.name}-{self._trt.__version__}-{'-'.join(self.targets)}.timings"
         known = file.read_bytes() if file.exists() else b""
         cache = config.create_timing_cache(known) or config.create_timing_cache(b"")  # None where it cannot be read
         config.set_timing_cache(cache, ignore_mismatch=True)
@@ -112,15 +112,15 @@ class TensorRt:
         if self.name != "tensorrt_rtx":
             return
         members = self._trt.ComputeCapability.__members__
-        config.num_compute_capabilities = len(self._targets)
-        for place, target in enumerate(self._targets):
+        config.num_compute_capabilities = len(self.targets)
+        for place, target in enumerate(self.targets):
             # A GPU that has no name of its own in this version can still be compiled for where it is.
             capability = members.get(f"SM{target.replace('.', '')}", members["CURRENT"])
             if not config.set_compute_capability(capability, place):
                 raise ExportError(f"{PRODUCTS[self.name]} does not compile for compute capability {target}")
 
     def runs_here(self) -> bool:
-        return self._gpu is not None and self._gpu.compute_capability in self._targets
+        return self._gpu is not None and self._gpu.compute_capability in self.targets
 
     def open(self, work: Work) -> Run:
         try:

@@ -1,0 +1,165 @@
+"""Makes components in processes of their own, two at once where they are small: tracing keeps one processor busy.
+
+One that crashes, or that the system kills, ends the export with one line.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from typing import TYPE_CHECKING, Any, cast
+
+from export.adapters import Source, read_bank
+from export.checkpoint import Checkpoint, hide_bars, weight_files
+from export.component.build import Builder, Make
+from export.engines import load as load_engine
+from export.errors import ExportError
+from export.report import Bar, Report
+from export.store import Store
+from families import load
+
+if TYPE_CHECKING:
+    from families.interface import Modules
+
+TOGETHER_BYTES = 2 << 30
+"""Weights of a whole checkpoint up to which two components are made at once: beyond, memory weighs more than time."""
+
+
+LISTEN_SECONDS = 0.1
+METHOD = "forkserver"
+"""One process imports what takes seconds, and those that make components are copies of it, which costs nothing."""
+
+
+def begin(family: str) -> None:
+    """Imports what components are made with, in a process of its own, while the export still looks at its input."""
+    multiprocessing.get_context(METHOD).set_forkserver_preload(["export.workers", f"families.{family}.modules"])
+    forkserver.ensure_running()
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all components of an export have in common."""
+
+    checkpoint: Checkpoint
+    engine: str
+    targets: tuple[str, ...]
+    adapters: tuple[Source, ...]
+    store: Store
+
+
+def build(job: Job, makes: Sequence[Make], report: Report) -> None:
+    """Adds every component to the store.
+
+    Raises the first failure, ExportError or families.errors.BadCheckpointError.
+    """
+    if not makes:
+        return
+    context = multiprocessing.get_context(METHOD)
+    said = context.SimpleQueue()
+    with report.progress({make.component.name: make.stages for make in makes}) as bars, _listening(said, bars):
+        pool = ProcessPoolExecutor(_workers(job, makes), context, _begin, (job, said))
+        try:
+            _wait({pool.submit(_make, make): make for make in sorted(makes, key=_weight(job), reverse=True)})
+            pool.shutdown()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+def _wait(futures: Mapping["Future[None]", Make]) -> None:
+    for future in as_completed(futures):
+        try:
+            future.result()
+        except BrokenProcessPool as error:
+            why = "a process that made components was killed or crashed (is there enough memory?)"
+            raise ExportError(f"{futures[future].component.name}: {why}; nothing was installed") from error
+
+
+def _workers(job: Job, makes: Sequence[Make]) -> int:
+    files = {file for make in makes for file in weight_files(job.checkpoint.path / make.component.weights)}
+    small = sum(file.stat().st_size for file in files) <= TOGETHER_BYTES
+    return min(len(makes), 2, os.cpu_count() or 1) if small else 1
+
+
+def _weight(job: Job) -> Any:
+    """Longest first: by the bytes of a component's weights, and a denoiser before all."""
+
+    def key(make: Make) -> tuple[bool, int]:
+        files = weight_files(job.checkpoint.path / make.component.weights)
+        return make.component.role == "denoiser", sum(file.stat().st_size for file in files)
+
+    return key
+
+
+@contextmanager
+def _listening(said: Any, bars: Mapping[str, Bar]) -> Iterator[None]:
+    """Moves the bars by what the processes say, until the block ends.
+
+    Nothing here waits for them: one that was killed may have held the queue, or said half a word.
+    """
+    over = threading.Event()
+
+    def listen() -> None:
+        while not over.wait(LISTEN_SECONDS):
+            while not said.empty():
+                name, stage, done = said.get()
+                if stage is None:
+                    bars[name].part(done)
+                else:
+                    bars[name](stage)
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=1.0)
+
+
+# --- What runs in the processes ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A bar whose drawing is elsewhere."""
+
+    said: Any
+    name: str
+
+    def __call__(self, stage: str) -> None:
+        self.said.put((self.name, stage, 0.0))
+
+    def part(self, done: float) -> None:
+        self.said.put((self.name, None, done))
+
+
+_own: dict[str, Any] = {}
+
+
+def _begin(job: Job, said: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the export ends its processes itself
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    hide_bars()
+    modules = cast("Modules", load(job.checkpoint.family, "modules"))
+    engine, bank = load_engine(job.engine, job.targets), read_bank(job.checkpoint, job.adapters)
+    _own.update(store=job.store, said=said, builder=Builder(job.checkpoint, modules, engine, bank, job.store.caches))
+
+
+def _make(make: Make) -> None:
+    store, builder = _own["store"], _own["builder"]
+    with store.building(make.component.name, make.fingerprint) as folder:
+        bar = _Said(_own["said"], make.component.name)
+        builder.build(make, folder, bar)
+    bar("")

@@ -1,0 +1,56 @@
+"""Components are made in processes of their own: one that is killed, and Ctrl-C, are one line and leave nothing."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import ROOT, export_command
+from tests.server.asking import eventually
+
+pytestmark = pytest.mark.slow
+
+
+def begun(checkpoint: Path, repository: Path) -> "subprocess.Popen[str]":
+    """An export whose components are being made."""
+    command = export_command(checkpoint, repository, routes={})
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert eventually(lambda: any((repository / "edit/.tritouch/store").glob(".unfinished-*/1")), 60)
+    return process
+
+
+def makers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
+    """The processes that make components: those that are busy."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in family if child.cpu_times().user > 0.5]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (signal.SIGKILL, 1, "was killed or crashed (is there enough memory?); nothing was installed"),
+        (signal.SIGINT, 130, "export: interrupted; the repository is as it was"),
+        (signal.SIGTERM, 130, "export: interrupted; the repository is as it was"),
+    ],
+    ids=["one is killed", "Ctrl-C", "the export is asked to end"],
+)
+def test_what_ends_an_export_early_is_one_line(
+    checkpoint: Path, tmp_path: Path, number: signal.Signals, code: int, words: str
+) -> None:
+    process = begun(checkpoint, tmp_path)
+    family = psutil.Process(process.pid).children(recursive=True)
+    if number == signal.SIGKILL:
+        assert eventually(lambda: bool(makers(process)))
+        os.kill(makers(process)[-1].pid, number)
+    else:
+        os.kill(process.pid, number)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == code, said
+    assert [line for line in said.splitlines() if line.startswith("export: ")][-1].endswith(words)
+    assert "Traceback" not in said
+    assert not psutil.wait_procs(family, timeout=20)[1], "none of its processes is left"
+    assert not (tmp_path / "edit/.tritouch/current").exists()
+    assert not list((tmp_path / "edit/.tritouch").rglob(".unfinished-*"))

@@ -10,7 +10,16 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+
+def _attention(query: Any, key: Any, value: Any, *_rest: Any, **_named: Any) -> int:
+    """Of shapes (rows, heads, tokens, channels)."""
+    return int(sdpa_flop_count(query, key, value))
+
+
+COUNTED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
+"""What torch's own counter leaves out."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,7 @@ def of(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Cost:
     memory = _Memory()
     with FakeTensorMode(allow_non_fake_inputs=True) as fakes, torch.no_grad():
         faked = [fakes.from_tensor(tensor) for tensor in inputs]
-        with FlopCounterMode(display=False) as counter, memory:
+        with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter, memory:
             module(*faked)
     return Cost(float(counter.get_total_flops()), memory.peak)
 

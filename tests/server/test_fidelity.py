@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,6 @@ def other_sampler(
     config = json.loads(file.read_text()) | {"_class_name": request.param}
     index = changed / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"scheduler": ["diffusers", request.param]}))
-    if request.param == "PNDMScheduler":
-        config["skip_prk_steps"] = True
     file.write_text(json.dumps(config))
     target = tmp_path_factory.mktemp("repository") / "copy"
     shutil.copytree(repository, target, symlinks=True)
@@ -81,6 +80,20 @@ def test_other_scheduler_classes_equal_diffusers(other_sampler: tuple[Client, Pa
         picture = colours(*SIZES[size], seed=3)
         ours = served(client, picture, *tiny.GUIDANCE[guidance])
         assert psnr(ours, reference(checkpoint, working(picture), *tiny.GUIDANCE[guidance])) >= LEAST_DB
+
+
+def test_a_number_of_steps_that_the_sampler_cannot_make_is_refused_with_the_nearest(
+    other_sampler: tuple[Client, Path],
+) -> None:
+    client, checkpoint = other_sampler
+    answer = client.edit(colours(64, 64), num_inference_steps=2)
+    if "PNDM" not in (checkpoint / "model_index.json").read_text():
+        assert answer.status == 200
+        return
+    assert (answer.status, answer.body["error"]["code"]) == (422, "steps_unavailable")
+    assert answer.body["detail"].endswith("The nearest that works is 4.")
+    with urllib.request.urlopen(f"{client.server.http_url}/v1/models") as listed:
+        assert json.load(listed)["data"][0]["steps"] == list(range(4, 51))
 
 
 def test_same_seed_same_bytes_and_no_seed_another_picture(client: Client) -> None:

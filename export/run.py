@@ -40,9 +40,9 @@ def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Stor
     Raises ExportError; whatever happens, the installed repository stays whole.
     """
     try:
-        workers.begin(checkpoint.family)
         table = cast("Table", load(checkpoint.family, "table"))
         release.require(checkpoint, table, options)
+        workers.begin(checkpoint.family)
         bank = read_bank(checkpoint, options.adapters)
         components = [bank.extend(component) for component in table.components(checkpoint.path, options.limits)]
         settings = release.settings(checkpoint, table, components, bank.routes, options)

@@ -99,6 +99,7 @@ def test_a_comparison_says_what_it_was_and_what_it_would_have_been() -> None:
     assert str(Comparison(sizes, sizes | {"height": 64})) == "1 x 32 of 1 x 64"
 
 
+@pytest.mark.slow
 def test_an_autoencoder_that_halves_twice_only_fits_into_the_memory_of_its_check(tmp_path: Path) -> None:
     """Twelve rows of its largest picture, a stride of four, wanted 51 GB."""
     kind = small.autoencoder()

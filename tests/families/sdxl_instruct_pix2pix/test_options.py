@@ -66,6 +66,7 @@ def test_an_empty_prompt_is_encoded_where_the_checkpoint_wants_that(tmp_path: Pa
     assert psnr(edited, zeros) < psnr(edited, reference)
 
 
+@pytest.mark.slow
 def test_an_option_of_another_family_is_one_line(tmp_path: Path) -> None:
     done = run_export(tiny.checkpoint("instruct_pix2pix"), tmp_path, "--option", "cosxl_edit", routes={})
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

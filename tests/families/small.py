@@ -16,16 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTokenizer
 
+from bench.full_size import NOISE
+
 SEED = 2026
-NOISE = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000,
-    "steps_offset": 1,
-    "timestep_spacing": "leading",
-}
-"""The noise that Stable Diffusion was trained with."""
 TOKENS = 77
 
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from types import ModuleType
 
 PIPELINES = {
+    "Flux2KleinPipeline": "flux2_klein",
     "StableDiffusionInstructPix2PixPipeline": "instruct_pix2pix",
     "StableDiffusionXLInstructPix2PixPipeline": "sdxl_instruct_pix2pix",
 }

@@ -8,10 +8,10 @@ import torch
 
 from families.edit import Edit
 from families.flux2_klein.table import TOKENS
-from families.interface import Array, Loop, Plan, Step, Tensors
-from families.parts import packing
+from families.interface import Plan, Tensors
+from families.parts import flow_denoising, packing
 from families.parts.guidance import TextGuidance
-from families.schedules import NoiseSchedules, Schedule
+from families.schedules import NoiseSchedules
 from families.settings import Settings
 
 REFERENCE_STEP = 10
@@ -20,7 +20,7 @@ LONG = 4300
 """Tokens from which the shift no longer depends on the number of steps."""
 
 
-def noise(steps: int, tokens: int) -> Mapping[str, Any]:
+def noise(steps: int, tokens: int, _config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Evenly spread sigmas, and the shift that diffusers' `compute_empirical_mu` gives so many target tokens."""
     many = 0.00016927 * tokens + 0.45666666
     few = 8.73809524e-05 * tokens + 1.89833333
@@ -46,33 +46,8 @@ def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Sett
         "references": np.concatenate([packing.pack(latent) for latent in references], axis=1),
         "sample_ids": packing.positions(height, width, 0),
         "reference_ids": np.concatenate(ids, axis=1),
+        "encoder_hidden_states": tensors["encoder_hidden_states"],
     }
-    constant = {name: array.repeat(guidance.rows, axis=0) for name, array in constant.items()}
-    constant["encoder_hidden_states"] = tensors["encoder_hidden_states"]
     steps = edit.num_inference_steps
-    schedule = schedules(steps, generator, **noise(steps, height * width))
-    return Plan(
-        # The network takes the first row's positions for all rows: so all rows of a call have pictures of equal sizes.
-        key=tuple(latent.shape[2:] for latent in references),
-        constant=constant,
-        loop=denoise(packing.pack(latents), (height, width), guidance, schedule),
-        tokens=TOKENS + height * width + constant["references"].shape[1],
-    )
-
-
-def denoise(tokens: Array, size: tuple[int, int], guidance: TextGuidance, schedule: Schedule) -> Loop:
-    """Denoises `tokens` (1, h * w, C). Yields `sample` (rows, h * w, C) and `timestep` (rows, 1), returns `latents`."""
-    sample = torch.from_numpy(tokens)
-
-    def preview() -> Tensors:
-        estimate = schedule.estimate()
-        return {"latents": packing.unpack((sample if estimate is None else estimate).numpy(), *size)}
-
-    for place, timestep in enumerate(schedule.timesteps):
-        step = {
-            "sample": schedule.scale(sample, timestep).expand(guidance.rows, -1, -1).numpy(),
-            "timestep": np.full((guidance.rows, 1), float(timestep), np.float32),
-        }
-        prediction = yield Step(step, preview if place else None)
-        sample = schedule.step(guidance.combine(torch.from_numpy(prediction)), timestep, sample)
-    return {"latents": packing.unpack(sample.numpy(), *size)}
+    schedule = schedules(steps, generator, **noise(steps, height * width, schedules.config))
+    return flow_denoising.plan(latents, references, constant, guidance, schedule, text=TOKENS)

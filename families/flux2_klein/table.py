@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from families.errors import BadCheckpointError
-from families.interface import DENOISER, PREDICTION, ROWS, Component, Defaults, Limits, Range, Tensor
+from families.interface import DENOISER, PREDICTION, ROWS, Component, Defaults, Limits, Tensor
 from families.parts.configs import fields_of, read_configs, read_json
-from families.parts.picture_axes import MIN_SIDE, PictureAxes, text_rows
+from families.parts.picture_axes import REFERENCES, TARGET, PictureAxes, text_rows
 from families.parts.vae_components import vae_components
 
 FILES = ("tokenizer", "scheduler/scheduler_config.json")
@@ -52,15 +52,15 @@ def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
         role="denoiser",
         weights="transformer",
         inputs=(
-            Tensor("sample", "FP32", (ROWS, "target", sizes.channels)),
-            Tensor("references", "FP32", (ROWS, "reference", sizes.channels)),
+            Tensor("sample", "FP32", (ROWS, TARGET, sizes.channels)),
+            Tensor("references", "FP32", (ROWS, REFERENCES, sizes.channels)),
             Tensor("timestep", "FP32", (ROWS, 1)),
             text,
-            Tensor("sample_ids", "FP32", (ROWS, "target", AXES)),
-            Tensor("reference_ids", "FP32", (ROWS, "reference", AXES)),
+            Tensor("sample_ids", "FP32", (ROWS, TARGET, AXES)),
+            Tensor("reference_ids", "FP32", (ROWS, REFERENCES, AXES)),
         ),
-        outputs=(Tensor(PREDICTION, "FP32", (ROWS, "target", sizes.channels)),),
-        **_tokens(axes, limits, sizes.rows),
+        outputs=(Tensor(PREDICTION, "FP32", (ROWS, TARGET, sizes.channels)),),
+        **axes.tokens(sizes.rows, limits.max_batch, _images(limits)),
         tolerance=TOLERANCE,
         precisions=PRECISIONS,
     )
@@ -91,25 +91,6 @@ def require_files(checkpoint: Path, _limits: Limits) -> None:
 
 def _images(limits: Limits) -> int:
     return min(limits.max_images or DEFAULT_IMAGES, MOST_IMAGES)
-
-
-def _tokens(axes: PictureAxes, limits: Limits, usual: int) -> dict[str, Mapping[str, object]]:
-    """`ranges` and `shapes` of the denoiser: compared are the most rows of the smallest picture, two of odd ones, and
-    the largest with a reference of its size."""
-    least, most = (MIN_SIDE // axes.factor) ** 2, axes.max_latents
-    rows, odd = limits.max_batch, (MIN_SIDE // axes.factor + 1) ** 2
-    return {
-        "ranges": {
-            ROWS: Range(1, min(usual, rows), rows),
-            "target": Range(least, most, most),
-            "reference": Range(least, most, _images(limits) * most),
-        },
-        "shapes": (
-            {ROWS: rows, "target": least, "reference": least},
-            {ROWS: min(2, rows), "target": odd, "reference": odd + least},
-            {ROWS: 1, "target": most, "reference": most},
-        ),
-    }
 
 
 @dataclass(frozen=True)

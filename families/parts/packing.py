@@ -15,9 +15,9 @@ def unpack(tokens: Array, height: int, width: int) -> Array:
     return np.ascontiguousarray(tokens.transpose(0, 2, 1).reshape(1, tokens.shape[2], height, width))
 
 
-def positions(height: int, width: int, picture: int) -> Array:
-    """(1, height * width, 4) float32: picture, row, column, 0."""
+def positions(height: int, width: int, picture: int, axes: int = 4) -> Array:
+    """(1, height * width, axes) float32: picture, row, column, and 0 where there is a fourth."""
     rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
     same = np.full(height * width, picture)
     stacked = np.stack([same, rows.ravel(), columns.ravel(), np.zeros_like(same)], axis=1)
-    return stacked[None].astype(np.float32)
+    return stacked[None, :, :axes].astype(np.float32)

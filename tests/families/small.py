@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL
 from diffusers import schedulers as diffusers_schedulers
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTokenizer, Qwen2Tokenizer
+from transformers import CLIPTextConfig, CLIPTokenizer, Qwen2Tokenizer, T5Tokenizer
 
 from bench.full_size import NOISE
 
@@ -64,6 +64,17 @@ def chat_tokenizer(folder: Path) -> Any:
     files = (str(folder / name) for name in ("vocab.json", "merges.txt"))
     made = Qwen2Tokenizer(*files, extra_special_tokens=["<|im_start|>", "<|im_end|>", "<think>", "</think>"])
     made.chat_template = CHAT
+    return made
+
+
+def t5_tokenizer(folder: Path) -> Any:
+    """T5's tokenizer with a vocabulary of letters and few words, written and read back: more ids than the samples have."""
+    folder.mkdir(parents=True)
+    words = [(word, -1.0) for word in ("▁the", "▁red", "▁turn", "▁sky")]
+    letters = [(chr(code), -4.0) for code in range(33, 400)]
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), ("▁", -2.0)]
+    made = T5Tokenizer(vocab=[*special, *words, *letters], extra_ids=0)
+    made.save_pretrained(folder)
     return made
 
 

@@ -50,9 +50,9 @@ def settings(
     steps = options.default_steps or own.num_inference_steps
     denoising = cast("Denoising", load(checkpoint.family, "denoising"))
     schedules = NoiseSchedules(checkpoint.path / SCHEDULER, checkpoint.scheduler)
-    working = schedules.working(
-        range(1, MAX_STEPS + 1), steps, lambda count: denoising.noise(count, own.max_tokens // limits.max_batch)
-    )
+    tokens, config = own.max_tokens // limits.max_batch, schedules.config
+    counts = range(1, MAX_STEPS + 1)
+    working = schedules.working(counts, steps, lambda count: denoising.noise(count, tokens, config))
     guidance = options.guidance_when_zero
     return Settings(
         family=checkpoint.family,

@@ -8,6 +8,8 @@ from importlib import import_module
 from types import ModuleType
 
 PIPELINES = {
+    "Flux2KleinPipeline": "flux2_klein",
+    "FluxKontextPipeline": "flux_kontext",
     "StableDiffusionInstructPix2PixPipeline": "instruct_pix2pix",
     "StableDiffusionXLInstructPix2PixPipeline": "sdxl_instruct_pix2pix",
 }

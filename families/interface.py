@@ -245,9 +245,10 @@ class Denoising(Protocol):
     def plan(self, edit: "Edit", tensors: Tensors, schedules: "NoiseSchedules", settings: "Settings") -> Plan:
         """The plan of an edit from what its `Conditioner` gave."""
 
-    def noise(self, steps: int, tokens: int) -> Mapping[str, Any]:
-        """What a schedule of so many steps is made with beside their number: `sigmas`, `mu`; empty for most families.
+    def noise(self, steps: int, tokens: int, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a schedule of so many steps is made with beside their number: `sigmas`, `mu`; empty for some families.
 
+        `tokens`: of the picture to be made. `config`: the scheduler's.
         The export tries every number of steps with it; `plan` uses it too.
         """
 

@@ -65,11 +65,6 @@ class WorkingSize:
     min_side: int
     max_side: int
 
-    @classmethod
-    def of_json(cls, text: bytes) -> "WorkingSize":
-        """From the input `size_rule`. Raises ValueError or TypeError for anything else."""
-        return cls(**json.loads(text))
-
     def to_json(self) -> bytes:
         """The input `size_rule`."""
         return json.dumps(asdict(self)).encode()
@@ -93,6 +88,33 @@ class WorkingSize:
         """The nearest multiple within the bounds; a half goes up."""
         nearest = math.floor(pixels / self.multiple + 0.5) * self.multiple
         return min(max(nearest, self.min_side), self.max_side)
+
+
+@dataclass(frozen=True)
+class PreferredSizes:
+    """A size rule of a model that was trained at few sizes, in pixels: (width, height) each."""
+
+    sizes: tuple[tuple[int, int], ...]
+
+    def of(self, width: int, height: int) -> tuple[int, int]:
+        """The one whose aspect is nearest to that of an input picture of this size; of two as near, the narrower."""
+        aspect = width / height
+        return min((abs(aspect - w / h), w, h) for w, h in self.sizes)[1:]
+
+    def to_json(self) -> bytes:
+        """The input `size_rule`."""
+        return json.dumps(asdict(self)).encode()
+
+
+SizeRule = WorkingSize | PreferredSizes
+
+
+def size_rule(text: bytes) -> SizeRule:
+    """From the input `size_rule`. Raises ValueError or TypeError for anything else."""
+    content = json.loads(text)
+    if "sizes" in content:
+        return PreferredSizes(tuple((int(w), int(h)) for w, h in content["sizes"]))
+    return WorkingSize(**content)
 
 
 def decode(encoded: bytes, limits: DecodingLimits) -> Image.Image:
@@ -162,7 +184,7 @@ def _srgb(colours: Image.Image, source: Image.Image) -> Image.Image:
     return colours.convert("RGB")
 
 
-def scale(picture: Image.Image, rule: WorkingSize) -> Image.Image:
+def scale(picture: Image.Image, rule: SizeRule) -> Image.Image:
     """The picture at its working size (Lanczos)."""
     size = rule.of(*picture.size)
     return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)

@@ -106,6 +106,7 @@ class NoiseSchedules:
         self._name, scheduler_class = name, _scheduler_class(name)
         try:
             self._template = scheduler_class.from_config(json.loads(config_file.read_text("utf-8")))
+            self.config: Mapping[str, Any] = self._template.config
         except Exception as error:
             raise self._refused(error) from error
 

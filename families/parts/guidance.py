@@ -1,4 +1,4 @@
-"""Classifier-free guidance on text and picture: eq. 3 of Brooks, Holynski, Efros, "InstructPix2Pix" (2023)."""
+"""Classifier-free guidance: on text, and on text and picture (eq. 3 of Brooks et al., "InstructPix2Pix", 2023)."""
 
 from dataclasses import dataclass
 
@@ -52,3 +52,32 @@ class PictureGuidance:
             return with_picture + self.text * (with_text - with_picture)
         with_text, with_picture, without = prediction.chunk(3)
         return without + self.text * (with_text - with_picture) + self.image * (with_picture - without)
+
+
+@dataclass(frozen=True)
+class TextGuidance:
+    """Classifier-free guidance on text alone, against the empty prompt. A `scale` of 1 turns it off."""
+
+    scale: float
+
+    @classmethod
+    def of(cls, edit: Edit, *, known: bool = True) -> "TextGuidance":
+        """An edit's; off for checkpoints that were distilled into knowing none."""
+        return cls(edit.guidance_scale if known and edit.guidance_scale > 1.0 else 1.0)
+
+    @property
+    def on(self) -> bool:
+        """Whether the empty prompt is needed."""
+        return self.scale != 1.0
+
+    @property
+    def rows(self) -> int:
+        """Rows of one call: the prompt's, and the empty prompt's."""
+        return 2 if self.on else 1
+
+    def combine(self, prediction: torch.Tensor) -> torch.Tensor:
+        """(rows, ...) -> (1, ...)."""
+        if not self.on:
+            return prediction
+        with_text, without = prediction.chunk(2)
+        return without + self.scale * (with_text - without)

@@ -13,6 +13,8 @@ LONGEST_ASPECT = 4
 """A picture of the whole pixel budget may be this many times as long as it is wide."""
 HEIGHT, WIDTH = "height", "width"
 LATENT_HEIGHT, LATENT_WIDTH = "latent_height", "latent_width"
+TARGET, REFERENCES = "target", "reference"
+"""Tokens of the picture that is made, and of those that are given."""
 PICTURE = (1, 3, HEIGHT, WIDTH)
 """The shape of `pixels`: one picture a call. It keeps a processor busy by itself, and scratch memory grows by row."""
 
@@ -55,6 +57,22 @@ class PictureAxes:
     def rows_of_latents(self, usual: int, most: int) -> dict[str, Any]:
         """`ranges` and `shapes` of a component whose input is rows of latents, of one size in a call."""
         return self._axes(min(usual, most), most, LATENT_HEIGHT, LATENT_WIDTH, self.factor)
+
+    def tokens(self, usual: int, most: int, references: int) -> dict[str, Any]:
+        """`ranges` and `shapes` of a component whose input is rows of tokens, of a picture and of its references.
+
+        Compared are the most rows of the smallest picture, two of odd ones, and the largest with one of its size.
+        """
+        least, largest, odd = (MIN_SIDE // self.factor) ** 2, self.max_latents, (MIN_SIDE // self.factor + 1) ** 2
+        shapes = ((most, least, least), (min(2, most), odd, odd + least), (1, largest, largest))
+        return {
+            "ranges": {
+                ROWS: Range(1, min(usual, most), most),
+                TARGET: Range(least, largest, largest),
+                REFERENCES: Range(least, largest, references * largest),
+            },
+            "shapes": tuple({ROWS: n, TARGET: target, REFERENCES: given} for n, target, given in shapes),
+        }
 
     def _axes(self, usual: int, most: int, height: str, width: str, unit: int) -> dict[str, Any]:
         """Compared are the most rows of the smallest picture, two of one whose sides halve to odd numbers, and one of

@@ -16,7 +16,7 @@ from families.parts.guidance import PictureGuidance
 from families.schedules import NoiseSchedules, Schedule
 
 
-def noise(_steps: int, _tokens: int) -> Mapping[str, Any]:
+def noise(_steps: int, _tokens: int, _config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Nothing: these schedules are made with a number of steps alone."""
     return {}
 

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL
 from diffusers import schedulers as diffusers_schedulers
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTokenizer, Qwen2Tokenizer, T5Tokenizer
 
 from bench.full_size import NOISE
 
@@ -40,6 +40,42 @@ def clip_tokenizer(folder: Path, **options: Any) -> CLIPTokenizer:
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", "utf-8")
     files = (str(folder / name) for name in ("vocab.json", "merges.txt"))
     return CLIPTokenizer(*files, model_max_length=TOKENS, **options)
+
+
+CHAT = """{%- for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor %}{%- if add_generation_prompt %}<|im_start|>assistant
+{%- if enable_thinking is defined and enable_thinking is false %}
+<think>
+
+</think>
+
+{% endif %}{% endif %}"""
+"""Qwen3's chat template, as far as one message needs it."""
+
+
+def chat_tokenizer(folder: Path) -> Any:
+    """Writes Qwen's tokenizer with a vocabulary of bytes and few words, and reads it back."""
+    folder.mkdir(parents=True)
+    merges = ["t h", "th e", "r e", "re d"]
+    tokens = [*byte_alphabet(), *(merge.replace(" ", "") for merge in merges), "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}), "utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", "utf-8")
+    files = (str(folder / name) for name in ("vocab.json", "merges.txt"))
+    made = Qwen2Tokenizer(*files, extra_special_tokens=["<|im_start|>", "<|im_end|>", "<think>", "</think>"])
+    made.chat_template = CHAT
+    return made
+
+
+def t5_tokenizer(folder: Path) -> Any:
+    """T5's tokenizer with a vocabulary of letters and few words, written and read back: more ids than the samples have."""
+    folder.mkdir(parents=True)
+    words = [(word, -1.0) for word in ("▁the", "▁red", "▁turn", "▁sky")]
+    letters = [(chr(code), -4.0) for code in range(33, 400)]
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), ("▁", -2.0)]
+    made = T5Tokenizer(vocab=[*special, *words, *letters], extra_ids=0)
+    made.save_pretrained(folder)
+    return made
 
 
 def clip_config(vocabulary: int, **changed: Any) -> CLIPTextConfig:

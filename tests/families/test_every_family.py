@@ -22,7 +22,7 @@ from embedded.server import serve
 from families import PIPELINES, load
 from families.edit import read
 from families.interface import DENOISER, PIXELS, PREDICTION, REFERENCE, Component, Limits, Tensors, denoise_alone
-from families.picture import DecodingLimits, WorkingSize, decode, scale, to_tensor
+from families.picture import DecodingLimits, decode, scale, size_rule, to_tensor
 from families.schedules import NoiseSchedules
 from families.settings import Settings
 from tests.conftest import RTX, TARGETS
@@ -239,7 +239,7 @@ def conditioned(family: str, checkpoint: Path, settings: Settings, edit: Any) ->
     class Call:
         def __call__(self, model: str, inputs: Tensors) -> Tensors:
             if model == REFERENCE:
-                rule = WorkingSize.of_json(inputs["size_rule"][0])
+                rule = size_rule(inputs["size_rule"][0])
                 inputs = {PIXELS: to_tensor(scale(decode(inputs["image"][0], DecodingLimits()), rule))}
                 model = next(c.name for c in components.values() if [t.name for t in c.inputs] == [PIXELS])
             module = load(family, "modules").module(model, checkpoint, torch.float32)

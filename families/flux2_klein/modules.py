@@ -1,0 +1,129 @@
+"""The torch modules of FLUX.2 klein. Imported by `export`."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
+from transformers import Qwen3Model
+
+from families.flux2_klein.table import PATCH, STATES, TOKENS
+from families.interface import Tensor
+from families.parts import pretrained
+from families.parts.samples import sample_latents
+
+
+def module(name: str, checkpoint: Path, dtype: torch.dtype) -> torch.nn.Module:
+    """The component, from safetensors, never pickles. Whatever the dtype it takes and gives float32."""
+    return _MODULES[name](checkpoint, dtype).eval().requires_grad_(False)
+
+
+def sample(tensor: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """Inputs as an edit has them: a mask whose last half is padding, positions below 64."""
+    if tensor.name == "attention_mask":
+        return (torch.arange(shape[1]) < shape[1] // 2).long().expand(shape).clone()
+    if tensor.name.endswith("_ids") and tensor.dtype == "FP32":
+        # Of one size in a call: every row has the same, as the network takes the first's for all.
+        one = torch.randint(0, 64, shape[1:], generator=generator).float()
+        return one.expand(shape).clone()
+    return sample_latents(tensor, shape, generator)
+
+
+class _TextEncoder(torch.nn.Module):
+    """`input_ids`, `attention_mask` (rows, 512) -> the joined hidden states (rows, 512, 3 widths).
+
+    Layers after the last state are dropped, and the final norm with them: it comes after layers that are not here.
+    """
+
+    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model = pretrained.load(Qwen3Model, checkpoint / "text_encoder", dtype)
+        self.model.layers = self.model.layers[: STATES[-1]]
+        self.model.config.num_hidden_layers = STATES[-1]
+        self.model.norm = torch.nn.Identity()
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        encoded = self.model(input_ids, attention_mask=attention_mask, output_hidden_states=True, use_cache=False)
+        return torch.cat([encoded.hidden_states[state] for state in STATES], dim=2).float()
+
+
+class _Encoder(torch.nn.Module):
+    """`pixels` (1, 3, H, W) in [-1, 1] -> the mode's patches, normalised, (1, C, h, w)."""
+
+    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model = pretrained.load(AutoencoderKLFlux2, checkpoint / "vae", dtype)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        moments: torch.Tensor = self.model.encode(pixels.to(self.model.dtype), return_dict=False)[0].parameters
+        means = moments[:, : moments.shape[1] // 2]
+        mean, deviation = _statistics(self.model)
+        patches: torch.Tensor = (torch.nn.functional.pixel_unshuffle(means, PATCH) - mean) / deviation
+        return patches.float()
+
+
+class _Decoder(torch.nn.Module):
+    """`latents` (1, C, h, w), normalised patches -> `pixels` (1, 3, H, W), about [-1, 1]."""
+
+    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model = pretrained.load(AutoencoderKLFlux2, checkpoint / "vae", dtype)
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        mean, deviation = _statistics(self.model)
+        patches = latents.to(self.model.dtype) * deviation + mean
+        pixels: torch.Tensor = self.model.decode(torch.nn.functional.pixel_shuffle(patches, PATCH), return_dict=False)[
+            0
+        ]
+        return pixels.float()
+
+
+def _statistics(model: AutoencoderKLFlux2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of patches, (1, C, 1, 1)."""
+    by_channel = (1, -1, 1, 1)
+    variance = model.bn.running_var.view(by_channel) + model.config.batch_norm_eps
+    return model.bn.running_mean.view(by_channel), torch.sqrt(variance)
+
+
+class _Transformer(torch.nn.Module):
+    """Tokens of noise and of references, with their positions -> prediction (rows, target, C).
+
+    `sample` (rows, target, C), `references` (rows, reference, C), `timestep` (rows, 1) of [0, 1000], text (rows, 512,
+    3 widths), `sample_ids` (rows, target, 4), `reference_ids` (rows, reference, 4). The network takes the first row's
+    positions for all rows: rows of one call must have the same.
+    """
+
+    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model = pretrained.load(Flux2Transformer2DModel, checkpoint / "transformer", dtype)
+        places = torch.arange(TOKENS, dtype=torch.float32)[:, None]
+        self.register_buffer("text_ids", torch.cat([torch.zeros(TOKENS, 3), places], dim=1), persistent=False)
+
+    def forward(  # noqa: PLR0917 - the table's inputs
+        self,
+        sample: torch.Tensor,
+        references: torch.Tensor,
+        timestep: torch.Tensor,
+        text: torch.Tensor,
+        sample_ids: torch.Tensor,
+        reference_ids: torch.Tensor,
+    ) -> torch.Tensor:
+        dtype = self.model.dtype
+        prediction: torch.Tensor = self.model(
+            hidden_states=torch.cat([sample, references], dim=1).to(dtype),
+            encoder_hidden_states=text.to(dtype),
+            timestep=timestep[:, 0] / 1000,
+            img_ids=torch.cat([sample_ids, reference_ids], dim=1)[0],
+            txt_ids=self.text_ids.float(),
+            guidance=None,
+            return_dict=False,
+        )[0]
+        return prediction[:, : sample.shape[1]].float()
+
+
+_MODULES: Mapping[str, Callable[[Path, torch.dtype], torch.nn.Module]] = {
+    "text_encoder": _TextEncoder,
+    "vae_encoder": _Encoder,
+    "denoiser": _Transformer,
+    "vae_decoder": _Decoder,
+}

@@ -1,0 +1,139 @@
+"""The tensor table of FLUX.2 klein, its defaults and bounds. All sizes come from the checkpoint's configs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from families.errors import BadCheckpointError
+from families.interface import DENOISER, PREDICTION, ROWS, Component, Defaults, Limits, Tensor
+from families.parts.configs import fields_of, read_configs, read_json
+from families.parts.picture_axes import REFERENCES, TARGET, PictureAxes, text_rows
+from families.parts.vae_components import vae_components
+
+FILES = ("tokenizer", "scheduler/scheduler_config.json")
+OPTIONS: Mapping[str, str] = {}
+STATES = (9, 18, 27)
+"""Hidden states of the text encoder that are joined; what comes after the last is cut off."""
+TOKENS = 512
+"""Of every prompt: the rest is padded, and the padding is attended."""
+TEXT_ROWS = 4
+AXES = 4
+"""A token's position: picture, row, column, place in the text."""
+PATCH = 2
+"""Latents along one side of a token."""
+DEFAULT_IMAGES, MOST_IMAGES = 4, 8
+LARGEST_PICTURE = 1024 * 1024
+"""Pixels to which the pipeline scales larger pictures."""
+TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
+PRECISIONS = ("bf16", "fp32")
+"""As it was trained. In fp16 its numbers overflow: only where it is asked for by name."""
+
+
+def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
+    """The four engines. Raises BadCheckpointError where configs are missing, unreadable or do not fit together."""
+    sizes = _Sizes.read(checkpoint)
+    axes = sizes.axes(limits)
+    text = Tensor("encoder_hidden_states", "FP32", (ROWS, TOKENS, len(STATES) * sizes.width))
+    encoder, decoder = vae_components(axes, sizes.channels, TOLERANCE, PRECISIONS)
+    text_encoder = Component(
+        name="text_encoder",
+        role="encoder",
+        weights="text_encoder",
+        inputs=(Tensor("input_ids", "INT64", (ROWS, TOKENS)), Tensor("attention_mask", "INT64", (ROWS, TOKENS))),
+        outputs=(text,),
+        **text_rows(TEXT_ROWS),
+        tolerance=TOLERANCE,
+        precisions=PRECISIONS,
+        gathers=True,
+        cached=True,
+    )
+    denoiser = Component(
+        name=DENOISER,
+        role="denoiser",
+        weights="transformer",
+        inputs=(
+            Tensor("sample", "FP32", (ROWS, TARGET, sizes.channels)),
+            Tensor("references", "FP32", (ROWS, REFERENCES, sizes.channels)),
+            Tensor("timestep", "FP32", (ROWS, 1)),
+            text,
+            Tensor("sample_ids", "FP32", (ROWS, TARGET, AXES)),
+            Tensor("reference_ids", "FP32", (ROWS, REFERENCES, AXES)),
+        ),
+        outputs=(Tensor(PREDICTION, "FP32", (ROWS, TARGET, sizes.channels)),),
+        **axes.tokens(sizes.rows, limits.max_batch, _images(limits)),
+        tolerance=TOLERANCE,
+        precisions=PRECISIONS,
+    )
+    return text_encoder, encoder, denoiser, decoder
+
+
+def settings(checkpoint: Path, limits: Limits) -> Defaults:
+    """The pipeline's own: distilled checkpoints make four steps, and know no guidance."""
+    sizes = _Sizes.read(checkpoint)
+    axes, images = sizes.axes(limits), _images(limits)
+    return Defaults(
+        num_inference_steps=4 if sizes.distilled else 50,
+        guidance_scale=1.0 if sizes.distilled else 4.0,
+        image_guidance_scale=1.0,
+        max_images=images,
+        rows=sizes.rows,
+        max_tokens=limits.max_batch * (TOKENS + 2 * axes.max_latents),
+        own={"size_rule": axes.rule.to_json().decode(), "distilled": sizes.distilled},
+    )
+
+
+def require_files(checkpoint: Path, _limits: Limits) -> None:
+    """Raises BadCheckpointError where the tokenizer does not make what the text encoder takes of a prompt."""
+    from families.parts import chat_tokenizer  # noqa: PLC0415 - seconds, and not for every reader of a table
+
+    chat_tokenizer.require_usable(checkpoint / "tokenizer", TOKENS, _Sizes.read(checkpoint).vocabulary)
+
+
+def _images(limits: Limits) -> int:
+    return min(limits.max_images or DEFAULT_IMAGES, MOST_IMAGES)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """The numbers that the table is made from."""
+
+    vocabulary: int
+    width: int
+    channels: int
+    """Of a token: of a patch of latents."""
+    factor: int
+    """Pixels along one side of a token."""
+    distilled: bool
+
+    @property
+    def rows(self) -> int:
+        """Of one edit: a prompt, and with guidance the empty one."""
+        return 1 if self.distilled else 2
+
+    def axes(self, limits: Limits) -> PictureAxes:
+        """Of pictures, no larger than the model was trained for."""
+        return PictureAxes(min(limits.max_pixels, LARGEST_PICTURE), self.factor)
+
+    @classmethod
+    def read(cls, checkpoint: Path) -> "_Sizes":
+        text, transformer, vae = read_configs(checkpoint, "text_encoder", "transformer", "vae")
+        index = read_json(checkpoint / "model_index.json")
+        with fields_of(checkpoint):
+            sizes = cls(
+                vocabulary=int(text["vocab_size"]),
+                width=int(text["hidden_size"]),
+                channels=int(transformer["in_channels"]),
+                factor=2 ** (len(vae["block_out_channels"]) - 1) * PATCH,
+                distilled=bool(index.get("is_distilled", False)),
+            )
+            layers, context = int(text["num_hidden_layers"]), int(transformer["joint_attention_dim"])
+            latents, guided = int(vae["latent_channels"]) * PATCH**2, bool(transformer.get("guidance_embeds", True))
+        for wrong, message in (
+            (layers <= STATES[-1], f"its text encoder has {layers} layers; klein reads those up to {STATES[-1]}"),
+            (context != len(STATES) * sizes.width, f"its transformer reads text of width {context}, not 3 states'"),
+            (latents != sizes.channels, f"its transformer takes {sizes.channels} channels, its autoencoder {latents}"),
+            (guided, "its transformer wants an embedded guidance number, which klein has not"),
+        ):
+            if wrong:
+                raise BadCheckpointError(f"{checkpoint}: {message}")
+        return sizes

@@ -1,0 +1,29 @@
+"""One edit -> its text and picture, encoded."""
+
+from pathlib import Path
+
+import numpy as np
+
+from families.edit import Edit
+from families.flux_kontext.table import TOKENS
+from families.interface import REFERENCE, Call, Tensors
+from families.parts import clip_tokenizer, t5_tokenizer
+from families.settings import Settings
+
+
+class Conditioner:
+    """Holds both tokenizers and the size rule."""
+
+    def __init__(self, files: Path, settings: Settings) -> None:
+        self._clip = clip_tokenizer.load(files / "tokenizer")
+        self._t5 = t5_tokenizer.load(files / "tokenizer_2")
+        self._size_rule = np.array([settings.own["size_rule"].encode()], np.object_)
+
+    def __call__(self, edit: Edit, call: Call) -> Tensors:
+        """`pooled_projections` (1, width), `encoder_hidden_states` (1, 512, width), `image_latents` (1, C, h, w)."""
+        pooled, states, picture = call.together(
+            ("text_encoder", {"input_ids": clip_tokenizer.tokenize(self._clip, [edit.prompt])}),
+            ("text_encoder_2", {"input_ids": t5_tokenizer.tokenize(self._t5, [edit.prompt], TOKENS)}),
+            (REFERENCE, {"image": np.array(edit.images, np.object_), "size_rule": self._size_rule}),
+        )
+        return {**pooled, **states, **picture}

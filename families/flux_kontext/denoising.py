@@ -1,0 +1,46 @@
+"""The plan of one edit by FLUX.1 Kontext. Imported by `edit`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from families.edit import Edit
+from families.flux_kontext.table import AXES, PATCH, TOKENS
+from families.interface import Plan, Tensors
+from families.parts import flow_denoising, packing
+from families.schedules import NoiseSchedules
+from families.settings import Settings
+
+
+def noise(steps: int, tokens: int, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Evenly spread sigmas, and a shift that grows with the target's tokens, by the scheduler's own numbers."""
+    short, long = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    least, most = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    slope = (most - least) / (long - short)
+    return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": tokens * slope + least - slope * short}
+
+
+def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Settings) -> Plan:
+    """From `pooled_projections`, `encoder_hidden_states` and `image_latents` (1, C, h, w).
+
+    The answer has the picture's working size. The noise is drawn as diffusers draws it on a CPU, and then patched.
+    """
+    picture = tensors["image_latents"]
+    channels, height, width = picture.shape[1:]
+    generator = torch.Generator().manual_seed(edit.seed)
+    drawn = torch.randn((1, channels // PATCH**2, height * PATCH, width * PATCH), generator=generator)
+    latents = torch.nn.functional.pixel_unshuffle(drawn, PATCH).numpy()
+    constant = {
+        "references": packing.pack(picture),
+        "sample_ids": packing.positions(height, width, 0, AXES),
+        "reference_ids": packing.positions(height, width, 1, AXES),
+        "encoder_hidden_states": tensors["encoder_hidden_states"],
+        "pooled_projections": tensors["pooled_projections"],
+    }
+    if settings.own["guided"]:
+        constant["guidance"] = np.array([[edit.guidance_scale]], np.float32)
+    steps = edit.num_inference_steps
+    schedule = schedules(steps, generator, **noise(steps, height * width, schedules.config))
+    return flow_denoising.plan(latents, [picture], constant, flow_denoising.Unguided(), schedule, text=TOKENS)

@@ -1,0 +1,126 @@
+"""The torch modules of FLUX.1 Kontext. Imported by `export`."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, FluxTransformer2DModel
+from transformers import CLIPTextModel, T5EncoderModel
+
+from families.flux_kontext.table import AXES, PATCH, TOKENS
+from families.interface import Tensor
+from families.parts import pretrained
+from families.parts.samples import sample_latents
+
+
+def module(name: str, checkpoint: Path, dtype: torch.dtype) -> torch.nn.Module:
+    """The component, from safetensors, never pickles. Whatever the dtype it takes and gives float32."""
+    return _MODULES[name](checkpoint, dtype).eval().requires_grad_(False)
+
+
+def sample(tensor: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """Inputs as an edit has them; positions below 64, in all rows the same: the network takes the first's for all."""
+    if tensor.name in ("sample_ids", "reference_ids"):
+        return torch.randint(0, 64, shape[1:], generator=generator).float().expand(shape).clone()
+    if tensor.name == "guidance":
+        return torch.rand(shape, generator=generator) * 5
+    return sample_latents(tensor, shape, generator)
+
+
+class _Clip(torch.nn.Module):
+    """`input_ids` (rows, tokens) -> pooled text (rows, width)."""
+
+    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model = pretrained.load(CLIPTextModel, checkpoint / "text_encoder", dtype)
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        pooled: torch.Tensor = self.model(input_ids).pooler_output
+        return pooled.float()
+
+
+class _T5(torch.nn.Module):
+    """`input_ids` (rows, 512) -> last hidden states (rows, 512, width); padding is attended."""
+
+    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model = pretrained.load(T5EncoderModel, checkpoint / "text_encoder_2", dtype)
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        states: torch.Tensor = self.model(input_ids)[0]
+        return states.float()
+
+
+class _Encoder(torch.nn.Module):
+    """`pixels` (1, 3, H, W) in [-1, 1] -> patches of the mode, scaled, (1, C, h, w)."""
+
+    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model = pretrained.load(AutoencoderKL, checkpoint / "vae", dtype)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        moments: torch.Tensor = self.model.encode(pixels.to(self.model.dtype), return_dict=False)[0].parameters
+        config = self.model.config
+        scaled = (moments[:, : moments.shape[1] // 2] - config.shift_factor) * config.scaling_factor
+        return torch.nn.functional.pixel_unshuffle(scaled, PATCH).float()
+
+
+class _Decoder(torch.nn.Module):
+    """`latents` (1, C, h, w), scaled patches -> `pixels` (1, 3, H, W), about [-1, 1]."""
+
+    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model = pretrained.load(AutoencoderKL, checkpoint / "vae", dtype)
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        config = self.model.config
+        plain = torch.nn.functional.pixel_shuffle(latents, PATCH) / config.scaling_factor + config.shift_factor
+        pixels: torch.Tensor = self.model.decode(plain.to(self.model.dtype), return_dict=False)[0]
+        return pixels.float()
+
+
+class _Transformer(torch.nn.Module):
+    """Tokens of noise and of the picture, with their positions -> prediction (rows, target, C).
+
+    `sample` (rows, target, C), `references` (rows, reference, C), `timestep` (rows, 1) of [0, 1000], text (rows, 512,
+    width), pooled text (rows, width), `sample_ids` (rows, target, 3), `reference_ids` (rows, reference, 3), and where
+    the checkpoint reads it `guidance` (rows, 1). The network takes the first row's positions for all rows.
+    """
+
+    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model = pretrained.load(FluxTransformer2DModel, checkpoint / "transformer", dtype)
+        self.register_buffer("text_ids", torch.zeros(TOKENS, AXES), persistent=False)
+
+    def forward(  # noqa: PLR0917 - the table's inputs
+        self,
+        sample: torch.Tensor,
+        references: torch.Tensor,
+        timestep: torch.Tensor,
+        text: torch.Tensor,
+        pooled: torch.Tensor,
+        sample_ids: torch.Tensor,
+        reference_ids: torch.Tensor,
+        guidance: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        dtype = self.model.dtype
+        prediction: torch.Tensor = self.model(
+            hidden_states=torch.cat([sample, references], dim=1).to(dtype),
+            encoder_hidden_states=text.to(dtype),
+            pooled_projections=pooled.to(dtype),
+            timestep=timestep[:, 0] / 1000,
+            img_ids=torch.cat([sample_ids, reference_ids], dim=1)[0],
+            txt_ids=self.text_ids.float(),
+            guidance=None if guidance is None else guidance[:, 0],
+            return_dict=False,
+        )[0]
+        return prediction[:, : sample.shape[1]].float()
+
+
+_MODULES: Mapping[str, Callable[[Path, torch.dtype], torch.nn.Module]] = {
+    "text_encoder": _Clip,
+    "text_encoder_2": _T5,
+    "vae_encoder": _Encoder,
+    "denoiser": _Transformer,
+    "vae_decoder": _Decoder,
+}

@@ -1,0 +1,73 @@
+"""The denoising loop of transformers that see a picture as tokens, and flow from noise to it.
+
+Latents are (1, C, h, w) float32, a token each, and stand with their references' in one sequence.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from families.interface import Array, Loop, Plan, Step, Tensors
+from families.parts import packing
+from families.schedules import Schedule
+
+
+class Guidance(Protocol):
+    """How many rows a call has, and how their predictions become one."""
+
+    @property
+    def rows(self) -> int:
+        """Of one call."""
+
+    def combine(self, prediction: torch.Tensor) -> torch.Tensor:
+        """(rows, ...) -> (1, ...)."""
+
+
+@dataclass(frozen=True)
+class Unguided:
+    """One row: the model knows its guidance by itself, or has none."""
+
+    rows: int = 1
+
+    def combine(self, prediction: torch.Tensor) -> torch.Tensor:
+        """The same."""
+        return prediction
+
+
+def plan(
+    latents: Array, references: Sequence[Array], constant: Tensors, guidance: Guidance, schedule: Schedule, *, text: int
+) -> Plan:
+    """A plan from noise, and references with their positions in `constant` (one row each).
+
+    These networks take the first row's positions for all rows: so all rows of a call have pictures of equal sizes,
+    which is the plan's key. `text`: tokens of the text.
+    """
+    height, width = latents.shape[2:]
+    rows = {name: array.repeat(guidance.rows, axis=0) if len(array) == 1 else array for name, array in constant.items()}
+    return Plan(
+        key=((height, width), *(latent.shape[2:] for latent in references)),
+        constant=rows,
+        loop=denoise(packing.pack(latents), (height, width), guidance, schedule),
+        tokens=text + height * width + sum(latent.shape[2] * latent.shape[3] for latent in references),
+    )
+
+
+def denoise(tokens: Array, size: tuple[int, int], guidance: Guidance, schedule: Schedule) -> Loop:
+    """Denoises `tokens` (1, h * w, C). Yields `sample` (rows, h * w, C) and `timestep` (rows, 1), returns `latents`."""
+    sample = torch.from_numpy(tokens)
+
+    def preview() -> Tensors:
+        estimate = schedule.estimate()
+        return {"latents": packing.unpack((sample if estimate is None else estimate).numpy(), *size)}
+
+    for place, timestep in enumerate(schedule.timesteps):
+        step = {
+            "sample": schedule.scale(sample, timestep).expand(guidance.rows, -1, -1).numpy(),
+            "timestep": np.full((guidance.rows, 1), float(timestep), np.float32),
+        }
+        prediction = yield Step(step, preview if place else None)
+        sample = schedule.step(guidance.combine(torch.from_numpy(prediction)), timestep, sample)
+    return {"latents": packing.unpack(sample.numpy(), *size)}

@@ -1,0 +1,23 @@
+"""Latents as tokens, and where each token is: what transformers of pictures take. Latents are (1, C, h, w) arrays."""
+
+import numpy as np
+
+from families.interface import Array
+
+
+def pack(latents: Array) -> Array:
+    """(1, C, h, w) -> (1, h * w, C), row by row."""
+    return np.ascontiguousarray(latents.reshape(1, latents.shape[1], -1).transpose(0, 2, 1))
+
+
+def unpack(tokens: Array, height: int, width: int) -> Array:
+    """(1, height * width, C) -> (1, C, height, width)."""
+    return np.ascontiguousarray(tokens.transpose(0, 2, 1).reshape(1, tokens.shape[2], height, width))
+
+
+def positions(height: int, width: int, picture: int, axes: int = 4) -> Array:
+    """(1, height * width, axes) float32: picture, row, column, and 0 where there is a fourth."""
+    rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    same = np.full(height * width, picture)
+    stacked = np.stack([same, rows.ravel(), columns.ravel(), np.zeros_like(same)], axis=1)
+    return stacked[None, :, :axes].astype(np.float32)

@@ -1,0 +1,133 @@
+"""What FLUX.2 klein has and no other: several reference pictures, and checkpoints that know no guidance."""
+
+import base64
+import json
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from embedded.server import serve
+from families import load
+from families.errors import BadCheckpointError
+from families.flux2_klein.denoising import noise
+from families.interface import DENOISER, Limits
+from tests.conftest import ROOT
+from tests.families import tiny
+from tests.families.conftest import export
+from tests.server.asking import Client, colours, png, psnr
+
+FAMILY = "flux2_klein"
+PROMPT = "make the sky red"
+LIMITS = Limits(256 * 256, 8)
+SIZES: list[list[tuple[int, int]]] = [[(96, 96)], [(128, 96), (64, 80)], [(64, 64), (160, 96), (80, 80)]]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """The family's tiny checkpoint, as the tests of every family export it."""
+    repository = ROOT / "build" / "test-families" / FAMILY
+    export(FAMILY, tiny.checkpoint(FAMILY), repository)
+    with serve(repository, port=0) as running:
+        yield Client(running)
+
+
+def pictures(sizes: list[tuple[int, int]]) -> list[Image.Image]:
+    return [colours(*size, seed=place) for place, size in enumerate(sizes)]
+
+
+def ours(client: Client, given: list[Image.Image], **asked: Any) -> Any:
+    images = [{"image": base64.b64encode(png(picture)).decode()} for picture in given]
+    return client.edit(given[0], PROMPT, image=images, **asked)
+
+
+@pytest.mark.families
+@pytest.mark.parametrize("guidance", [1.0, 3.0], ids=["off", "text"])
+@pytest.mark.parametrize("sizes", SIZES, ids=["one", "two", "three"])
+def test_references_of_different_sizes_equal_diffusers(
+    client: Client, sizes: list[tuple[int, int]], guidance: float
+) -> None:
+    given = pictures(sizes)
+    answer = ours(client, given, num_inference_steps=4, seed=12, guidance_scale=guidance)
+    asked: dict[str, Any] = {"steps": 4, "seed": 12, "guidance": (guidance, 1.0)}
+    assert psnr(answer.pixels, tiny.module(FAMILY).reference(tiny.checkpoint(FAMILY), given, PROMPT, **asked)) >= 45
+
+
+@pytest.mark.families
+def test_edits_of_other_sizes_and_counts_are_as_if_alone(client: Client) -> None:
+    edits: list[tuple[list[Image.Image], dict[str, Any]]] = [
+        (
+            pictures(SIZES[place % 3] if place % 4 else [(64, 96)]),
+            {"num_inference_steps": 3 + place, "seed": place, "guidance_scale": (1, 3)[place % 2]},
+        )
+        for place in range(8)
+    ]
+    alone = [ours(client, given, **asked).pixels for given, asked in edits]
+    before = client.executions(DENOISER)
+    with ThreadPoolExecutor(len(edits)) as pool:
+        futures = [pool.submit(ours, client, given, **asked) for given, asked in edits]
+        together = [future.result().pixels for future in futures]
+    for solo, joint in zip(alone, together, strict=True):
+        assert np.abs(solo.astype(int) - joint).max() <= 2
+    assert client.executions(DENOISER) - before < sum(asked["num_inference_steps"] for _, asked in edits)
+
+
+@pytest.mark.families
+def test_more_references_than_the_export_takes_are_refused(client: Client) -> None:
+    answer = ours(client, pictures([(64, 64)] * 5))
+    assert (answer.status, answer.body["error"]["code"]) == (422, "too_many_images")
+
+
+def changed(folder: Path, component: str, **fields: Any) -> Path:
+    """A copy of the tiny checkpoint with other words in a config, or in its index."""
+    shutil.copytree(tiny.checkpoint(FAMILY), folder)
+    file = folder / component / "config.json" if component else folder / "model_index.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+    return folder
+
+
+def test_a_distilled_checkpoint_makes_four_steps_of_one_row(tmp_path: Path) -> None:
+    table = load(FAMILY, "table")
+    plain, distilled = tiny.checkpoint(FAMILY), changed(tmp_path / "distilled", "", is_distilled=True)
+    made = [table.settings(checkpoint, LIMITS) for checkpoint in (plain, distilled)]
+    assert [(each.num_inference_steps, each.guidance_scale, each.rows) for each in made] == [(50, 4.0, 2), (4, 1.0, 1)]
+    assert [each.own["distilled"] for each in made] == [False, True]
+
+
+@pytest.mark.parametrize(("asked", "most"), [(None, 4), (2, 2), (8, 8), (16, 8)])
+def test_as_many_references_as_the_export_is_asked_for(asked: int | None, most: int) -> None:
+    table, limits = load(FAMILY, "table"), Limits(256 * 256, 8, asked)
+    assert table.settings(tiny.checkpoint(FAMILY), limits).max_images == most
+    denoiser = next(c for c in table.components(tiny.checkpoint(FAMILY), limits) if c.role == "denoiser")
+    assert denoiser.ranges["reference"].max == most * denoiser.ranges["target"].max
+
+
+@pytest.mark.parametrize(
+    ("component", "field", "value", "words"),
+    [
+        ("text_encoder", "num_hidden_layers", 27, "has 27 layers; klein reads those up to 27"),
+        ("text_encoder", "hidden_size", 8, "reads text of width 48"),
+        ("vae", "latent_channels", 8, "takes 16 channels, its autoencoder 32"),
+        ("transformer", "guidance_embeds", True, "embedded guidance number"),
+        ("transformer", "in_channels", None, "lacks or misstates"),
+    ],
+)
+def test_configs_that_do_not_fit_together_are_one_line(
+    tmp_path: Path, component: str, field: str, value: Any, words: str
+) -> None:
+    with pytest.raises(BadCheckpointError, match=words) as error:
+        load(FAMILY, "table").components(changed(tmp_path / "changed", component, **{field: value}), LIMITS)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("tokens", [16, 1024, 4096, 4300, 4301, 9000])
+@pytest.mark.parametrize("steps", [1, 4, 50])
+def test_the_shift_is_that_of_diffusers(steps: int, tokens: int) -> None:
+    from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
+
+    assert noise(steps, tokens, {})["mu"] == pytest.approx(compute_empirical_mu(tokens, steps), rel=1e-12)

@@ -1,0 +1,94 @@
+"""A tiny checkpoint of FLUX.2 klein's real classes, and what diffusers makes of it.
+
+The pipeline reads the text encoder's states 9, 18 and 27: so it has 28 layers, narrow ones.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline, Flux2Transformer2DModel
+from PIL import Image
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from tests.families import small
+
+GUIDANCE = {"off": (1.0, 1.0), "text": (3.0, 1.0)}
+SAMPLERS: dict[str, dict[str, Any]] = {}
+"""None: the pipeline hands its own sigmas and shift to the sampler, which others do not take."""
+FLAGS: tuple[str, ...] = ()
+WIDTH = 16
+
+
+def transformer() -> Flux2Transformer2DModel:
+    return Flux2Transformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=3 * WIDTH,
+        timestep_guidance_channels=16,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
+    )
+
+
+def autoencoder() -> AutoencoderKLFlux2:
+    made = AutoencoderKLFlux2(
+        block_out_channels=(16, 32, 32, 32),
+        layers_per_block=1,
+        norm_num_groups=8,
+        latent_channels=4,
+        sample_size=256,
+    )
+    made.bn.running_mean.normal_(0.0, 0.3)
+    made.bn.running_var.uniform_(0.5, 2.0)
+    return made
+
+
+def build(folder: Path) -> Path:
+    """Writes the checkpoint into `folder` (must not exist) and returns it."""
+    small.seeded()
+    tokenizer = small.chat_tokenizer(folder / "tokenizer")
+    text = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=32,
+        num_hidden_layers=28,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=1024,
+    )
+    Flux2KleinPipeline(
+        scheduler=small.scheduler("FlowMatchEulerDiscreteScheduler", use_dynamic_shifting=True, base_shift=0.5),
+        vae=autoencoder(),
+        text_encoder=Qwen3ForCausalLM(text),
+        tokenizer=tokenizer,
+        transformer=transformer(),
+        is_distilled=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def adapters(_checkpoint: Path) -> dict[str, tuple[Path, float]]:
+    """None: this family takes no adapters yet."""
+    return {}
+
+
+def reference(checkpoint: Path, picture: Image.Image | list[Image.Image], prompt: str, **asked: Any) -> Any:
+    """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image)."""
+    edited = pipeline(checkpoint)(
+        prompt=prompt,
+        image=picture,
+        num_inference_steps=asked["steps"],
+        guidance_scale=asked["guidance"][0],
+        generator=torch.Generator().manual_seed(asked["seed"]),
+    )
+    return small.pixels(edited.images[0])
+
+
+def pipeline(checkpoint: Path) -> Any:
+    """diffusers' own, in fp32. Whoever changes it puts it back."""
+    return small.pipeline(Flux2KleinPipeline, checkpoint)

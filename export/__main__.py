@@ -98,13 +98,12 @@ def export(flags: argparse.Namespace) -> None:
     # Imported late: torch and diffusers take seconds, and a wrong flag should not.
     from export import adapters, run  # noqa: PLC0415
 
-    prefixes = load_family(checkpoint.family, "lora").PREFIXES if flags.adapter else ()
     chosen = run.Options(
         Limits(flags.max_pixels, flags.max_batch, flags.max_images, frozenset(flags.option)),
         precisions,
         flags.default_steps,
         flags.guidance_when_zero,
-        adapters.find(flags.adapter, prefixes),
+        adapters.find(flags.adapter, adapters.prefixes_of(checkpoint.family) if flags.adapter else ()),
     )
     report = Report()
     run.export(checkpoint, engine, chosen, Store(flags.repository), report)

@@ -81,6 +81,15 @@ class Bank:
         return (torch.arange(1, sizes[ROWS] + 1, dtype=torch.int32) % (len(self.routes) + 1))[:, None]
 
 
+def prefixes_of(family: str) -> tuple[str, ...]:
+    """How the names of the family's LoRA tensors begin. Raises BadInputError where it takes no adapters."""
+    try:
+        names: tuple[str, ...] = load(family, "lora").PREFIXES
+    except ModuleNotFoundError as error:
+        raise BadInputError("--adapter: this kind of checkpoint takes no adapters yet") from error
+    return names
+
+
 def read_bank(checkpoint: Checkpoint, sources: Sequence[Source]) -> Bank:
     """The bank of these adapters. Raises families.errors.BadCheckpointError for a file that cannot be read."""
     if not sources:

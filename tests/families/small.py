@@ -68,7 +68,7 @@ def chat_tokenizer(folder: Path) -> Any:
 
 
 def t5_tokenizer(folder: Path) -> Any:
-    """T5's tokenizer with a vocabulary of letters and few words, written and read back: more ids than the samples have."""
+    """T5's tokenizer with a vocabulary of few words and of letters, more than the ids of random samples."""
     folder.mkdir(parents=True)
     words = [(word, -1.0) for word in ("▁the", "▁red", "▁turn", "▁sky")]
     letters = [(chr(code), -4.0) for code in range(33, 400)]

@@ -17,13 +17,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import numpy as np
-import openvino as ov
 import torch
 from numpy.typing import NDArray
 from openvino import opset13 as op
 from rich.progress import track
 from torch.utils.flop_counter import FlopCounterMode
 
+from backends.silent import openvino as ov
 from bench import report
 from bench.adapters import PIXELS_A_LATENT, interleaved
 from bench.setups import SETUPS, Setup

@@ -61,7 +61,7 @@ def measure(folder: Path, name: str, targets: list[str], precision: str) -> dict
         metrics |= {f"gpu_{name.lower()}_mb": round(size / 1e6) for name, size in gpu.items()}
         metrics["onnx_mb"] = round(sum(file.stat().st_size for file in Path(scratch).glob("model.onnx*")) / 1e6)
         metrics["plan_mb"] = round((Path(scratch) / "model.plan").stat().st_size / 1e6)
-        run = reference.open_onnx(work.onnx, component, precision)
+        run = reference.open_onnx(work.onnx, component)
         error = check.against_torch(
             run, modules.module(name, folder, torch.float32), component, _inputs(modules, component, 0)
         )

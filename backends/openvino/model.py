@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino as ov
 import triton_python_backend_utils as pb_utils
 
 from backends.common import (
@@ -27,6 +26,7 @@ from backends.common import (
     read_signature,
 )
 from backends.pages import release
+from backends.silent import openvino as ov
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -125,7 +125,7 @@ class Builder:
         """What the comparison runs in, and one forward pass of it."""
         if self.engine.runs_here():
             return self.engine.name, self.engine.open(work)
-        return reference.NAME, reference.open_onnx(work.onnx, work.component, work.precision)
+        return reference.NAME, reference.open_onnx(work.onnx, work.component)
 
     def _compare(self, component: Component, run: Run, module: torch.nn.Module, bar: Bar) -> dict[str, float]:
         """The relative error by where it was taken."""

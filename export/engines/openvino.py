@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import openvino as ov
-
+from backends.silent import openvino as ov
 from export.engines import Arrays, Run, Serving, Work
 from export.errors import ExportError
 

@@ -33,6 +33,21 @@ JPEG = b"\xff\xd8\xff" + bytes(100_000)
 MIB = 1 << 20
 
 
+def edited() -> Any:
+    """What `edit` answers: the picture, its size, and the numbers that it was made with."""
+    made = service_pb2.ModelInferResponse(model_name="edit")
+    for name, datatype, shape, content in (
+        ("image", "BYTES", 1, struct.pack("<I", len(JPEG)) + JPEG),
+        ("size", "INT32", 2, struct.pack("<2i", 512, 512)),
+        ("num_inference_steps", "INT32", 1, struct.pack("<i", 20)),
+        ("guidance_scale", "FP32", 1, struct.pack("<f", 7.5)),
+        ("image_guidance_scale", "FP32", 1, struct.pack("<f", 1.5)),
+    ):
+        made.outputs.add(name=name, datatype=datatype, shape=[shape])
+        made.raw_output_contents.append(content)
+    return made
+
+
 class SlowTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Edits SLOTS at once, each in SECONDS; `took` has how long each request was here, by its id."""
 
@@ -44,12 +59,8 @@ class SlowTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         start = time.perf_counter()
         async with self._slots:
             await asyncio.sleep(SECONDS)
-        answer = service_pb2.ModelInferResponse(model_name="edit")
-        answer.outputs.add(name="image", datatype="BYTES", shape=[1])
-        answer.outputs.add(name="size", datatype="INT32", shape=[2])
-        answer.raw_output_contents.extend([struct.pack("<I", len(JPEG)) + JPEG, struct.pack("<2i", 512, 512)])
         self.took[request.id] = time.perf_counter() - start
-        return answer
+        return edited()
 
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
         return service_pb2.ModelReadyResponse(ready=True)

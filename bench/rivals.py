@@ -31,9 +31,11 @@ def pipeline(checkpoint: Path, precision: str, *, compiled: bool = False) -> Any
     """diffusers' pipeline of a checkpoint, on the GPU where there is one. `compiled`: its UNet by torch.compile."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # transformers and diffusers obey it too; the bars here are ours
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # transformers obeys it too; the bars here are ours
     from diffusers import StableDiffusionInstructPix2PixPipeline  # noqa: PLC0415 - seconds
+    from diffusers.utils.logging import disable_progress_bar  # noqa: PLC0415
 
+    disable_progress_bar()
     loaded = StableDiffusionInstructPix2PixPipeline.from_pretrained(checkpoint, torch_dtype=DTYPES[precision]).to(
         DEVICE
     )

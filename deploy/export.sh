@@ -3,6 +3,7 @@
 # What is not set, or empty, is left to the export's own defaults.
 set -euf
 for adapter in ${TRITOUCH_ADAPTERS:-}; do set -- "$@" --adapter "$adapter"; done
+for option in ${TRITOUCH_OPTIONS:-}; do set -- "$@" --option "$option"; done
 exec python3 -m export "$@" \
   --model "$TRITOUCH_MODEL" \
   ${TRITOUCH_REVISION:+--revision "$TRITOUCH_REVISION"} \
@@ -10,5 +11,7 @@ exec python3 -m export "$@" \
   ${TRITOUCH_PRECISION:+--precision "$TRITOUCH_PRECISION"} \
   ${TRITOUCH_MAX_PIXELS:+--max-pixels "$TRITOUCH_MAX_PIXELS"} \
   ${TRITOUCH_MAX_BATCH:+--max-batch "$TRITOUCH_MAX_BATCH"} \
+  ${TRITOUCH_EXPORT_MAX_IMAGES:+--max-images "$TRITOUCH_EXPORT_MAX_IMAGES"} \
+  ${TRITOUCH_DEFAULT_STEPS:+--default-steps "$TRITOUCH_DEFAULT_STEPS"} \
   ${TRITOUCH_GUIDANCE_WHEN_ZERO:+--guidance-when-zero "$TRITOUCH_GUIDANCE_WHEN_ZERO"} \
   --repository "$TRITOUCH_REPOSITORY"

@@ -6,6 +6,7 @@ Knows diffusers' folder layout and the safetensors file format; nothing of any f
 import json
 import re
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,10 +85,12 @@ def download(model: str, revision: str | None, files: list[str]) -> Path:
 
 
 def hide_bars() -> None:
-    """Ends the hub's bars, and those of transformers where it is imported later: only downloads have no bar of ours."""
+    """Ends the hub's bars and those of transformers, imported yet or not: only downloads have no bar of ours."""
     from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415 - as above
 
-    disable_progress_bars()
+    disable_progress_bars()  # transformers asks for this once, when it is imported
+    if "transformers" in sys.modules:
+        sys.modules["transformers"].utils.logging.disable_progress_bar()
 
 
 def _shards(index: Path) -> list[Path]:

@@ -29,7 +29,7 @@ def spent(**seconds: float) -> dict[str, float]:
 
 def test_the_stages_of_an_edit_add_up_to_all_of_it() -> None:
     given = spent(condition=2, queue=0.5, denoise=5, render=1, calls__seconds=4, gateway__request=10, gateway__edit=9.5)
-    given |= {"unet.compute": 3.0, "vae_encoder.compute": 1.5, "postprocess.compute": 0.25}
+    given |= {"denoiser.compute": 3.0, "vae_encoder.compute": 1.5, "postprocess.compute": 0.25}
     stages = overhead.stages(11.0, given)
     assert sum(stages.values()) == pytest.approx(11.0)
     assert stages["calls to it (BLS)"] == stages["scheduler and batcher"] == 1.0
@@ -38,7 +38,7 @@ def test_the_stages_of_an_edit_add_up_to_all_of_it() -> None:
 
 def test_a_seen_sentence_saves_what_its_edit_was_ready_sooner_and_engines_are_not_overhead() -> None:
     new = spent(wall=10, condition=2.5, steps=4, denoise=5, calls__seconds=4) | {"text_encoder.hits": 0.0}
-    seen = new | {"condition": 2.0, "text_encoder.hits": 1.0, "unet.compute": 3.0, "wall": 9.0}
+    seen = new | {"condition": 2.0, "text_encoder.hits": 1.0, "denoiser.compute": 3.0, "wall": 9.0}
     case = overhead.metrics(SimpleNamespace(checkpoint="demo", side=64), [new, seen] * 2, [new, seen] * 2)
     assert (case["saved_ms"], case["hits"]) == ([500.0] * 2, 2)
     assert case["step_ms"] == [pytest.approx(1e3 * (5 - 3) / 4)] * 2
@@ -50,7 +50,7 @@ def test_arithmetic_counts_products_of_matrices_and_an_edit_is_the_sum_of_its_ca
     layers = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.SiLU()).to("meta")
     assert roofline.arithmetic(layers, [torch.zeros(2, 3, 16, 16)]) == pytest.approx(2 * 2 * 8 * 3 * 9 * 16 * 16 / 1e9)
     calls = [("text_encoder", 1, 1.0), ("text_encoder", 2, 2.0), ("vae_encoder", 1, 4.0), ("vae_decoder", 1, 8.0)]
-    calls += [("unet", 1, 16.0), ("unet", 3, 48.0)]
+    calls += [("denoiser", 1, 16.0), ("denoiser", 3, 48.0)]
     found = [roofline.Call(name, rows, 10 * seconds, seconds, {}) for name, rows, seconds in calls]
     assert roofline.edit_seconds(found, steps=4, rows=3, sentences=2) == (2 + 4 + 4 * 48 + 8, 10 * (2 + 4 + 4 * 48 + 8))
     assert found[0].rate == 10
@@ -127,7 +127,8 @@ def test_memory_is_summed_over_a_process_and_its_descendants() -> None:
 def test_a_repository_of_stub_engines_has_the_models_of_the_real_one(tmp_path: Path) -> None:
     original, folder = tmp_path / "original", tmp_path / "stubs"
     (original / "edit" / "1" / "pipeline").mkdir(parents=True)
-    (original / "edit" / "1" / "pipeline" / "pipeline.json").write_text(json.dumps({"picture": {"multiple": 8}}))
+    settings = {"own": {"size_rule": json.dumps({"multiple": 8})}}
+    (original / "edit" / "1" / "pipeline" / "settings.json").write_text(json.dumps(settings))
     config = 'backend: "openvino"\ninstance_group [ { kind: KIND_GPU count: 1 } ]\nparameters { key: "HINT" }\n'
     for name in overhead.watch.ENGINES:
         (original / name).mkdir()
@@ -135,7 +136,7 @@ def test_a_repository_of_stub_engines_has_the_models_of_the_real_one(tmp_path: P
     folder.mkdir()
     stub_engines.repository(original, folder)
     assert {model.name for model in folder.iterdir()} == {"edit", *overhead.watch.ENGINES}
-    assert (folder / "unet" / "config.pbtxt").read_text() == (
+    assert (folder / "denoiser" / "config.pbtxt").read_text() == (
         'backend: "python"\ninstance_group [ { kind: KIND_CPU count: 1 } ]\n'
     )
     compile((folder / "vae_encoder" / "1" / "model.py").read_text(), "model.py", "exec")

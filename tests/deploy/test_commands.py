@@ -22,6 +22,7 @@ from embedded.ports import choose
 from embedded.server import Embedded
 from embedded.settings import Settings
 from embedded.wheel import environment, find_triton, lay_out_backends
+from export.__main__ import parse
 from tests.conftest import ADAPTERS, ROOT, ROUTES
 
 from .conftest import DEPLOY, base_environment, dockerfile_commands, run_here
@@ -113,12 +114,34 @@ def test_the_export_finds_its_repository_up_to_date(checkpoint, repository):
 
 def test_what_is_not_set_is_left_to_the_exports_own_defaults(export_flags):
     least = ["-m", "export", "--model", "owner/name", "--engine", "openvino", "--repository", "/models"]
-    flags = ("--precision", "--max-pixels", "--max-batch", "--guidance-when-zero")
-    names = [f"TRITOUCH_{flag.removeprefix('--').replace('-', '_').upper()}" for flag in flags]
-    assert export_flags() == export_flags(**dict.fromkeys(names, "")) == least
-    set_ones = [part for number, flag in enumerate(flags) for part in (flag, str(number))]
-    values = {name: str(number) for number, name in enumerate(names)}
+    flags = {
+        "TRITOUCH_PRECISION": "--precision",
+        "TRITOUCH_MAX_PIXELS": "--max-pixels",
+        "TRITOUCH_MAX_BATCH": "--max-batch",
+        "TRITOUCH_EXPORT_MAX_IMAGES": "--max-images",
+        "TRITOUCH_DEFAULT_STEPS": "--default-steps",
+        "TRITOUCH_GUIDANCE_WHEN_ZERO": "--guidance-when-zero",
+    }
+    lists = {"TRITOUCH_ADAPTERS": "", "TRITOUCH_OPTIONS": " "}
+    assert export_flags() == export_flags(**dict.fromkeys(flags, ""), **lists) == least
+    set_ones = [part for number, flag in enumerate(flags.values()) for part in (flag, str(number))]
+    values = {name: str(number) for number, name in enumerate(flags)}
     assert export_flags(**values) == [*least[:-2], *set_ones, *least[-2:]]
+
+
+@pytest.mark.parametrize(("name", "flag"), [("TRITOUCH_ADAPTERS", "--adapter"), ("TRITOUCH_OPTIONS", "--option")])
+def test_what_may_be_given_often_is_apart_by_blanks(export_flags, name, flag):
+    given = export_flags(**{name: " a=/b.safetensors  *\tc=d/e:0.7\n"})
+    assert given[:8] == ["-m", "export", flag, "a=/b.safetensors", flag, "*", flag, "c=d/e:0.7"]
+
+
+def test_every_flag_of_the_export_can_be_given_to_its_container():
+    """All but the GPUs to compile for, which TensorRT takes from the machine."""
+    script = (DEPLOY / "export.sh").read_text()
+    assert {f"--{name.replace('_', '-')}" for name in vars(parse(["--model", "x"]))} == {
+        "--compute-capability",
+        *re.findall(r"--[a-z-]+", script),
+    }
 
 
 def test_the_export_refuses_what_it_cannot_do(checkpoint, tmp_path):

@@ -51,6 +51,7 @@ def test_changed_weights_rebuild_their_component_alone_and_wrong_ones_install_no
     done = run_export(changed, target)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("up to date") == 3
+    assert "Loading weights" not in done.stderr, "a bar of transformers"
     assert (target / "text_encoder").resolve() != served
 
 

@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench": {
         "backends.gpu",
         "backends.plan",
+        "backends.silent",
         "embedded.server",
         "export.checkpoint",
         "export.component.bank",

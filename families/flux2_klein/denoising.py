@@ -40,7 +40,8 @@ def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Sett
     generator = torch.Generator().manual_seed(edit.seed)
     latents = torch.randn((1, channels, height, width), generator=generator).numpy()
     ids = [
-        packing.positions(*latent.shape[2:], REFERENCE_STEP * (place + 1)) for place, latent in enumerate(references)
+        packing.positions(latent.shape[2], latent.shape[3], REFERENCE_STEP * place)
+        for place, latent in enumerate(references, 1)
     ]
     constant = {
         "references": np.concatenate([packing.pack(latent) for latent in references], axis=1),

@@ -20,4 +20,5 @@ def positions(height: int, width: int, picture: int, axes: int = 4) -> Array:
     rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
     same = np.full(height * width, picture)
     stacked = np.stack([same, rows.ravel(), columns.ravel(), np.zeros_like(same)], axis=1)
-    return stacked[None, :, :axes].astype(np.float32)
+    found: Array = stacked[None, :, :axes].astype(np.float32)
+    return found

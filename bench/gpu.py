@@ -166,7 +166,7 @@ def edit(folder: Path, repository: Path) -> None:
     import tritonclient.grpc as client  # noqa: PLC0415
     from PIL import Image  # noqa: PLC0415
 
-    from embedded import serve  # noqa: PLC0415
+    from embedded.server import serve  # noqa: PLC0415
 
     picture = io.BytesIO()
     Image.effect_noise((512, 512), 80).convert("RGB").save(picture, "PNG")

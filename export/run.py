@@ -51,7 +51,14 @@ def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Stor
         makes = [_make(checkpoint, engine, component, chosen[component.name], bank) for component in components]
         with store.locked():
             missing = [make for make in makes if store.engine(make.component.name, make.fingerprint) is None]
-            job = workers.Job(checkpoint, engine.name, engine.targets, options.adapters, store)
+            job = workers.Job(
+                checkpoint,
+                engine.name,
+                engine.targets,
+                options.adapters,
+                store,
+                bool(engine.targets) and engine.runs_here(),
+            )
             workers.build(job, missing, report)
             engines = {make.component.name: _installed(store, report, make, make in missing) for make in makes}
             store.install(release.compose(checkpoint, table, components, settings, engines))

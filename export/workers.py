@@ -53,6 +53,8 @@ class Job:
     targets: tuple[str, ...]
     adapters: tuple[Source, ...]
     store: Store
+    on_gpu: bool
+    """Whether engines are timed or compared on this machine's GPU, which one at a time should have for itself."""
 
 
 def build(job: Job, makes: Sequence[Make], report: Report) -> None:
@@ -88,7 +90,7 @@ def _wait(futures: Mapping["Future[None]", Make]) -> None:
 def _workers(job: Job, makes: Sequence[Make]) -> int:
     files = {file for make in makes for file in weight_files(job.checkpoint.path / make.component.weights)}
     small = sum(file.stat().st_size for file in files) <= TOGETHER_BYTES
-    return min(len(makes), 2, os.cpu_count() or 1) if small else 1
+    return min(len(makes), 2, os.cpu_count() or 1) if small and not job.on_gpu else 1
 
 
 def _weight(job: Job) -> Any:

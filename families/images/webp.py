@@ -39,6 +39,19 @@ def matches(encoded: bytes) -> bool:
     return encoded[:4] == b"RIFF" and encoded[8:12] == b"WEBP"
 
 
+def size(encoded: bytes) -> tuple[int, int]:
+    """Width and height, as the first chunk tells them. Raises KeyError or struct.error when it does not."""
+    name = encoded[12:16]
+    if name == _EXTENDED:
+        width, height = (int.from_bytes(encoded[at : at + 3], "little") for at in (24, 27))
+        return width + 1, height + 1
+    if name == b"VP8L":
+        (bits,) = struct.unpack_from("<I", encoded, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", encoded, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
 def read(encoded: bytes) -> WebP:
     """Raises ValueError when it has no pixels or no possible length."""
     if struct.unpack_from("<I", encoded, 4)[0] > _MOST_BYTES:

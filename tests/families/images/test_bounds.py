@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from families.errors import IMAGE_TOO_LARGE, InvalidEditError
+from families.images.sources import pixels_held
 from families.picture import DecodingLimits, WorkingSize, decode, scale
 from tests.conftest import ROOT
 from tests.families.images import files
@@ -147,3 +148,22 @@ def test_decoding_loads_no_torch() -> None:
     code = f"import sys, families.interface, families.picture; print({wanted})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("size", [(640, 480), (37, 41)])
+def test_the_work_of_a_file_is_told_by_its_header(size: tuple[int, int]) -> None:
+    pixels = size[0] * size[1]
+    picture = photo(*size)
+    clear = picture.convert("RGBA")
+    clear.putalpha(9)
+    for file in (
+        saved(picture, "PNG"),
+        saved(picture, progressive=True),
+        saved(picture, "WEBP"),
+        saved(picture, "WEBP", lossless=True),
+        saved(clear, "WEBP"),
+    ):
+        assert pixels_held(file) == pixels
+        assert pixels_held(file[:10]) == 0
+    assert pixels_held(saved(picture)) == pixels // 16
+    assert pixels_held(b"nothing") == 0

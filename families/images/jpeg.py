@@ -23,7 +23,7 @@ _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 """A marker that begins a segment: neither a stuffed byte of a scan nor a restart."""
 _NEEDED = {0xE0: 14, _ADOBE: 12}
 """Segments that tell libjpeg what the components are, and the bytes that they have if they are whole."""
-_MAX_SCANS = 100
+_MAX_SCANS = 32
 """Encoders write some ten. libjpeg goes over the whole picture for each, however empty."""
 _FILLER = np.random.default_rng(0).integers(1, 255, 512, np.uint8).tobytes()
 """Bytes of no meaning, and no marker."""

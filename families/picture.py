@@ -1,30 +1,30 @@
 """From an encoded picture to 8-bit RGB at its working size, and back. Knows nothing of tensors or of models.
 
 Only JPEG, PNG and WebP are decoded, whatever a file calls itself. Pictures are oriented by EXIF and converted to 8-bit
-RGB; nothing of the input's metadata survives.
+RGB in sRGB (`families.images`); nothing of the input's metadata survives.
 """
 
 import contextlib
 import io
 import json
 import math
+import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image
 
 from families.errors import IMAGE_TOO_LARGE, IMAGE_UNREADABLE, InvalidEditError
+from families.images import sources
+from families.images.source import Source
 from families.settings import count
 
-FORMATS = ("JPEG", "PNG", "WEBP")
 RESPONSE_FORMATS = ("jpeg", "raw")
 JPEG_QUALITY = 95
-SRGB = ImageCms.createProfile("sRGB")
-COLORIMETRIC = ImageCms.Intent.RELATIVE_COLORIMETRIC
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -35,6 +35,11 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes a picture upright, by its EXIF orientation."""
+SIDEWAYS = {UPRIGHT[orientation] for orientation in (5, 6, 7, 8)}
+"""Those that exchange width and height."""
+REDUCED_TO = 2
+"""Times the working size, at least, that a JPEG decoded at a part of its size still has."""
+_ORIENTATION_IN_XMP = re.compile(rb"tiff:Orientation(?:=\"|>)([0-9])")
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,11 @@ class DecodingLimits:
     """Bounds on one input picture: encoded bytes, and pixels as its header declares them."""
 
     max_bytes: int = 52_428_800
-    max_pixels: int = 50_000_000
+    max_pixels: int = 8192 * 6144
+    """Of a JPEG of one scan, which can be decoded at half its size, four times as many."""
+    max_side: int = 65_535
+    max_ratio: int = 1_000
+    """Of the longer side to the shorter."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "DecodingLimits":
@@ -54,6 +63,20 @@ class DecodingLimits:
             max_bytes=count(environment, "TRITOUCH_MAX_IMAGE_BYTES", cls.max_bytes),
             max_pixels=count(environment, "TRITOUCH_MAX_IMAGE_PIXELS", cls.max_pixels),
         )
+
+    def check(self, size: tuple[int, int], most_pixels: int) -> None:
+        """Raises InvalidEditError, naming the limit, for a (width, height) that is too large, long or thin.
+
+        `most_pixels`: what `max_pixels` allows a file of this kind.
+        """
+        long, short = max(size), min(size)
+        if long * short > most_pixels:
+            raise too_many(most_pixels)
+        if long > self.max_side:
+            raise InvalidEditError(IMAGE_TOO_LARGE, f"an image's longer side may have at most {self.max_side} pixels")
+        if long > self.max_ratio * short:
+            message = f"an image's longer side may be at most {self.max_ratio} times its shorter one"
+            raise InvalidEditError(IMAGE_TOO_LARGE, message)
 
 
 @dataclass(frozen=True)
@@ -117,76 +140,86 @@ def size_rule(text: bytes) -> SizeRule:
     return WorkingSize(**content)
 
 
-def decode(encoded: bytes, limits: DecodingLimits) -> Image.Image:
-    """An encoded JPEG, PNG or WebP as an upright RGB picture; the first frame of an animation.
+def too_many(most_pixels: int) -> InvalidEditError:
+    """The error of a picture with more pixels than that."""
+    return InvalidEditError(IMAGE_TOO_LARGE, f"an image of this kind may have at most {most_pixels} pixels")
 
-    Raises InvalidEditError, always with the same words for the same fault: nothing of the decoder's own text.
+
+def decode(encoded: bytes, limits: DecodingLimits, rule: SizeRule | None = None) -> Image.Image:
+    """An encoded JPEG, PNG or WebP as an upright RGB picture at its working size; the first frame of an animation.
+
+    Without a rule it keeps its size, unless it is a JPEG with more than `limits.max_pixels`.
+    Raises InvalidEditError and nothing else, always with the same words for the same fault: nothing of the decoder's.
     """
     if len(encoded) > limits.max_bytes:
         raise InvalidEditError(IMAGE_TOO_LARGE, f"an image may have at most {limits.max_bytes} bytes")
     try:
-        with warnings.catch_warnings(), _pillow_refusing_above(limits.max_pixels):
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(encoded), formats=FORMATS)
-            width, height = picture.size
-            if width * height <= limits.max_pixels:
-                return _rgb(_upright(picture))
-    except Image.DecompressionBombError:
-        pass
+            return _decoded(encoded, limits, rule)
+    except InvalidEditError:
+        raise
+    except MemoryError as error:
+        raise InvalidEditError(IMAGE_TOO_LARGE, "the image takes more memory than this server has") from error
     except Exception as error:
         raise InvalidEditError(IMAGE_UNREADABLE, "the image is not a readable JPEG, PNG or WebP") from error
-    raise InvalidEditError(IMAGE_TOO_LARGE, f"an image may have at most {limits.max_pixels} pixels")
 
 
-@contextlib.contextmanager
-def _pillow_refusing_above(pixels: int) -> Iterator[None]:
-    """Pillow's own limit, which it holds before it makes room for a picture, in place of the one it comes with."""
+def _decoded(encoded: bytes, limits: DecodingLimits, rule: SizeRule | None) -> Image.Image:
+    source = sources.read(encoded)
+    most = source.most_pixels(limits.max_pixels)
+    picture = _opened(source, most)
+    limits.check(picture.size, most)
+    turn = _turn(source)
+    size = picture.size
+    if rule is not None:
+        size = rule.of(*size) if turn not in SIDEWAYS else rule.of(*size[::-1])[::-1]
+    flat = source.flat(picture, _reduction(picture.size, size, limits.max_pixels))
+    if rule is not None:
+        flat = _scaled(flat, size)
+    return flat if turn is None else flat.transpose(turn)
+
+
+def _opened(source: Source, most_pixels: int) -> Image.Image:
+    """The picture, not loaded. Pillow's own limit, which holds before it makes room, is this one for a while."""
     before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = (pixels + 1) // 2  # it warns above this, and refuses above twice this
+    Image.MAX_IMAGE_PIXELS = (most_pixels + 1) // 2  # it warns above this, and refuses above twice this
     try:
-        yield
+        return Image.open(io.BytesIO(source.pixels), formats=(source.FORMAT,))
+    except Image.DecompressionBombError:
+        raise too_many(most_pixels) from None
     finally:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """The picture as EXIF orients it; a block that cannot be read is passed over."""
-    picture.load()
-    turn = None
+def _reduction(size: tuple[int, int], target: tuple[int, int], most_pixels: int) -> int:
+    """By how much a JPEG's sides are divided while it is decoded: 1, 2, 4 or 8.
+
+    As much as leaves `REDUCED_TO` times the target for scaling, and enough for `most_pixels`.
+    """
+    spare = min(side / wanted for side, wanted in zip(size, target, strict=True)) / REDUCED_TO
+    enough = next((by for by in (8, 4, 2) if by <= spare), 1)
+    needed = next((by for by in (1, 2, 4) if math.prod(-(-side // by) for side in size) <= most_pixels), 8)
+    return max(enough, needed)
+
+
+def _turn(source: Source) -> Image.Transpose | None:
+    """What makes the picture upright by EXIF, or XMP where EXIF does not tell; what cannot be read is passed over."""
+    exif = Image.Exif()
     with contextlib.suppress(Exception):
-        turn = UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    return picture if turn is None else picture.transpose(turn)
-
-
-def _rgb(picture: Image.Image) -> Image.Image:
-    """Any mode to RGB: 16-bit grey is scaled, profiles go to sRGB, transparency is laid over white."""
-    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
-        grey = np.asarray(picture, np.float32) / 257.0
-        picture = Image.fromarray(np.clip(grey + 0.5, 0, 255).astype(np.uint8))
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        clear = picture.convert("RGBA")
-        colours = _srgb(clear.convert("RGB"), picture)
-        return Image.composite(colours, Image.new("RGB", picture.size, "white"), clear.getchannel("A"))
-    return _srgb(picture.convert("RGB") if picture.mode in ("P", "1") else picture, picture)
-
-
-def _srgb(colours: Image.Image, source: Image.Image) -> Image.Image:
-    """Colours as the embedded profile of `source` means them, in sRGB; a profile that does not fit is passed over."""
-    profile = source.info.get("icc_profile")
-    if profile:
-        with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
-            embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if "sRGB" in ImageCms.getProfileDescription(embedded):
-                return colours.convert("RGB")  # converting would move levels by one, for nothing
-            converted = ImageCms.profileToProfile(colours, embedded, SRGB, COLORIMETRIC, outputMode="RGB")
-            if converted is not None:
-                return converted
-    return colours.convert("RGB")
+        exif.load(source.exif)
+        if ExifTags.Base.Orientation in exif:
+            return UPRIGHT.get(exif[ExifTags.Base.Orientation])
+    told = _ORIENTATION_IN_XMP.search(source.xmp)
+    return UPRIGHT.get(int(told[1])) if told else None
 
 
 def scale(picture: Image.Image, rule: SizeRule) -> Image.Image:
     """The picture at its working size (Lanczos)."""
-    size = rule.of(*picture.size)
+    return _scaled(picture, rule.of(*picture.size))
+
+
+def _scaled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
 
 

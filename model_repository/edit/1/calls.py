@@ -1,5 +1,7 @@
 """Calls to the models that an edit needs, through BLS. With `model` and `metrics`, all that meets Triton here."""
 
+import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -8,8 +10,15 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-from families.interface import ADAPTER, DENOISER, PREDICTION, ROWS, Tensors
+from families.images.sources import pixels_held
+from families.interface import ADAPTER, DENOISER, PREDICTION, REFERENCE, ROWS, Tensors
 from families.settings import Settings
+
+LARGE_PIXELS = 1 << 23
+"""A picture of which so many are in memory while it is decoded takes a second rather than a moment."""
+LARGE_AT_ONCE = min(2, len(os.sched_getaffinity(0)))
+"""Large pictures that `preprocess` is given at once: fewer than it has instances, so that one is free for others, and
+so few that their memory is bounded."""
 
 
 class ModelError(Exception):
@@ -19,6 +28,8 @@ class ModelError(Exception):
 class EditCall:
     """Implements `families.interface.Call` for one edit: its adapter goes along wherever the engine has a bank."""
 
+    _large = threading.BoundedSemaphore(LARGE_AT_ONCE)
+
     def __init__(self, settings: Settings, adapter: int, workers: ThreadPoolExecutor) -> None:
         self._settings, self._adapter, self._workers = settings, adapter, workers
 
@@ -27,7 +38,11 @@ class EditCall:
         if model in self._settings.banks:
             rows = len(next(iter(inputs.values())))
             inputs = {**inputs, ADAPTER.name: adapter_rows(self._adapter, rows)}
-        return call(model, inputs, self._settings.outputs[model])
+        outputs = self._settings.outputs[model]
+        if model != REFERENCE or sum(pixels_held(image) for image in inputs["image"]) < LARGE_PIXELS:
+            return call(model, inputs, outputs)
+        with self._large:
+            return call(model, inputs, outputs)
 
     def together(self, *calls: tuple[str, Tensors]) -> Sequence[Tensors]:
         """Several calls side by side: one from this thread, the others from threads of their own."""

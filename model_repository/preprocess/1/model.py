@@ -7,7 +7,7 @@ import triton_python_backend_utils as pb_utils
 
 from families.errors import InvalidEditError
 from families.interface import PIXELS
-from families.picture import DecodingLimits, decode, scale, size_rule, to_tensor
+from families.picture import DecodingLimits, decode, size_rule, to_tensor
 
 
 class TritonPythonModel:
@@ -24,7 +24,7 @@ class TritonPythonModel:
     def _respond(self, request: Any) -> Any:
         image, rule = (_bytes(request, name) for name in ("image", "size_rule"))
         try:
-            picture = scale(decode(image, self._limits), size_rule(rule))
+            picture = decode(image, self._limits, size_rule(rule))
         except InvalidEditError as error:
             fault = pb_utils.TritonError(f"tritouch:{error.code} {error}", pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse([], error=fault)

@@ -1,0 +1,55 @@
+"""Calls beside a stand-in for Triton's module: a large picture never keeps a small one waiting."""
+
+import importlib
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
+
+import numpy as np
+import pytest
+
+from families.interface import REFERENCE
+from tests.families.images import files
+
+LARGE = files.blank(8192, 6144, 1, files.GREY)
+SMALL = files.blank(64, 64, 1, files.GREY)
+SECONDS = 30
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", types.ModuleType("triton_python_backend_utils"))
+    yield importlib.import_module("calls")
+    sys.modules.pop("calls", None)
+
+
+def test_small_pictures_pass_large_ones(calls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    release, begun = threading.Event(), threading.Semaphore(0)
+    decoding: list[bytes] = []
+
+    def call(model: str, inputs: Any, outputs: Any) -> dict[str, Any]:
+        decoding.append(inputs["image"][0])
+        if inputs["image"][0] is LARGE:
+            begun.release()
+            assert release.wait(SECONDS)
+        return {}
+
+    monkeypatch.setattr(calls, "call", call)
+    settings = types.SimpleNamespace(banks=(), outputs={REFERENCE: ("image_latents",)})
+    with ThreadPoolExecutor(9) as threads:
+
+        def ask(image: bytes) -> Any:
+            given = {"image": np.array([image], np.object_)}
+            return threads.submit(calls.EditCall(settings, 0, threads), REFERENCE, given)
+
+        large = [ask(LARGE) for _ in range(8)]
+        for _ in range(calls.LARGE_AT_ONCE):
+            assert begun.acquire(timeout=SECONDS)
+        ask(SMALL).result(SECONDS)
+        assert decoding.count(LARGE) == calls.LARGE_AT_ONCE
+        release.set()
+        assert not wait(large, SECONDS).not_done
+    assert decoding.count(LARGE) == len(large)

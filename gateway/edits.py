@@ -1,11 +1,13 @@
 """`POST /v1/images/edits`, in Friendli's JSON and in OpenAI's form: admit, read, edit, answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
+import structlog
 from fastapi import APIRouter, Depends, Request, Response
 
-from gateway import body, form_call, idempotency, json_call
+from gateway import body, failures, form_call, idempotency, json_call
 from gateway.admission import Gate, Held, Memory
 from gateway.auth import Keys
 from gateway.call import Call
@@ -33,6 +35,7 @@ class Edits:
     def __init__(self, settings: Settings, triton: Triton, loader: Loader, threads: Threads, metrics: Metrics) -> None:
         self._settings, self._triton, self._loader = settings, triton, loader
         self._threads, self._metrics = threads, metrics
+        self._log = structlog.get_logger()
         self.callers = Gate(settings.max_edits)
         self.running = Gate(settings.max_edits)
         self.memory = Memory(settings.max_held_bytes)
@@ -87,12 +90,22 @@ class Edits:
             with self._metrics.stage("load"):
                 async with deadline.kept():
                     edit = [call.edit.of(await self._loader.load(call.sources, held))]
-            with self._metrics.stage("edit"):
+            with self._metrics.stage("edit"), self._failure_logged(request_id, call.edit.prompt):
                 # Popped, so that its images, which are large, do not stay here for as long as the edit takes.
                 picture = await self._triton.edit(edit.pop(), deadline=deadline, request_id=request_id)
             with self._metrics.stage("encode"):
                 async with deadline.kept():
                     return await self._threads.run(call.answer, picture)
+
+    @contextmanager
+    def _failure_logged(self, request_id: str, prompt: str) -> Iterator[None]:
+        """Say in the log why an edit failed, whether or not anyone still waits for it."""
+        try:
+            yield
+        except PublicError as error:
+            if error.code == "edit_failed":
+                self._log.error(error.code, request_id=request_id, cause=failures.loggable(error.cause, prompt))
+            raise
 
 
 def _let_go(call: Call, held: Held) -> None:

@@ -55,13 +55,17 @@ KINDS: Final[dict[str, Kind]] = {
 
 
 class PublicError(Exception):
-    """An error for the caller. `message` replaces the code's own text and must be fit for the public."""
+    """An error for the caller. `message` replaces the code's own text and must be fit for the public.
 
-    def __init__(self, code: str, *, message: str | None = None, param: str | None = None) -> None:
+    `cause`: what the operator should know of it, as it came from upstream; never for the public.
+    """
+
+    def __init__(self, code: str, *, message: str | None = None, param: str | None = None, cause: str = "") -> None:
         self.code = code
         self.kind = KINDS[code]
         self.message = message or self.kind.message
         self.param = param
+        self.cause = cause
         super().__init__(code)
 
 

@@ -20,7 +20,7 @@ import certifi
 import httpcore
 
 from gateway import images, urls
-from gateway.addresses import is_public
+from gateway.addresses import is_own, is_public
 from gateway.errors import PublicError
 from gateway.resolver import Resolver
 from gateway.settings import Settings
@@ -57,7 +57,7 @@ def _trust() -> ssl.SSLContext:
 
 
 class _Guard(httpcore.AsyncNetworkBackend):
-    """Connects to a host only when every address it has is public, and then to one of those that were checked."""
+    """Connects to a host only when every address it has is public and another machine's, and then to one of these."""
 
     def __init__(self, private_hosts: Iterable[str], resolve: Resolve, backend: httpcore.AsyncNetworkBackend) -> None:
         self._private_hosts, self._resolve, self._backend = frozenset(private_hosts), resolve, backend
@@ -83,7 +83,7 @@ class _Guard(httpcore.AsyncNetworkBackend):
         """The addresses of `host`, when all of them may be connected to."""
         addresses = await self._resolve(host, port)
         trusted = host in self._private_hosts
-        if not addresses or not (trusted or all(is_public(one) for one in addresses)):
+        if not addresses or not (trusted or all(is_public(one) and not is_own(one) for one in addresses)):
             raise _RefusedError
         return addresses
 

@@ -32,12 +32,20 @@ def _host(text: str) -> str:
         raise ValueError("give hosts as names or addresses alone, without scheme, port, path or wildcard") from None
 
 
+def _key(key: SecretStr) -> SecretStr:
+    """A key as a header can carry it. Raises `ValueError`, which does not tell it."""
+    text = key.get_secret_value()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("give keys of printable ASCII characters alone: no client could send another")
+    return key
+
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_separated)]
 Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], NoDecode, BeforeValidator(_separated)]
-Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_separated)]
+Secrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_key)], ...], NoDecode, BeforeValidator(_separated)]
 
 
 class Settings(BaseSettings):

@@ -75,6 +75,9 @@ def test_what_is_no_http_is_400_of_the_one_shape(url: str, nonsense: bytes) -> N
         {"TRITOUCH_PORT": "65536"},
         {"TRITOUCH_EDIT_TIMEOUT_SECONDS": "nan"},
         {"TRITOUCH_API_KEYS": ","},
+        {"TRITOUCH_API_KEYS": "geheim\u00ef"},
+        {"TRITOUCH_API_KEYS": "good,ge\theim"},
+        {"TRITOUCH_API_KEYS": "geheim\udcff"},
         {"TRITOUCH_URL_HOSTS": "https://example.com/"},
     ],
 )
@@ -88,6 +91,7 @@ def test_a_wrong_setting_is_named_and_is_code_2(
     assert command.main() == 2
     said = capsys.readouterr().err
     assert said.startswith(f"{name}: ")
+    assert "geheim" not in said
     assert said.count("\n") == 1
 
 

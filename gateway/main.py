@@ -34,7 +34,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Tritouch", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.edits = edits
     app.include_router(edits_router(edits, keys))
-    app.include_router(health.router(triton, keys, metrics, lambda: edits.callers.closed))
+    app.include_router(health.router(triton, keys, metrics, lambda: edits.closed))
     app.add_middleware(Observed, metrics=metrics)
     handlers.install(app)
     openapi.install(app)

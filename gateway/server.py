@@ -65,13 +65,12 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; the second time, stop."""
-        if self._edits.callers.closed or not self.started:
+        if self._edits.closed or not self.started:
             super().handle_exit(sig, frame)
-        self._edits.callers.closed = True
+        self._edits.close()
         self._end = min(self._end, time.monotonic() + self._drain_seconds)
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to stop now. Uvicorn asks ten times a second."""
-        idle = not (self._edits.callers.inside or self._edits.running.inside)
-        drained = self._edits.callers.closed and (idle or time.monotonic() > self._end)
+        drained = self._edits.closed and (self._edits.idle or time.monotonic() > self._end)
         return await super().on_tick(counter) or drained

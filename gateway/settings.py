@@ -63,6 +63,8 @@ class Settings(BaseSettings):
 
     edit_timeout_seconds: Seconds = Field(default=300.0, description="deadline of one edit, once its body is read")
     body_timeout_seconds: Seconds = Field(default=60.0, description="longest time that a body may take to arrive")
+    body_pause_seconds: Seconds = Field(default=5.0, description="longest pause while a body arrives")
+    body_bytes_per_second: Bytes = Field(default=8192, description="least rate of a body, such pauses aside")
     orphan_grace_seconds: Seconds = Field(
         default=5.0, description="how long an edit whose caller left is kept for the same request to come again"
     )
@@ -71,6 +73,9 @@ class Settings(BaseSettings):
     max_edits: Count = Field(default=64, description="most edits in flight; over it 429")
     max_held_bytes: Bytes = Field(
         default=402_653_184, description="most bytes of bodies and images in memory; over it 429"
+    )
+    max_caller_bytes: Bytes = Field(
+        default=201_326_592, description="most of these that one caller's may be: those of a token, or of an address"
     )
     max_body_bytes: Bytes = Field(default=100_663_296, description="largest request body")
     max_image_bytes: Bytes = Field(default=52_428_800, description="largest encoded image, after base64 is undone")
@@ -92,6 +97,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _one_body_fits(self) -> Self:
-        if self.max_held_bytes < self.max_body_bytes:
-            raise ValueError("TRITOUCH_MAX_HELD_BYTES must not be below TRITOUCH_MAX_BODY_BYTES")
+        if min(self.max_held_bytes, self.max_caller_bytes) < self.max_body_bytes:
+            raise ValueError(
+                "TRITOUCH_MAX_HELD_BYTES and TRITOUCH_MAX_CALLER_BYTES must not be below TRITOUCH_MAX_BODY_BYTES"
+            )
         return self

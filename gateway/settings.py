@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     )
 
     edit_timeout_seconds: Seconds = Field(default=300.0, description="deadline of one edit, once its body is read")
+    head_timeout_seconds: Seconds = Field(
+        default=10.0, description="longest time that a connection may be without a request, or take to send its headers"
+    )
     body_timeout_seconds: Seconds = Field(default=60.0, description="longest time that a body may take to arrive")
     body_pause_seconds: Seconds = Field(default=5.0, description="longest pause while a body arrives")
     body_bytes_per_second: Bytes = Field(default=8192, description="least rate of a body, such pauses aside")
@@ -70,6 +73,9 @@ class Settings(BaseSettings):
     )
     drain_seconds: Count = Field(default=60, description="longest wait for edits in flight after SIGTERM")
 
+    max_connections: Count = Field(
+        default=1024, description="most connections, up to half of the files that may be open; over it the idlest go"
+    )
     max_edits: Count = Field(default=64, description="most edits in flight; over it 429")
     max_held_bytes: Bytes = Field(
         default=402_653_184, description="most bytes of bodies and images in memory; over it 429"

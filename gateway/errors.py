@@ -27,7 +27,7 @@ class Kind:
 
 KINDS: Final[dict[str, Kind]] = {
     "body_unreadable": Kind(400, "The body is not well-formed."),
-    "unsupported_parameter": Kind(400, "The form has a field, or a value of a field, that is not served here."),
+    "unsupported_parameter": Kind(400, "The request has a field, or a value of a field, that is not served here."),
     "unauthorized": Kind(401, "A valid bearer token is needed.", {"WWW-Authenticate": "Bearer"}),
     "not_found": Kind(404, "There is nothing at this path."),
     "method_not_allowed": Kind(405, "This path does not take this method."),

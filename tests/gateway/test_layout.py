@@ -9,6 +9,7 @@ GATEWAY = Path(__file__).parents[2] / "gateway"
 # Each does one thing, and knows no other part of the gateway but the errors it raises and what is named here.
 ALONE: dict[str, set[str]] = {
     "addresses": set(),
+    "answers": set(),
     "admission": {"errors"},
     "auth": {"errors"},
     "body": {"admission", "errors"},
@@ -29,6 +30,7 @@ ALONE: dict[str, set[str]] = {
     "settings": set(),
     "threads": set(),
     "triton": {"deadline", "errors", "failures", "threads"},
+    "unserved": {"errors"},
     "urls": set(),
 }
 

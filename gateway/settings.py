@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", re.ASCII)
+_OWN_PORT: Final = re.compile(r"^(http:.*):80$|^(https:.*):443$")
 _NAME: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.ASCII)
 
 
@@ -32,6 +34,15 @@ def _host(text: str) -> str:
         raise ValueError("give hosts as names or addresses alone, without scheme, port, path or wildcard") from None
 
 
+def _origin(text: str) -> str:
+    """An origin as browsers send it: in lower case, without its scheme's own port. Raises `ValueError`."""
+    origin = text.lower()
+    if origin != "*" and not _ORIGIN.fullmatch(origin):
+        raise ValueError("give origins as scheme://host or scheme://host:port, without a path, or * for any")
+    own = _OWN_PORT.match(origin)
+    return own[1] or own[2] if own else origin
+
+
 def _key(key: SecretStr) -> SecretStr:
     """A key as a header can carry it. Raises `ValueError`, which does not tell it."""
     text = key.get_secret_value()
@@ -44,6 +55,7 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_separated)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_separated)]
 Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], NoDecode, BeforeValidator(_separated)]
 Secrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_key)], ...], NoDecode, BeforeValidator(_separated)]
 
@@ -57,6 +69,9 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="port the gateway listens on; 0 takes a free one")
     triton_grpc: str = Field(default="localhost:8001", description="gRPC target of Triton")
     api_keys: Secrets = Field(default=(), description="bearer tokens, separated by commas; none: no authentication")
+    cors_origins: Origins = Field(
+        default=(), description="origins whose pages may use the API, separated by commas; `*` for any, none: no other"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe log lines that are written"
     )

@@ -84,6 +84,10 @@ def test_what_is_no_http_is_400_of_the_one_shape(url: str, nonsense: bytes) -> N
         {"TRITOUCH_API_KEYS": "good,ge\theim"},
         {"TRITOUCH_API_KEYS": "geheim\udcff"},
         {"TRITOUCH_URL_HOSTS": "https://example.com/"},
+        {"TRITOUCH_CORS_ORIGINS": "https://example.com/"},
+        {"TRITOUCH_CORS_ORIGINS": "example.com"},
+        {"TRITOUCH_CORS_ORIGINS": "https://*.example.com"},
+        {"TRITOUCH_CORS_ORIGINS": "null"},
     ],
 )
 def test_a_wrong_setting_is_named_and_is_code_2(
@@ -101,13 +105,20 @@ def test_a_wrong_setting_is_named_and_is_code_2(
 
 
 @pytest.mark.parametrize("text", [",", " ", " , ,"])
-@pytest.mark.parametrize("name", ["api_keys", "url_hosts", "url_private_hosts", "url_ports"])
+@pytest.mark.parametrize("name", ["api_keys", "cors_origins", "url_hosts", "url_private_hosts", "url_ports"])
 def test_a_list_of_nothing_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
     monkeypatch.setenv(f"TRITOUCH_{name.upper()}", text)
     with pytest.raises(ValueError, match="lists nothing"):
         Settings()
     monkeypatch.setenv(f"TRITOUCH_{name.upper()}", "")
     assert getattr(Settings(), name) == ()
+
+
+def test_origins_are_written_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = "HTTPS://App.Example.com:443, http://localhost:3000,http://[::1]:80,http://a:8080,chrome-extension://abc,*"
+    monkeypatch.setenv("TRITOUCH_CORS_ORIGINS", given)
+    wanted = "https://app.example.com http://localhost:3000 http://[::1] http://a:8080 chrome-extension://abc *"
+    assert Settings().cors_origins == tuple(wanted.split())
 
 
 @pytest.mark.parametrize("name", ["url_hosts", "url_private_hosts"])

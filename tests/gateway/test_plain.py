@@ -46,6 +46,14 @@ def test_there_are_no_other_paths_to_get(gateway: Gateway) -> None:
     assert {path for path, item in gateway.app.openapi()["paths"].items() if "get" in item} == {*GETS[:4]}
 
 
+def test_the_connection_goes_on_after_head(gateway: Gateway) -> None:
+    asked = "HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with connected(gateway, asked.encode()) as connection:
+        answers = rest(connection)
+    assert answers.count(b"HTTP/1.1 200 ") == 2
+    assert answers.count(b'{"status":"ok"}') == 1
+
+
 @pytest.mark.parametrize(("path", "status"), [(EDITS, b"405"), ("/nothing", b"404")])
 def test_head_of_what_cannot_be_got(gateway: Gateway, path: str, status: bytes) -> None:
     head, content = raw(gateway, f"HEAD {path}")

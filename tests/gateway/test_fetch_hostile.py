@@ -78,7 +78,6 @@ class Lag:
 
     async def __aenter__(self) -> "Lag":
         self.seconds = 0.0
-        gc.collect()
         gc.disable()  # one collection of all that the tests have made may take longer
         self._task = asyncio.ensure_future(self._measured())
         await asyncio.sleep(0)

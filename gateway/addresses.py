@@ -1,5 +1,6 @@
-"""Which IP addresses belong to the public internet. Knows nothing of names, URLs or connections."""
+"""Which IP addresses belong to the public internet, and which to this machine. Knows nothing of names or URLs."""
 
+import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
@@ -51,3 +52,17 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
     if (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
         return False
     return not any(address in network for network in _CLOSED_V6)
+
+
+def is_own(address: IPv4Address | IPv6Address) -> bool:
+    """Whether `address` is one of this machine's own interfaces', public or not: as they are now, not at the start.
+
+    The system sends to an own address from that same address. A UDP socket learns it without sending anything.
+    """
+    family = socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as asking:
+            asking.connect((str(address), 9))
+            return str(asking.getsockname()[0]) == str(address)
+    except OSError:  # there is no way to it
+        return False

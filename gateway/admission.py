@@ -1,5 +1,6 @@
 """Counts what is in the house, and turns away what would be too much. Knows nothing of what it counts."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -9,60 +10,84 @@ from gateway.errors import PublicError
 
 
 class Gate:
-    """Lets at most `limit` in at once, and none while `closed`."""
+    """Lets at most `limit` in at once, of one caller at most `each`, and none while `closed`."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, each: int | None = None) -> None:
+        self._limit, self._each = limit, limit if each is None else each
+        self._inside: Counter[str] = Counter()
         self.inside = 0
         self.closed = False
 
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Be inside for the block. Raises `PublicError`: `queue_full`, or `shutting_down` once closed."""
+    def check(self, caller: str = "") -> None:
+        """Raises `PublicError` where nobody can enter now: `queue_full`, or `shutting_down` once closed."""
         if self.closed:
             raise PublicError("shutting_down")
-        if self.inside >= self._limit:
+        if self.inside >= self._limit or self._inside[caller] >= self._each:
             raise PublicError("queue_full")
+
+    @contextmanager
+    def entered(self, caller: str = "") -> Iterator[None]:
+        """Be inside for the block. Raises as `check` does."""
+        self.check(caller)
         self.inside += 1
+        self._inside[caller] += 1
         try:
             yield
         finally:
             self.inside -= 1
+            _less(self._inside, caller, 1)
 
 
 class Memory:
-    """A budget of bytes that all requests share."""
+    """A budget of bytes that all requests share, and of which one caller has at most `each`."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, each: int | None = None) -> None:
+        self._limit, self._each = limit, limit if each is None else each
+        self._held: Counter[str] = Counter()
         self.held = 0
 
-    def hold(self) -> "Held":
-        """A share of the budget, empty at first."""
-        return Held(self)
+    def hold(self, caller: str = "") -> "Held":
+        """What one request of `caller` holds of the budget, nothing at first."""
+        return Held(self, caller)
 
-    def change(self, difference: int) -> None:
-        """Take more, or give back. Raises `PublicError("queue_full")` when there is no more."""
-        if difference > 0 and self.held + difference > self._limit:
+    def check(self, caller: str, more: int) -> None:
+        """Raises `PublicError("queue_full")` when there are not so many bytes more."""
+        if more > 0 and (self.held + more > self._limit or self._held[caller] + more > self._each):
             raise PublicError("queue_full")
+
+    def change(self, caller: str, difference: int) -> None:
+        """Take more, or give back. Raises as `check` does."""
+        self.check(caller, difference)
         self.held += difference
+        _less(self._held, caller, -difference)
+
+
+def _less(counts: Counter[str], caller: str, number: int) -> None:
+    """Take `number` from what is counted of `caller`, and forget who has nothing."""
+    counts[caller] -= number
+    if not counts[caller]:
+        del counts[caller]
 
 
 class Held:
-    """One request's share of `Memory`, given back at the end of its `with`, whatever happens."""
+    """One request's part of `Memory`, given back at the end of its `with`, whatever happens."""
 
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
+    def __init__(self, memory: Memory, caller: str) -> None:
+        self._memory, self._caller = memory, caller
         self.size = 0
+
+    def check(self, size: int) -> None:
+        """Raises `PublicError("queue_full")` when it could not hold `size` bytes now."""
+        self._memory.check(self._caller, size - self.size)
 
     def resize(self, size: int) -> None:
         """Hold `size` bytes from now on. Raises `PublicError("queue_full")`, and then holds what it held."""
-        self._memory.change(size - self.size)
+        self._memory.change(self._caller, size - self.size)
         self.size = size
 
     def moved(self) -> "Held":
-        """A new share that takes over what this one holds."""
-        other = Held(self._memory)
+        """A new part that takes over what this one holds."""
+        other = Held(self._memory, self._caller)
         other.size, self.size = self.size, 0
         return other
 

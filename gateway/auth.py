@@ -1,8 +1,9 @@
-"""Bearer tokens: several, compared in constant time, before a body is read."""
+"""Who is asking: bearer tokens, several, compared in constant time, before a body is read; or else addresses."""
 
 import hashlib
 import hmac
 from collections.abc import Sequence
+from ipaddress import IPv6Address
 
 from fastapi import Request
 from pydantic import SecretStr
@@ -12,6 +13,12 @@ from gateway.errors import PublicError
 
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+
+
+def _credentials(request: Request) -> tuple[str, str]:
+    """The scheme, in lower case, and the token."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return scheme.lower(), token.strip()
 
 
 class Keys:
@@ -24,9 +31,19 @@ class Keys:
         """Raises `PublicError("unauthorized")` unless the request carries one of the tokens."""
         if not self._digests:
             return
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        given = _digest(token.strip())
+        scheme, token = _credentials(request)
+        given = _digest(token)
         # All are compared, so that time does not tell which one was near.
         matches = [hmac.compare_digest(given, known) for known in self._digests]
-        if scheme.lower() != "bearer" or not any(matches):
+        if scheme != "bearer" or not any(matches):
             raise PublicError("unauthorized")
+
+    def caller(self, request: Request) -> str:
+        """Who asks: the same for all requests with one token or, where none is needed, from one address.
+
+        Of IPv6, whose users have whole networks, an address is its first 64 bits.
+        """
+        if self._digests:
+            return _digest(_credentials(request)[1]).hex()
+        host = request.client.host if request.client else ""
+        return IPv6Address(host).packed[:8].hex() if ":" in host else host

@@ -1,11 +1,13 @@
 """`POST /v1/images/edits`, in Friendli's JSON and in OpenAI's form: admit, read, edit, answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
+import structlog
 from fastapi import APIRouter, Depends, Request, Response
 
-from gateway import body, form_call, idempotency, json_call
+from gateway import body, failures, form_call, idempotency, json_call
 from gateway.admission import Gate, Held, Memory
 from gateway.auth import Keys
 from gateway.call import Call
@@ -25,6 +27,8 @@ PARSERS: Final[dict[str, Callable[[bytes, str], Call]]] = {
     "application/json": json_call.parse,
     "multipart/form-data": form_call.parse,
 }
+ARRIVING: Final = 4
+"""How many times as many bodies may be arriving as edits may be in flight."""
 
 
 class Edits:
@@ -33,22 +37,46 @@ class Edits:
     def __init__(self, settings: Settings, triton: Triton, loader: Loader, threads: Threads, metrics: Metrics) -> None:
         self._settings, self._triton, self._loader = settings, triton, loader
         self._threads, self._metrics = threads, metrics
+        self._log = structlog.get_logger()
+        self._bounds = body.Bounds(
+            max_bytes=settings.max_body_bytes,
+            seconds=settings.body_timeout_seconds,
+            bytes_per_second=settings.body_bytes_per_second,
+            pause_seconds=settings.body_pause_seconds,
+        )
+        # Who is slow to send a body takes no place from others; so there are more of these, and no caller has them all.
+        self.arriving = Gate(ARRIVING * settings.max_edits, each=settings.max_edits)
         self.callers = Gate(settings.max_edits)
         self.running = Gate(settings.max_edits)
-        self.memory = Memory(settings.max_held_bytes)
+        self.memory = Memory(settings.max_held_bytes, each=settings.max_caller_bytes)
         self.orphans = Orphans[bytes](settings.orphan_grace_seconds)
 
+        metrics.gauge("arriving", "Requests for an edit whose body is arriving", lambda: self.arriving.inside)
         metrics.gauge("callers", "Requests for an edit that are connected", lambda: self.callers.inside)
         metrics.gauge("edits_in_flight", "Edits under way, orphans included", lambda: self.running.inside)
         metrics.gauge("held_bytes", "Bytes of bodies and images in memory", lambda: self.memory.held)
         metrics.gauge("orphans_taken_over", "Orphaned edits whose caller came back", lambda: self.orphans.taken_over)
         metrics.gauge("orphans_dropped", "Orphaned edits that were cancelled", lambda: self.orphans.dropped)
 
-    async def serve(self, request: Request) -> Response:
-        """The answer to one request. Raises `PublicError`, `CallerGoneError`."""
+    def close(self) -> None:
+        """Take no new requests; those whose body is arriving are served."""
+        self.arriving.closed = True
+
+    @property
+    def closed(self) -> bool:
+        """Whether no new requests are taken."""
+        return self.arriving.closed
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return not (self.arriving.inside or self.callers.inside or self.running.inside)
+
+    async def serve(self, request: Request, caller: str) -> Response:
+        """The answer to one request. `caller`: who asks. Raises `PublicError`, `CallerGoneError`."""
         parser = parser_of(request)
-        with self.callers.entered(), self.memory.hold() as held:
-            call, deadline = await self._read(request, parser, held)
+        with self.memory.hold(caller) as held, ExitStack() as place:
+            call, deadline = await self._called(request, parser, caller, held, place)
             key, named = idempotency.fingerprint(request, call.digest), bool(idempotency.idempotency_key(request))
             request_id = request.state.request_id
             work = self.orphans.run(
@@ -69,14 +97,18 @@ class Edits:
             return error
         return PublicError(error.code, param="model", message=f"There is no such model. There are: {known}.")
 
-    async def _read(self, request: Request, parser: Callable[[bytes, str], Call], held: Held) -> tuple[Call, Deadline]:
-        """What is asked for, and until when; the time runs from the body's end. Raises `PublicError`."""
-        limits = self._settings
-        with self._metrics.stage("read"):
-            content = await body.read(
-                request, held, max_bytes=limits.max_body_bytes, seconds=limits.body_timeout_seconds
-            )
-        deadline = Deadline(limits.edit_timeout_seconds)
+    async def _called(
+        self, request: Request, parser: Callable[[bytes, str], Call], caller: str, held: Held, place: ExitStack
+    ) -> tuple[Call, Deadline]:
+        """What is asked for, and until when; the time runs from the body's end, and so does the `place` that is taken.
+
+        Raises `PublicError`.
+        """
+        with self.arriving.entered(caller), self._metrics.stage("read"):
+            self.callers.check()
+            content = await body.read(request, held, self._bounds)
+        place.enter_context(self.callers.entered())
+        deadline = Deadline(self._settings.edit_timeout_seconds)
         with self._metrics.stage("parse"):
             async with deadline.kept():
                 return await self._threads.run(parser, content, request.headers["content-type"]), deadline
@@ -87,12 +119,22 @@ class Edits:
             with self._metrics.stage("load"):
                 async with deadline.kept():
                     edit = [call.edit.of(await self._loader.load(call.sources, held))]
-            with self._metrics.stage("edit"):
+            with self._metrics.stage("edit"), self._failure_logged(request_id, call.edit.prompt):
                 # Popped, so that its images, which are large, do not stay here for as long as the edit takes.
                 picture = await self._triton.edit(edit.pop(), deadline=deadline, request_id=request_id)
             with self._metrics.stage("encode"):
                 async with deadline.kept():
                     return await self._threads.run(call.answer, picture)
+
+    @contextmanager
+    def _failure_logged(self, request_id: str, prompt: str) -> Iterator[None]:
+        """Say in the log why an edit failed, whether or not anyone still waits for it."""
+        try:
+            yield
+        except PublicError as error:
+            if error.code == "edit_failed":
+                self._log.error(error.code, request_id=request_id, cause=failures.loggable(error.cause, prompt))
+            raise
 
 
 def _let_go(call: Call, held: Held) -> None:
@@ -116,7 +158,7 @@ def router(edits: Edits, keys: Keys) -> APIRouter:
     @routes.post("/v1/images/edits", **edit_operation())
     async def edit(request: Request) -> Response:
         try:
-            return await edits.serve(request)
+            return await edits.serve(request, keys.caller(request))
         except PublicError as error:
             raise await edits.explained(error) from None
 

@@ -27,7 +27,7 @@ class Kind:
 
 KINDS: Final[dict[str, Kind]] = {
     "body_unreadable": Kind(400, "The body is not well-formed."),
-    "unsupported_parameter": Kind(400, "The form has a field, or a value of a field, that is not served here."),
+    "unsupported_parameter": Kind(400, "The request has a field, or a value of a field, that is not served here."),
     "unauthorized": Kind(401, "A valid bearer token is needed.", {"WWW-Authenticate": "Bearer"}),
     "not_found": Kind(404, "There is nothing at this path."),
     "method_not_allowed": Kind(405, "This path does not take this method."),
@@ -55,13 +55,17 @@ KINDS: Final[dict[str, Kind]] = {
 
 
 class PublicError(Exception):
-    """An error for the caller. `message` replaces the code's own text and must be fit for the public."""
+    """An error for the caller. `message` replaces the code's own text and must be fit for the public.
 
-    def __init__(self, code: str, *, message: str | None = None, param: str | None = None) -> None:
+    `cause`: what the operator should know of it, as it came from upstream; never for the public.
+    """
+
+    def __init__(self, code: str, *, message: str | None = None, param: str | None = None, cause: str = "") -> None:
         self.code = code
         self.kind = KINDS[code]
         self.message = message or self.kind.message
         self.param = param
+        self.cause = cause
         super().__init__(code)
 
 

@@ -1,8 +1,8 @@
 """What a failed gRPC call means to the caller.
 
 The model repository's errors hold a token `tritouch:CODE` somewhere in their text; what follows it may quote others.
-Only the first code is believed, and only together with the gRPC status that belongs to it; the text around it never
-leaves this module.
+Only the first code is believed, and only together with the gRPC status that belongs to it. The text around it is never
+for the public; of an edit that failed it is the cause, which `loggable` makes fit for the log.
 """
 
 import re
@@ -24,6 +24,10 @@ CALLER_CODES: Final = {
     "edit_too_large": None,
 }
 _NEAREST: Final = re.compile(r"the nearest number that works is ([0-9]{1,3})")
+MAX_CAUSE: Final = 500
+_NOT_PLAIN: Final = re.compile(r"(?:[^ -~\s]|\\(?:x..|u....|U........))+")
+_WORD: Final = re.compile(r"[^\W_]+")
+_DATA: Final = re.compile(r"[A-Za-z0-9+/=]{64,}")
 BUSY_CODES: Final = {"expired": "deadline_exceeded", "queue_full": "queue_full"}
 
 
@@ -39,4 +43,19 @@ def problem_of(status: grpc.StatusCode, details: str) -> PublicError:
         nearest = _NEAREST.search(details) if code == "steps_unavailable" else None
         more = f"{KINDS[code].message} The nearest that works is {nearest[1]}." if nearest else None
         return PublicError(code, param=CALLER_CODES[code], message=more)
-    return PublicError("edit_failed")
+    return PublicError("edit_failed", cause=f"{status.name}: {details}")
+
+
+def loggable(cause: str, prompt: str) -> str:
+    """`cause` on one line of at most `MAX_CAUSE` plain characters, without the prompt's words and without data.
+
+    Upstream may quote what it was given, whole or cut or escaped: so no word of the prompt is left, nothing beyond
+    ASCII, and nothing as long as encoded pictures are.
+    """
+    said = {word.lower() for word in _WORD.findall(prompt) if len(word) > 2}
+
+    def kept(word: re.Match[str]) -> str:
+        return "..." if word[0].lower() in said else word[0]
+
+    plain = _DATA.sub("...", _NOT_PLAIN.sub("...", cause[: 4 * MAX_CAUSE]))
+    return " ".join(_WORD.sub(kept, plain).split())[:MAX_CAUSE]

@@ -5,22 +5,22 @@ past. Every failure is one and the same error: what lies at an address is not to
 """
 
 import asyncio
-import io
-import math
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import certifi
+import h11
 import httpcore
 
 from gateway import images, urls
-from gateway.addresses import is_public
+from gateway.addresses import is_own, is_public
+from gateway.download import Download, RefusedError
 from gateway.errors import PublicError
 from gateway.resolver import Resolver
 from gateway.settings import Settings
@@ -32,20 +32,13 @@ Resolve = Callable[[str, int], Awaitable[list[Address]]]
 MAX_REDIRECTS: Final = 3
 LEAST_ATTEMPT_SECONDS: Final = 0.25  # An equal share of the time is too little where there are many addresses.
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
-_HEADERS: Final = [("Accept", "image/*"), ("Accept-Encoding", "identity"), ("User-Agent", "tritouch")]
-
-
-class _RefusedError(Exception):
-    """This fetch goes no further."""
-
-
 _FAILURES: Final = (
-    _RefusedError,
+    RefusedError,
     TimeoutError,
     OSError,
     ValueError,
+    h11.ProtocolError,
     httpcore.NetworkError,
-    httpcore.ProtocolError,
     httpcore.TimeoutException,
 )
 
@@ -53,38 +46,34 @@ _FAILURES: Final = (
 @cache
 def _trust() -> ssl.SSLContext:
     """The authorities that browsers trust. Slow to read, and the same for all."""
-    return ssl.create_default_context(cafile=certifi.where())
+    context = ssl.create_default_context(cafile=certifi.where())
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
-class _Guard(httpcore.AsyncNetworkBackend):
-    """Connects to a host only when every address it has is public, and then to one of those that were checked."""
+class _Guard:
+    """Connects to a host only when every address it has is public and another machine's, and then to one of these."""
 
     def __init__(self, private_hosts: Iterable[str], resolve: Resolve, backend: httpcore.AsyncNetworkBackend) -> None:
         self._private_hosts, self._resolve, self._backend = frozenset(private_hosts), resolve, backend
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        end = time.monotonic() + (math.inf if timeout is None else timeout)
-        async with asyncio.timeout(timeout):
+    async def connect(self, host: str, port: int, seconds: float) -> httpcore.AsyncNetworkStream:
+        """A connection to `host`, within so many seconds."""
+        end = time.monotonic() + seconds
+        async with asyncio.timeout(seconds):
             addresses = await self._checked(host, port)
             for done, address in enumerate(addresses):
                 share = max((end - time.monotonic()) / (len(addresses) - done), LEAST_ATTEMPT_SECONDS)
                 with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                    return await self._backend.connect_tcp(str(address), port, share, local_address, socket_options)
-        raise _RefusedError
+                    return await self._backend.connect_tcp(str(address), port, share)
+        raise RefusedError
 
     async def _checked(self, host: str, port: int) -> list[Address]:
         """The addresses of `host`, when all of them may be connected to."""
         addresses = await self._resolve(host, port)
         trusted = host in self._private_hosts
-        if not addresses or not (trusted or all(is_public(one) for one in addresses)):
-            raise _RefusedError
+        if not addresses or not (trusted or all(is_public(one) and not is_own(one) for one in addresses)):
+            raise RefusedError
         return addresses
 
 
@@ -105,18 +94,12 @@ class Fetcher:
         self._running = asyncio.Semaphore(settings.url_fetches)
 
     async def __aenter__(self) -> Self:
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=_trust(),
-            max_connections=self._settings.url_fetches,
-            max_keepalive_connections=0,
-            network_backend=self._guard,
-        )
+        _trust()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._pool.aclose()
         self._resolver.close()
 
     async def fetch(self, text: str, max_bytes: int, grown: Grown) -> bytes:
@@ -144,43 +127,41 @@ class Fetcher:
             if isinstance(found, bytes):
                 return found
             text = _joined(url, found)
-        raise _RefusedError
+        raise RefusedError
 
     def _permitted(self, url: urls.Url) -> urls.Url:
         private = url.host in self._settings.url_private_hosts
         listed = not self._settings.url_hosts or private or url.host in self._settings.url_hosts
         if not listed or url.port not in self._settings.url_ports:
-            raise _RefusedError
+            raise RefusedError
         if urls.is_inner_name(url.host) and not private:
-            raise _RefusedError
+            raise RefusedError
         return url
 
     async def _get(self, url: urls.Url, max_bytes: int, grown: Grown) -> bytes | str:
         """One request: the body of a 200 as bytes, or the location of a redirect as text."""
-        core = httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target)
-        seconds = self._settings.url_total_seconds
-        timeouts = {"connect": self._settings.url_connect_seconds, "read": seconds, "write": seconds, "pool": seconds}
-        headers = [("Host", url.authority), *_HEADERS]
-        async with self._pool.stream("GET", core, headers=headers, extensions={"timeout": timeouts}) as response:
-            fields = {name.lower(): value for name, value in response.headers}
-            if response.status in _REDIRECTS:
-                return fields.get(b"location", b"").decode("ascii")
-            if response.status != 200 or fields.get(b"content-encoding", b"identity").lower() != b"identity":
-                raise _RefusedError
-            return await _body(response, int(fields.get(b"content-length", b"0")), max_bytes, grown)
+        stream = await self._connected(url)
+        try:
+            download = Download(stream, url)
+            status, headers = await download.head()
+            if status in _REDIRECTS:
+                return headers.get(b"location", b"").decode("ascii")
+            if status != 200 or headers.get(b"content-encoding", b"identity").lower() != b"identity":
+                raise RefusedError
+            return await download.body(headers, max_bytes, grown)
+        finally:
+            await stream.aclose()
 
-
-async def _body(response: httpcore.Response, declared: int, max_bytes: int, grown: Grown) -> bytes:
-    content = io.BytesIO()
-    if declared > max_bytes:
-        raise _RefusedError
-    async with aclosing(response.aiter_stream()) as chunks:  # type: ignore[type-var]
-        async for chunk in chunks:
-            if content.tell() + len(chunk) > max_bytes:
-                raise _RefusedError
-            grown(content.tell() + len(chunk))
-            content.write(chunk)
-    return content.getvalue()
+    async def _connected(self, url: urls.Url) -> httpcore.AsyncNetworkStream:
+        seconds = self._settings.url_connect_seconds
+        stream = await self._guard.connect(url.host, url.port, seconds)
+        if url.scheme == "http":
+            return stream
+        try:
+            return await stream.start_tls(_trust(), url.host, seconds)
+        except BaseException:
+            await stream.aclose()
+            raise
 
 
 def _joined(base: urls.Url, location: str) -> str:

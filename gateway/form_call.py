@@ -1,13 +1,14 @@
 """OpenAI's way to ask for an edit: a form in, `data[].b64_json` out. What is not served is refused, not ignored."""
 
 import base64
+import re
 import time
 from functools import partial
 from typing import Final
 
 import orjson
 
-from gateway import encode
+from gateway import encode, unserved
 from gateway.call import Call, Source, edit_of
 from gateway.errors import PublicError
 from gateway.multipart import Part, digest, parts_of
@@ -15,6 +16,7 @@ from gateway.schemas import ImageEditForm, validated
 from gateway.triton import Picture
 
 IMAGES: Final = ("image", "image[]")
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}(\[\])?", re.ASCII | re.IGNORECASE)  # one that may be repeated
 BEST: Final = 100  # the quality of a file that is made here, unless the form names another
 
 
@@ -23,7 +25,8 @@ def parse(content: bytes, content_type: str) -> Call:
     parts = parts_of(content, content_type)
     form = validated(ImageEditForm, _texts(parts), strings=True)
     if form.output_format == "png" and form.output_compression not in (None, BEST):
-        raise PublicError("unsupported_parameter", param="output_compression")
+        message = f"output_compression: only {BEST} is served with png."
+        raise PublicError("unsupported_parameter", param="output_compression", message=message)
     sources: list[Source] = [bytes(part.content) for part in parts if part.name in IMAGES]
     if not sources:
         raise PublicError("parameter_invalid", param="image", message="image: give at least one file.")
@@ -34,19 +37,19 @@ def parse(content: bytes, content_type: str) -> Call:
 
 
 def _texts(parts: list[Part]) -> dict[str, str]:
-    """The fields that are text. Raises `PublicError` for one that is unknown, there twice, or not UTF-8."""
+    """The fields that are text; empty ones are none. Raises `PublicError`: unknown, there twice, or not UTF-8."""
     texts: dict[str, str] = {}
     for part in parts:
-        if part.name in IMAGES:
+        if part.name in IMAGES or not part.content:
             continue
         if part.name not in ImageEditForm.model_fields:
-            raise PublicError("unsupported_parameter", param="mask" if part.name == "mask" else None)
+            raise unserved.refusal(part.name) if _NAME.fullmatch(part.name) else PublicError("unsupported_parameter")
         if part.name in texts:
-            raise PublicError("body_unreadable", message="A field of the form is there twice.")
+            raise PublicError("body_unreadable", param=part.name, message=f"{part.name}: is there twice.")
         try:
             texts[part.name] = part.content.decode()
         except UnicodeDecodeError:
-            raise PublicError("body_unreadable", message="A field of the form is not UTF-8.") from None
+            raise PublicError("body_unreadable", param=part.name, message=f"{part.name}: is not UTF-8.") from None
     return texts
 
 

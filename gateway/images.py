@@ -7,12 +7,16 @@ guards callers that come over gRPC.
 import binascii
 import io
 import re
+from typing import Final
 
 from gateway.errors import PublicError
 
-_SLICE = 1 << 18  # characters decoded at once; other threads get their turn between slices. A multiple of four.
-_DATA_URL = re.compile(r"data:[^,;]{0,100}(;[^,;]{0,100}){0,5};base64,", re.ASCII | re.IGNORECASE)
-_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{0,20}://")
+NOT_BASE64: Final = "image: is neither an http or https URL nor base64, bare or in a data URL."
+_SLICE: Final = 1 << 18  # characters decoded at once; other threads get their turn between slices
+_BLANKS: Final = " \t\r\n"
+_PLAIN: Final = bytes.maketrans(b"-_", b"+/")  # the URL-safe alphabet as the usual one
+_DATA_URL: Final = re.compile(r"[ \t\r\n]*data:[^,;]{0,100}(;[^,;]{0,100}){0,5};base64,", re.ASCII | re.IGNORECASE)
+_URL: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{0,20}://")
 
 
 def is_url(text: str) -> bool:
@@ -22,35 +26,51 @@ def is_url(text: str) -> bool:
 
 def check_ascii(text: str) -> None:
     """Raises `PublicError` when `text` is not ASCII: it is no image then, and takes up to four bytes a character."""
+    if not text.isascii() and is_url(text):
+        raise PublicError("image_url_unusable", param="image")
     if not text.isascii():
-        raise PublicError("image_url_unusable" if is_url(text) else "image_unreadable", param="image")
+        raise PublicError("image_unreadable", param="image", message=NOT_BASE64)
 
 
 def decoded_size(text: str, start: int) -> int:
-    """Bytes that the base64 in `text[start:]` will decode to, from its length and padding alone."""
-    return (len(text) - start) * 3 // 4 - (text[-2:].count("=") if len(text) - start >= 4 else 0)
+    """Bytes that the base64 in `text[start:]` will decode to, as its characters are counted, not read."""
+    beside = sum(text.count(one, start) for one in (*_BLANKS, "="))
+    return (len(text) - start - beside) * 3 // 4
 
 
 def decode(text: str, max_bytes: int) -> bytes:
-    """A data URL or bare base64 as bytes. Raises `PublicError`: too large (before decoding), or not base64."""
+    """A data URL or bare base64 as bytes. Raises `PublicError`: too large (before decoding), or not base64.
+
+    Base64 may have blanks and line breaks anywhere, either alphabet, and no padding.
+    """
     data_url = _DATA_URL.match(text)
     start = data_url.end() if data_url else 0
     if decoded_size(text, start) > max_bytes:
         raise PublicError("image_too_large", param="image")
     try:
-        return checked(_undone(text, start), max_bytes)
+        content = _undone(text, start)
     except ValueError:
-        raise PublicError("image_unreadable", param="image") from None
+        raise PublicError("image_unreadable", param="image", message=NOT_BASE64) from None
+    return checked(content, max_bytes)
 
 
 def _undone(text: str, start: int) -> bytes:
     """Base64 undone, slice by slice. Raises `ValueError` when it is not base64."""
-    content = io.BytesIO()
+    content, rest, padding = io.BytesIO(), b"", 0
     for at in range(start, len(text), _SLICE):
-        part = text[at : at + _SLICE]
-        if part.endswith("=") and at + _SLICE < len(text):
+        part = text[at : at + _SLICE].encode("ascii").translate(_PLAIN, _BLANKS.encode())
+        bare = part.rstrip(b"=")
+        if padding and bare:
             raise ValueError("padding before the end")
-        content.write(binascii.a2b_base64(part, strict_mode=True))
+        padding += len(part) - len(bare)
+        bare = rest + bare
+        whole = len(bare) // 4 * 4
+        content.write(binascii.a2b_base64(bare[:whole], strict_mode=True))
+        rest = bare[whole:]
+    missing = -len(rest) % 4
+    if padding > missing:
+        raise ValueError("too much padding")
+    content.write(binascii.a2b_base64(rest + b"=" * missing, strict_mode=True))
     return content.getvalue()
 
 

@@ -8,7 +8,7 @@ from typing import Final
 import jiter
 import orjson
 
-from gateway import images
+from gateway import images, unserved
 from gateway.call import Call, edit_of
 from gateway.errors import PublicError
 from gateway.schemas import ContainerImageEditBody, validated
@@ -27,6 +27,7 @@ def parse(content: bytes, content_type: str) -> Call:  # noqa: ARG001 - the same
         fields = jiter.from_json(content, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError:
         raise PublicError("body_unreadable", message="The body is not well-formed JSON.") from None
+    unserved.check(fields)
     asked = validated(ContainerImageEditBody, fields)
     sources = asked.images()
     for source in sources:

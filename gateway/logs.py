@@ -1,19 +1,36 @@
 """One JSON object a line on standard output, with nothing in it that a caller wrote.
 
-Other libraries' records keep their place and lose their text, for it may hold input; so do exceptions' messages.
+A line that cannot be written, because the disk is full or the reader gone, is lost; what it is about goes on. Other
+libraries' records keep their place and lose their text, for it may hold input; so do exceptions' messages.
 """
 
+import io
 import logging
+import os
 import sys
 import traceback
 from collections.abc import MutableMapping
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, TextIO, cast
 
 import orjson
 import structlog
 
 Event = MutableMapping[str, Any]
 _TRUSTED: Final = "uvicorn.error"  # Says when it starts and stops, and nothing of requests.
+
+
+class _Output(io.TextIOBase):
+    """A file descriptor, written to at once. What cannot be written is lost, and nobody told."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, text: str) -> int:
+        """Write all of `text`, or as much as the system takes."""
+        with suppress(OSError):
+            os.write(self._descriptor, text.encode("utf-8", "backslashreplace"))
+        return len(text)
 
 
 def _where(_: Any, __: str, event: Event) -> Event:
@@ -51,12 +68,13 @@ def configure(level: str) -> None:
             structlog.processors.JSONRenderer(_line),
         ],
     )
-    handler = logging.StreamHandler(sys.stdout)
+    output = cast("TextIO", _Output(sys.stdout.fileno()))
+    handler = logging.StreamHandler(output)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=number, force=True)
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer(_line)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=structlog.PrintLoggerFactory(output),
         cache_logger_on_first_use=True,
     )

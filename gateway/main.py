@@ -7,12 +7,14 @@ from fastapi import FastAPI
 
 from gateway import handlers, health, openapi
 from gateway.auth import Keys
+from gateway.cors import Preflights, Shared
 from gateway.edits import Edits
 from gateway.edits import router as edits_router
 from gateway.fetch import Fetcher
 from gateway.loader import Loader
 from gateway.metrics import Metrics
 from gateway.observe import Observed
+from gateway.plain import Plain
 from gateway.settings import Settings
 from gateway.threads import Threads
 from gateway.triton import Triton
@@ -34,8 +36,13 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Tritouch", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.edits = edits
     app.include_router(edits_router(edits, keys))
-    app.include_router(health.router(triton, keys, metrics, lambda: edits.callers.closed))
+    app.include_router(health.router(triton, keys, metrics, lambda: edits.closed))
+    if settings.cors_origins:
+        app.add_middleware(Preflights, origins=settings.cors_origins)
     app.add_middleware(Observed, metrics=metrics)
+    if settings.cors_origins:
+        app.add_middleware(Shared, origins=settings.cors_origins)
+    app.add_middleware(Plain)
     handlers.install(app)
     openapi.install(app)
     return app

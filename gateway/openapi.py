@@ -6,14 +6,9 @@ from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from gateway.answers import ContainerImageEditSuccess, ErrorBody, ImageEditFormSuccess
 from gateway.errors import KINDS
-from gateway.schemas import (
-    ContainerImageEditBody,
-    ContainerImageEditSuccess,
-    ErrorBody,
-    ImageEditForm,
-    ImageEditFormSuccess,
-)
+from gateway.schemas import ContainerImageEditBody, ImageEditForm
 
 _REF = "#/components/schemas/"
 _MODELS = (ContainerImageEditBody, ContainerImageEditSuccess, ErrorBody, ImageEditForm, ImageEditFormSuccess)

@@ -4,6 +4,7 @@ Knows nothing of HTTP or Triton. Names follow Friendli Container's schema; what 
 """
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -28,6 +29,16 @@ P = TypeVar("P", bound="EditParameters")
 def _no_default(schema: dict[str, Any]) -> None:
     """Leave `default: null` out, as Friendli's schema does."""
     schema.pop("default", None)
+
+
+def _or_null(**more: Any) -> Callable[[dict[str, Any]], None]:
+    """Let null stand for a field that is left out, and add what else there is to say."""
+
+    def changed(schema: dict[str, Any]) -> None:
+        alone = {key: schema.pop(key) for key in ("type", "minimum", "maximum")}
+        schema |= {"anyOf": [alone, {"type": "null"}]} | more
+
+    return changed
 
 
 def _with_files(schema: dict[str, Any]) -> None:
@@ -72,7 +83,7 @@ class EditParameters(BaseModel):
         le=50,
         description="The number of inference steps to use during image generation. Supported range: [1, 50]. "
         "When absent, the model repository's own default, which `GET /v1/models` and the answer tell.",
-        json_schema_extra={"default": 20},  # Friendli's schema has it
+        json_schema_extra=_or_null(default=20),  # Friendli's schema has it
     )
     guidance_scale: float = Field(
         OWN,
@@ -81,6 +92,7 @@ class EditParameters(BaseModel):
         allow_inf_nan=False,
         description="How closely the picture follows the prompt. 0 takes the model repository's own default; "
         "above 0 and up to 1, guidance is off. Defaults to 0.",
+        json_schema_extra=_or_null(),
     )
     image_guidance_scale: float = Field(
         OWN,
@@ -89,7 +101,7 @@ class EditParameters(BaseModel):
         allow_inf_nan=False,
         description="How closely the picture follows the input picture, in families that have it. 0 takes the model "
         "repository's own default; above 0 and below 1, all guidance is off, that of the prompt too. Defaults to 0.",
-        json_schema_extra={"x-extension": True},
+        json_schema_extra=_or_null(**{"x-extension": True}),
     )
     seed: int | None = Field(
         None,
@@ -115,7 +127,7 @@ class EditParameters(BaseModel):
 
 
 class ContainerImageEditBody(EditParameters):
-    """The JSON body of one edit. Unknown fields are ignored."""
+    """The JSON body of one edit. Null is as good as left out, and unknown fields are ignored."""
 
     image: ImageInput | Annotated[list[ImageInput], Field(min_length=1)] = Field(
         description="The image(s) to edit. Must be in a supported image format."
@@ -169,72 +181,24 @@ class ImageEditForm(EditParameters):
         return float(text)
 
 
-class Used(BaseModel):
-    """What an edit was done with, in every answer."""
-
-    seed: int = Field(description="The seed that was used.", json_schema_extra={"x-extension": True})
-    num_inference_steps: int = Field(
-        description="The number of steps that were made.", json_schema_extra={"x-extension": True}
-    )
-    guidance_scale: float = Field(description="The scale that was used.", json_schema_extra={"x-extension": True})
-    image_guidance_scale: float = Field(description="The scale that was used.", json_schema_extra={"x-extension": True})
-
-
-class ContainerImageEditSuccess(Used):
-    """The answer to a JSON edit."""
-
-    model_config = ConfigDict(json_schema_extra={"required": ["image"]})
-
-    image: str = Field(description="The base64-encoded image.", json_schema_extra={"format": "binary"})
-    width: int = Field(description="Width of the picture in pixels.", json_schema_extra={"x-extension": True})
-    height: int = Field(description="Height of the picture in pixels.", json_schema_extra={"x-extension": True})
-
-
-class ImageFile(BaseModel):
-    """One picture in the answer to a form."""
-
-    b64_json: str = Field(description="The base64-encoded image.")
-
-
-class ImageEditFormSuccess(Used):
-    """The answer to a form, as OpenAI's clients read it. There is no `usage`: no tokens are counted."""
-
-    created: int = Field(description="When the picture was made, in seconds since 1970.")
-    data: list[ImageFile] = Field(description="One picture.")
-    output_format: Literal["png", "jpeg", "webp"] = Field(description="The picture's file format.")
-    size: str = Field(description="Width and height of the picture in pixels, as in `512x384`.")
-
-
-class ErrorDetail(BaseModel):
-    """What went wrong, as OpenAI's clients read it."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str
-
-
-class ErrorBody(BaseModel):
-    """The answer of every failure."""
-
-    error: ErrorDetail
-    detail: str
-
-
 def validated(model: type[P], fields: Any, *, strings: bool = False) -> P:
-    """`fields` (parsed JSON; or, with `strings`, texts of a form) as a checked `model`.
+    """`fields` (parsed JSON; or, with `strings`, texts of a form) as a checked `model`. Null is none.
 
     Raises `PublicError` without repeating any input.
     """
+    given = {name: value for name, value in fields.items() if value is not None} if isinstance(fields, dict) else fields
     try:
-        return model.model_validate_strings(fields) if strings else model.model_validate(fields)
+        return model.model_validate_strings(given) if strings else model.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        first = error.errors(include_url=False, include_input=False)[0]
     if not first["loc"]:
         raise PublicError("parameter_invalid", message="The body must be a JSON object.")
-    name = str(first["loc"][0])
-    if strings and first["type"] in ("literal_error", "extra_forbidden"):
-        raise PublicError("unsupported_parameter", param=name if name in model.model_fields else None)
-    reason = 'give {"image": "..."} or a list of at least one of these' if name == "image" else first["msg"]
+    name, reason = str(first["loc"][0]), first["msg"]
+    if first["type"] == "literal_error":
+        reason = f"only {first['ctx']['expected'].replace(chr(39), '')} is served"
+    if name == "image":
+        reason = 'give {"image": "..."} or a list of at least one of these'
     code = "prompt_invalid" if name == "prompt" else "parameter_invalid"
+    if strings and first["type"] == "literal_error":
+        code = "unsupported_parameter"
     raise PublicError(code, param=name, message=f"{name}: {reason}.")

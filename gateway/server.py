@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
+import resource
+import socket
 import time
-import uuid
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final, cast
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from gateway.errors import PublicError, render
+from gateway.protocol import Protocol
 
 if TYPE_CHECKING:
+    import asyncio
     from types import FrameType
 
     from fastapi import FastAPI
@@ -21,21 +23,16 @@ if TYPE_CHECKING:
     from gateway.edits import Edits
     from gateway.settings import Settings
 
+# Connections that are taken at once, before those that are too many can be closed. asyncio would have the system queue
+# no more either: so its queue is set again afterwards.
+_ACCEPTED: Final = 16
+_QUEUE: Final = 2048
 
-class Protocol(H11Protocol):
-    """Uvicorn's HTTP, which answers what is no HTTP at all in the one shape of errors, too."""
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the parser's words are not for the public
-        """Answer and close."""
-        answer = render(PublicError("body_unreadable", message="The request is not well-formed HTTP."))
-        headers = [(b"connection", b"close"), (b"x-request-id", uuid.uuid4().hex.encode()), *answer.raw_headers]
-        events = (
-            h11.Response(status_code=answer.status_code, headers=headers),
-            h11.Data(data=bytes(answer.body)),
-            h11.EndOfMessage(),
-        )
-        self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
-        self.transport.close()
+def most_connections(wanted: int) -> int:
+    """`wanted`, or half of the files that this process may have open, if that is less; the rest is for its own work."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if files == resource.RLIM_INFINITY else min(wanted, files // 2)
 
 
 class Server(uvicorn.Server):
@@ -45,17 +42,19 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
+        most, seconds = most_connections(settings.max_connections), settings.head_timeout_seconds
         super().__init__(
             uvicorn.Config(
                 app,
                 host=settings.host,
                 port=settings.port,
-                http=Protocol,
+                http=cast("type[asyncio.Protocol]", partial(Protocol, most=most, head_seconds=seconds)),
                 ws="none",
                 access_log=False,
                 log_config=None,
                 server_header=False,
                 proxy_headers=False,
+                backlog=_ACCEPTED,
                 timeout_graceful_shutdown=2,
             )
         )
@@ -63,15 +62,21 @@ class Server(uvicorn.Server):
         self._drain_seconds = settings.drain_seconds
         self._end = math.inf
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, with a queue longer than what is accepted at once."""
+        await super().startup(sockets)
+        for listening in (one for server in self.servers for one in server.sockets):
+            with socket.socket(fileno=os.dup(listening.fileno())) as same:
+                same.listen(_QUEUE)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; the second time, stop."""
-        if self._edits.callers.closed or not self.started:
+        if self._edits.closed or not self.started:
             super().handle_exit(sig, frame)
-        self._edits.callers.closed = True
+        self._edits.close()
         self._end = min(self._end, time.monotonic() + self._drain_seconds)
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to stop now. Uvicorn asks ten times a second."""
-        idle = not (self._edits.callers.inside or self._edits.running.inside)
-        drained = self._edits.callers.closed and (idle or time.monotonic() > self._end)
+        drained = self._edits.closed and (self._edits.idle or time.monotonic() > self._end)
         return await super().on_tick(counter) or drained

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", re.ASCII)
+_OWN_PORT: Final = re.compile(r"^(http:.*):80$|^(https:.*):443$")
 _NAME: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.ASCII)
 
 
@@ -32,12 +34,30 @@ def _host(text: str) -> str:
         raise ValueError("give hosts as names or addresses alone, without scheme, port, path or wildcard") from None
 
 
+def _origin(text: str) -> str:
+    """An origin as browsers send it: in lower case, without its scheme's own port. Raises `ValueError`."""
+    origin = text.lower()
+    if origin != "*" and not _ORIGIN.fullmatch(origin):
+        raise ValueError("give origins as scheme://host or scheme://host:port, without a path, or * for any")
+    own = _OWN_PORT.match(origin)
+    return own[1] or own[2] if own else origin
+
+
+def _key(key: SecretStr) -> SecretStr:
+    """A key as a header can carry it. Raises `ValueError`, which does not tell it."""
+    text = key.get_secret_value()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("give keys of printable ASCII characters alone: no client could send another")
+    return key
+
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_separated)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_separated)]
 Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], NoDecode, BeforeValidator(_separated)]
-Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_separated)]
+Secrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_key)], ...], NoDecode, BeforeValidator(_separated)]
 
 
 class Settings(BaseSettings):
@@ -49,20 +69,34 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="port the gateway listens on; 0 takes a free one")
     triton_grpc: str = Field(default="localhost:8001", description="gRPC target of Triton")
     api_keys: Secrets = Field(default=(), description="bearer tokens, separated by commas; none: no authentication")
+    cors_origins: Origins = Field(
+        default=(), description="origins whose pages may use the API, separated by commas; `*` for any, none: no other"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe log lines that are written"
     )
 
     edit_timeout_seconds: Seconds = Field(default=300.0, description="deadline of one edit, once its body is read")
+    head_timeout_seconds: Seconds = Field(
+        default=10.0, description="longest time that a connection may be without a request, or take to send its headers"
+    )
     body_timeout_seconds: Seconds = Field(default=60.0, description="longest time that a body may take to arrive")
+    body_pause_seconds: Seconds = Field(default=5.0, description="longest pause while a body arrives")
+    body_bytes_per_second: Bytes = Field(default=8192, description="least rate of a body, such pauses aside")
     orphan_grace_seconds: Seconds = Field(
         default=5.0, description="how long an edit whose caller left is kept for the same request to come again"
     )
     drain_seconds: Count = Field(default=60, description="longest wait for edits in flight after SIGTERM")
 
+    max_connections: Count = Field(
+        default=1024, description="most connections, up to half of the files that may be open; over it the idlest go"
+    )
     max_edits: Count = Field(default=64, description="most edits in flight; over it 429")
     max_held_bytes: Bytes = Field(
         default=402_653_184, description="most bytes of bodies and images in memory; over it 429"
+    )
+    max_caller_bytes: Bytes = Field(
+        default=201_326_592, description="most of these that one caller's may be: those of a token, or of an address"
     )
     max_body_bytes: Bytes = Field(default=100_663_296, description="largest request body")
     max_image_bytes: Bytes = Field(default=52_428_800, description="largest encoded image, after base64 is undone")
@@ -84,6 +118,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _one_body_fits(self) -> Self:
-        if self.max_held_bytes < self.max_body_bytes:
-            raise ValueError("TRITOUCH_MAX_HELD_BYTES must not be below TRITOUCH_MAX_BODY_BYTES")
+        if min(self.max_held_bytes, self.max_caller_bytes) < self.max_body_bytes:
+            raise ValueError(
+                "TRITOUCH_MAX_HELD_BYTES and TRITOUCH_MAX_CALLER_BYTES must not be below TRITOUCH_MAX_BODY_BYTES"
+            )
         return self

@@ -159,10 +159,10 @@ def picture_of(response: service_pb2.ModelInferResponse, response_format: str) -
         (length,) = struct.unpack_from("<I", raw["image"])
         content = raw["image"][4:]
     except (KeyError, ValueError, struct.error):
-        raise PublicError("edit_failed") from None
+        raise PublicError("edit_failed", cause="Triton's answer lacks a tensor of the contract") from None
     right = len(content) == width * height * 3 if response_format == "raw" else content.startswith(b"\xff\xd8\xff")
     if length != len(content) or min(width, height) <= 0 or not right:
-        raise PublicError("edit_failed")
+        raise PublicError("edit_failed", cause="Triton's answer holds no picture of the size it says")
     return Picture(content, width, height, _used(raw))
 
 
@@ -172,7 +172,7 @@ def _used(raw: Mapping[str, bytes]) -> dict[str, int | float]:
         scales = {name: struct.unpack("<f", raw[name])[0] for name in SCALES}
         (steps,) = struct.unpack("<i", raw["num_inference_steps"])
     except (KeyError, struct.error):
-        raise PublicError("edit_failed") from None
+        raise PublicError("edit_failed", cause="Triton's answer does not say what the edit was done with") from None
     # A float32 as people write it: 7.5, and 0.1 instead of 0.10000000149.
     return {"num_inference_steps": steps} | {name: float(f"{scale:.6g}") for name, scale in scales.items()}
 

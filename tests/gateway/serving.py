@@ -7,9 +7,8 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import uvicorn
-
 from gateway.main import create_app
+from gateway.server import Server
 from gateway.settings import Settings
 from tests.gateway.fake_triton import FakeTriton
 
@@ -41,8 +40,8 @@ class Loop:
         self.loop.close()
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn's server, which is told when to stop; its own looks whether it should ten times a second."""
+class _Server(Server):
+    """The gateway's server, which is told when to stop; uvicorn's looks whether it should ten times a second."""
 
     async def main_loop(self) -> None:
         self._told = asyncio.Event()
@@ -59,8 +58,7 @@ class Gateway:
     def __init__(self, loop: Loop, triton: FakeTriton, settings: Settings) -> None:
         self.loop, self.triton, self.settings = loop, triton, settings
         self.app = create_app(settings)
-        config = uvicorn.Config(self.app, log_config=None, lifespan="on", ws="none", timeout_graceful_shutdown=2)
-        self._server = _Server(config)
+        self._server = _Server(self.app, settings)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"

@@ -6,14 +6,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import ip_address
+from socket import AF_PACKET
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import urls
-from gateway.addresses import is_public
+from gateway.addresses import is_own, is_public
 from gateway.errors import PublicError
 from gateway.fetch import Fetcher
 from gateway.settings import Settings
@@ -178,6 +180,26 @@ def test_addresses_that_are_not_public(canary: Canary, text: str) -> None:
 @pytest.mark.parametrize("text", PUBLIC.split())
 def test_addresses_that_are(text: str) -> None:
     assert is_public(ip_address(text))
+
+
+def test_this_machines_own_addresses_are_known() -> None:
+    found = [one.address for several in psutil.net_if_addrs().values() for one in several if one.family != AF_PACKET]
+    own = [ip_address(text.partition("%")[0]) for text in found]
+    assert ip_address("127.0.0.1") in own
+    assert [one for one in own if not is_own(one) and not one.is_link_local] == []
+
+
+@pytest.mark.parametrize("text", ["8.8.8.8", "192.0.2.7", "2606:4700::1111", "::"])
+def test_other_machines_addresses_are_not_its_own(text: str) -> None:
+    assert not is_own(ip_address(text))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "cat.example.com"])
+def test_an_own_address_is_refused_though_it_is_public(
+    canary: Canary, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr("gateway.fetch.is_public", lambda address: True)
+    _refused(f"http://{host}:{canary.port}/", canary)
 
 
 def test_a_zone_is_never_public() -> None:

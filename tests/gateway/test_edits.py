@@ -6,6 +6,7 @@ import struct
 import httpx
 import pytest
 
+from gateway.unserved import NEUTRAL
 from tests.gateway.asking import EDITS, PNG, PNG64, body, failure, picture, post
 from tests.gateway.fake_triton import HEIGHT, JPEG, RAW, USED, WIDTH, FakeTriton, element, tensors
 from tests.gateway.serving import Gateway
@@ -59,8 +60,62 @@ def test_two_edits_without_a_seed_draw_two(gateway: Gateway, triton: FakeTriton)
 
 
 def test_nulls_are_as_good_as_left_out(gateway: Gateway, triton: FakeTriton) -> None:
-    assert post(gateway, json=body(model=None, seed=None, response_format=None)).status_code == 200
-    assert element(tensors(triton.requests[0])["response_format"]) == b"jpeg"
+    names = ("model", "seed", "response_format", "num_inference_steps", "guidance_scale", "image_guidance_scale")
+    assert post(gateway, json=body(**dict.fromkeys([*names, *NEUTRAL, "anything"]))).status_code == 200
+    sent = tensors(triton.requests[0])
+    assert element(sent["response_format"]) == b"jpeg"
+    assert sent["num_inference_steps"] + sent["guidance_scale"] + sent["image_guidance_scale"] == bytes(12)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mask": PNG64}, "mask: is not served."),
+        ({"negative_prompt": "rain"}, "negative_prompt: is not served."),
+        ({"strength": 0.5}, "strength: is not served."),
+        ({"lora": "oil"}, "lora: is not served."),
+        ({"loras": [{"path": "oil"}]}, "loras: is not served."),
+        ({"images": [{"image_url": PNG64}]}, "images: is not served."),
+        ({"width": 512}, "width: is not served."),
+        ({"size": "1024x1024"}, "size: only auto is served."),
+        ({"size": 7}, "size: only auto is served."),
+        ({"n": 2}, "n: only 1 is served."),
+        ({"n": True}, "n: only 1 is served."),
+        ({"n": "1"}, "n: only 1 is served."),
+        ({"stream": True}, "stream: only false is served."),
+        ({"stream": 0}, "stream: only false is served."),
+        ({"partial_images": 3}, "partial_images: only 0 is served."),
+        ({"background": "transparent"}, "background: only auto or opaque is served."),
+        ({"image": {"image": PNG64, "mask": PNG64}}, "mask: is not served."),
+        ({"image": [{"image": PNG64}, {"image": PNG64, "strength": 1}]}, "strength: is not served."),
+    ],
+)
+def test_what_would_change_the_picture_and_is_not_served_is_refused_by_name(
+    gateway: Gateway, triton: FakeTriton, fields: dict[str, object], message: str
+) -> None:
+    answer = post(gateway, json=body(**fields))
+    assert failure(answer) == (400, "unsupported_parameter")
+    assert (answer.json()["error"]["param"], answer.json()["detail"]) == (message.partition(":")[0], message)
+    assert not triton.requests
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"n": 1, "size": "auto", "stream": False, "partial_images": 0, "quality": "auto", "background": "opaque"},
+        {"negative_prompt": " ", "mask": "", "loras": [], "lora": {}, "output_format": "jpeg"},
+        {"user": "u", "metadata": {"mask": 1}, "X": 2, "moderation": "low"},
+        {"image": {"image": PNG64, "detail": "high", "mask": None}},
+    ],
+)
+def test_what_asks_for_nothing_else_is_ignored(gateway: Gateway, triton: FakeTriton, fields: dict[str, object]) -> None:
+    assert post(gateway, json=body(**fields)).status_code == 200
+
+
+def test_a_value_that_is_not_served_is_told_those_that_are(gateway: Gateway) -> None:
+    answer = post(gateway, json=body(response_format="b64_json"))
+    assert failure(answer) == (422, "parameter_invalid")
+    assert answer.json()["detail"] == "response_format: only raw or jpeg is served."
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
@@ -82,7 +137,6 @@ def test_forms_of_an_image(gateway: Gateway, triton: FakeTriton, kind: str, pref
         ({"num_inference_steps": True}, "num_inference_steps", "parameter_invalid"),
         ({"num_inference_steps": "7"}, "num_inference_steps", "parameter_invalid"),
         ({"num_inference_steps": 2.5}, "num_inference_steps", "parameter_invalid"),
-        ({"num_inference_steps": None}, "num_inference_steps", "parameter_invalid"),
         ({"guidance_scale": -0.1}, "guidance_scale", "parameter_invalid"),
         ({"guidance_scale": 101}, "guidance_scale", "parameter_invalid"),
         ({"guidance_scale": False}, "guidance_scale", "parameter_invalid"),

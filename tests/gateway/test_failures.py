@@ -7,15 +7,20 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import grpc
+import httpx
 import pytest
+from structlog.testing import capture_logs
 
+from gateway.failures import MAX_CAUSE, loggable
 from tests.gateway.asking import PNG, body, failure, get, post, until
 from tests.gateway.fake_triton import (
     OFFER,
     RAW,
     USED,
+    Behaviour,
     FakeTriton,
     after,
     answering,
@@ -98,6 +103,58 @@ def _image(content: bytes) -> object:
 def test_an_answer_against_the_contract_is_500(gateway: Gateway, triton: FakeTriton, wrong: object) -> None:
     triton.behave = answering(wrong)
     assert failure(post(gateway)) == (500, "edit_failed")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "cause"),
+    [
+        (failing(grpc.StatusCode.INTERNAL, "CUDA error 700\nat line 7"), "INTERNAL: CUDA error 700 at line 7"),
+        (failing(grpc.StatusCode.NOT_FOUND, "'edit' is not found"), "NOT_FOUND: 'edit' is not found"),
+        (answering(_without("image")), "Triton's answer lacks a tensor of the contract"),
+        (answering(response(RAW, width=7)), "Triton's answer holds no picture of the size it says"),
+    ],
+)
+def test_the_cause_of_a_500_is_in_the_log_once(
+    gateway: Gateway, triton: FakeTriton, behaviour: Behaviour, cause: str
+) -> None:
+    triton.behave = behaviour
+    with capture_logs() as lines:
+        answer = post(gateway, headers={"X-Request-Id": "mine"})
+    assert failure(answer) == (500, "edit_failed")
+    (line,) = [line for line in lines if line["event"] == "edit_failed"]
+    assert line == {"event": "edit_failed", "log_level": "error", "request_id": "mine", "cause": cause}
+    assert "700" not in answer.text
+
+
+def test_the_cause_of_a_failure_that_nobody_waits_for_is_in_the_log(loop: Loop, triton: FakeTriton) -> None:
+    released = threading.Event()
+
+    async def behave(request: object, context: Any) -> None:
+        while not released.is_set():
+            await asyncio.sleep(0.01)
+        await context.abort(grpc.StatusCode.INTERNAL, "too late")
+
+    triton.behave = behave
+    with serving(loop, triton) as gateway, capture_logs() as lines:
+        with pytest.raises(httpx.ReadTimeout):
+            post(gateway, timeout=0.3)
+        released.set()
+        assert until(lambda: any(line.get("cause") == "INTERNAL: too late" for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        ("bad prompt 'a red Fox, 7 years' in step 3", "bad prompt 'a ... ..., 7 ...' in step 3"),
+        ("cut: 'a red fo", "cut: 'a ... fo"),
+        ("escaped: \\ub208\\ub208 and \\xeb\\x88, plain: \ub208", "escaped: ... and ..., plain: ..."),
+        ("data " + "QUJD/+" * 300, "data ..."),
+        ("a\r\n\tb\0c\x1b[0m", "a b...c...[0m"),
+        ("x " * 5000, ("x " * 5000)[:MAX_CAUSE]),
+    ],
+)
+def test_a_cause_holds_no_prompt_and_no_picture(cause: str, expected: str) -> None:
+    assert loggable(cause, "A RED fox; 7 years \ub208") == expected
 
 
 def test_the_deadline_goes_along_and_holds(loop: Loop, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,8 +72,8 @@ BODIES: dict[str, bytes] = {
     "image in array in array": json.dumps(body(image=[[{"image": PNG64}]])).encode(),
     "image a number": json.dumps(body(image={"image": 7})).encode(),
     "image with a NUL": json.dumps(body(image={"image": PNG64[:8] + "\0" + PNG64[9:]})).encode(),
-    "image with line breaks": json.dumps(body(image={"image": PNG64[:8] + "\n" + PNG64[8:]})).encode(),
-    "image base64url": json.dumps(body(image={"image": "_-_-"})).encode(),
+    "image with a raw line break": json.dumps(body()).replace(PNG64, PNG64[:8] + "\n" + PNG64[8:]).encode(),
+    "image base64url of no picture": json.dumps(body(image={"image": "_-_-"})).encode(),
     "image badly padded": json.dumps(body(image={"image": PNG64.rstrip("=") + "==="})).encode(),
     "image padded within": json.dumps(body(image={"image": "AA==" + PNG64})).encode(),
     "image of padding": json.dumps(body(image={"image": "=" * 100})).encode(),
@@ -135,9 +135,9 @@ def test_numbers(gateway: Gateway, triton: FakeTriton, name: str, number: str) -
     """Each number either is one that the field takes, or is refused; it is never changed into another."""
     answer = _send(gateway, with_field(name, number).encode())
     if answer.status_code == 200:
-        taken = {"seed": ("0", "51", "null")}
+        taken = {"seed": ("0", "51")}
         allowed = taken.get(name, ("0", "51", "1e2", "2.0000000001") if "guidance" in name else ())
-        assert number in allowed
+        assert number in (*allowed, "null")
     else:
         assert failure(answer)[0] in (400, 422)
         assert not triton.requests
@@ -165,9 +165,10 @@ def test_content_types_that_are_json(gateway: Gateway, triton: FakeTriton, conte
 def test_methods_and_paths(gateway: Gateway, method: str, path: str) -> None:
     with httpx.Client(base_url=gateway.url, timeout=20, trust_env=False, verify=False) as client:
         answer = client.request(method, path)
-    if (method, path) == ("GET", "/livez"):
+    if method in ("GET", "HEAD") and path == "/livez":
         assert answer.status_code == 200
     elif method == "HEAD":
         assert answer.status_code in (404, 405)
+        assert not answer.content
     else:
         assert failure(answer)[0] in (404, 405)

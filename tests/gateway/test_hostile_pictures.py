@@ -1,13 +1,16 @@
 """Pictures that try to break the gateway's own part: base64, sizes and first bytes. Decoding them is `preprocess`'s."""
 
 import base64
+import random
 import resource
+from collections.abc import Callable
 
 import pytest
 
+from gateway import errors
 from gateway.errors import PublicError
-from gateway.images import checked, decode, decoded_size
-from tests.gateway.asking import body, failure, picture, post
+from gateway.images import NOT_BASE64, checked, decode, decoded_size
+from tests.gateway.asking import PNG, PNG64, body, failure, picture, post
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.serving import Gateway
 
@@ -71,6 +74,54 @@ def test_slices_do_not_hide_broken_base64(padding: str) -> None:
     long = start + "A" * ((1 << 18) - len(start) - len(padding))
     with pytest.raises(PublicError, match="image_unreadable"):
         decode(long + padding + "AAAA", 10_000_000)
+
+
+def _wrapped(text: str) -> str:
+    return "\r\n".join(text[at : at + 76] for at in range(0, len(text), 76)) + "\n"
+
+
+LOOSELY: dict[str, Callable[[str], str]] = {
+    "line breaks": _wrapped,
+    "spaces and tabs": lambda text: " \t " + " ".join(text),
+    "no padding": lambda text: text.rstrip("="),
+    "the URL-safe alphabet": lambda text: text.replace("+", "-").replace("/", "_"),
+    "all of it": lambda text: _wrapped(text.replace("+", "-").replace("/", "_").rstrip("=")),
+    "padding on a line of its own": lambda text: text.rstrip("=") + "".join("\n=" for one in text if one == "="),
+}
+
+
+@pytest.mark.parametrize("how", LOOSELY)
+@pytest.mark.parametrize("size", [57, 58, 59, 200_000, 200_001, 393_216])
+def test_base64_as_people_write_it(how: str, size: int) -> None:
+    content = (PNG + random.Random(size).randbytes(size))[:size]
+    text = LOOSELY[how](base64.b64encode(content).decode())
+    for given in (text, "data:image/png;base64," + text, "\n data:image/png;base64,\n" + text):
+        assert decode(given, size) == content
+        with pytest.raises(PublicError, match="image_too_large"):
+            decode(given, size - 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_base64"),
+    [
+        ("@/path/to/cat.png", False),
+        ("not base64!", False),
+        ("data:image/png,raw", False),
+        ("\u00e9" + PNG64, False),
+        (PNG64 + "A" * (-len(PNG64) % 4 + 1), False),
+        (PNG64.rstrip("=") + "===", False),
+        ("AA==" + PNG64, False),
+        ("=" * 8, False),
+        (PNG64.replace("A", "\x0b", 1), False),
+        (base64.b64encode(b"GIF89a").decode(), True),
+        ("", True),
+    ],
+)
+def test_what_is_not_base64_is_told_as_that(gateway: Gateway, triton: FakeTriton, text: str, is_base64: bool) -> None:
+    answer = post(gateway, json=body(image={"image": text}))
+    assert failure(answer) == (422, "image_unreadable")
+    assert answer.json()["error"]["param"] == "image"
+    assert answer.json()["detail"] == (errors.KINDS["image_unreadable"].message if is_base64 else NOT_BASE64)
 
 
 def test_a_slice_more_or_less_changes_nothing() -> None:

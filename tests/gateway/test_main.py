@@ -10,7 +10,9 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,10 +24,13 @@ from tests.gateway.fake_triton import FakeTriton, after, when
 
 
 @contextmanager
-def process(triton: FakeTriton, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The gateway on an inherited socket. Gives the process and its base URL."""
+def process(
+    triton: FakeTriton, *, limits: str = "true", output: Any = subprocess.PIPE, **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The gateway on an inherited socket, after the shell's `limits`. Gives the process and its base URL."""
     listening = socket.create_server(("127.0.0.1", 0))
-    command = [sys.executable, "-m", "gateway", "--fd", str(listening.fileno())]
+    shell = ["sh", "-c", f'{limits} && exec "$0" "$@"']
+    command = [*shell, sys.executable, "-m", "gateway", "--fd", str(listening.fileno())]
     environment = os.environ | {"TRITOUCH_TRITON_GRPC": f"127.0.0.1:{triton.port}"} | environment
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     with (
@@ -34,7 +39,7 @@ def process(triton: FakeTriton, **environment: str) -> Iterator[tuple[subprocess
             command,
             env=environment,
             pass_fds=[listening.fileno()],
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
         ) as gateway,
@@ -75,7 +80,14 @@ def test_what_is_no_http_is_400_of_the_one_shape(url: str, nonsense: bytes) -> N
         {"TRITOUCH_PORT": "65536"},
         {"TRITOUCH_EDIT_TIMEOUT_SECONDS": "nan"},
         {"TRITOUCH_API_KEYS": ","},
+        {"TRITOUCH_API_KEYS": "geheim\u00ef"},
+        {"TRITOUCH_API_KEYS": "good,ge\theim"},
+        {"TRITOUCH_API_KEYS": "geheim\udcff"},
         {"TRITOUCH_URL_HOSTS": "https://example.com/"},
+        {"TRITOUCH_CORS_ORIGINS": "https://example.com/"},
+        {"TRITOUCH_CORS_ORIGINS": "example.com"},
+        {"TRITOUCH_CORS_ORIGINS": "https://*.example.com"},
+        {"TRITOUCH_CORS_ORIGINS": "null"},
     ],
 )
 def test_a_wrong_setting_is_named_and_is_code_2(
@@ -88,17 +100,25 @@ def test_a_wrong_setting_is_named_and_is_code_2(
     assert command.main() == 2
     said = capsys.readouterr().err
     assert said.startswith(f"{name}: ")
+    assert "geheim" not in said
     assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize("text", [",", " ", " , ,"])
-@pytest.mark.parametrize("name", ["api_keys", "url_hosts", "url_private_hosts", "url_ports"])
+@pytest.mark.parametrize("name", ["api_keys", "cors_origins", "url_hosts", "url_private_hosts", "url_ports"])
 def test_a_list_of_nothing_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
     monkeypatch.setenv(f"TRITOUCH_{name.upper()}", text)
     with pytest.raises(ValueError, match="lists nothing"):
         Settings()
     monkeypatch.setenv(f"TRITOUCH_{name.upper()}", "")
     assert getattr(Settings(), name) == ()
+
+
+def test_origins_are_written_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = "HTTPS://App.Example.com:443, http://localhost:3000,http://[::1]:80,http://a:8080,chrome-extension://abc,*"
+    monkeypatch.setenv("TRITOUCH_CORS_ORIGINS", given)
+    wanted = "https://app.example.com http://localhost:3000 http://[::1] http://a:8080 chrome-extension://abc *"
+    assert Settings().cors_origins == tuple(wanted.split())
 
 
 @pytest.mark.parametrize("name", ["url_hosts", "url_private_hosts"])
@@ -164,3 +184,33 @@ def test_a_drain_has_an_end(triton: FakeTriton) -> None:
         assert httpx.get(url + "/readyz", trust_env=False, verify=False).status_code == 503
         assert gateway.wait(8) == 0
         assert answer.exception() or answer.result().status_code >= 500
+
+
+@pytest.mark.parametrize("how", ["full", "closed"])
+def test_a_log_that_cannot_be_written_touches_no_request(triton: FakeTriton, how: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with (
+        Path("/dev/full").open("w") if how == "full" else os.fdopen(writer, "w") as output,
+        process(triton, output=output, TRITOUCH_LOG_LEVEL="debug") as (gateway, url),
+        httpx.Client(base_url=url, trust_env=False, timeout=20) as client,
+    ):
+        answers = [client.post(EDITS, json=body()) for _ in range(5)]
+        assert [one.status_code for one in answers] == [200] * 5
+        ports = {one.extensions["network_stream"].get_extra_info("client_addr")[1] for one in answers}
+        assert len(ports) == 1, "one connection serves them all"
+        gateway.terminate()
+        assert gateway.wait(10) == 0
+
+
+def test_silent_connections_lock_nobody_out(triton: FakeTriton) -> None:
+    """More of them than files that may be open."""
+    with process(triton, limits="ulimit -n 256") as (_, url), ExitStack() as silent:
+        host, port = url.removeprefix("http://").split(":")
+        for _ in range(400):
+            silent.enter_context(socket.create_connection((host, int(port)), timeout=5))
+        start = time.monotonic()
+        for _ in range(5):
+            assert httpx.get(url + "/livez", trust_env=False, timeout=5).status_code == 200
+            assert httpx.post(url + EDITS, json=body(), trust_env=False, timeout=5).status_code == 200
+        assert time.monotonic() - start < 5

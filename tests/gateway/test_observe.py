@@ -27,10 +27,10 @@ SECRETS = {
     "model": "MODELSECRET",
     "file": "FILESECRET",
     "idempotency": "IDEMPOTENCYSECRET",
-    "upstream": "UPSTREAMSECRET",
     "path": "PATHSECRET",
     "host": "hostsecret",
 }
+UPSTREAM = "CUDA out of memory"
 
 
 @pytest.mark.parametrize("given", ["a", "A-b_c.9", "x" * 128])
@@ -106,7 +106,7 @@ def _ask_in_every_way(url: str, triton: FakeTriton) -> None:
         client.post(EDITS, files={"image": (s["path"], PNG + s["file"].encode())}, data=form)
         client.post(EDITS, content=s["prompt"].encode(), headers={"content-type": "multipart/form-data; boundary=x"})
         client.get(f"/{s['path']}?{s['query']}")
-        for behave in (failing(grpc.StatusCode.INTERNAL, s["upstream"]), after(30)):
+        for behave in (failing(grpc.StatusCode.INTERNAL, f"{UPSTREAM}: '{s['prompt']}', {image}"), after(30)):
             triton.behave = behave
             client.headers["idempotency-key"] = s["idempotency"] + str(id(behave))
             with suppress(httpx.TimeoutException):
@@ -128,3 +128,6 @@ def test_no_secret_in_any_log_or_metric(triton: FakeTriton) -> None:
     assert {line["reason"] for line in asked} >= {"ok", "unauthorized", "edit_failed", "caller_gone", "body_unreadable"}
     assert all(line["request_id"] for line in asked)
     assert any(line["event"] == "library" for line in lines)
+    (failed,) = {line["request_id"]: line for line in lines if line["event"] == "edit_failed"}.values()
+    assert failed["cause"].startswith(f"INTERNAL: {UPSTREAM}")
+    assert failed["request_id"] in {line["request_id"] for line in asked if line["reason"] == "edit_failed"}

@@ -11,6 +11,8 @@ import openai
 import pytest
 from PIL import Image, JpegImagePlugin
 
+from gateway.errors import KINDS
+from gateway.schemas import ImageEditForm
 from tests.gateway.asking import PNG, failure, picture, post
 from tests.gateway.fake_triton import HEIGHT, JPEG, RAW, USED, WIDTH, FakeTriton, element, failing, tensors
 from tests.gateway.serving import Gateway, Loop, serving
@@ -89,28 +91,54 @@ def test_the_quality_of_jpeg_is_as_asked(
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "message"),
     [
-        {"n": 2},
-        {"mask": PNG},
-        {"size": "1024x1024"},
-        {"quality": "high"},
-        {"background": "transparent"},
-        {"stream": True},
-        {"partial_images": 2},
-        {"response_format": "url"},
-        {"output_format": "png", "output_compression": 50},
-        {"output_format": "gif"},
-        {"input_fidelity": "high"},
-        {"extra_body": {"nonsense": "1"}},
+        ({"n": 2}, "n: only 1 is served."),
+        ({"mask": PNG}, "mask: is not served."),
+        ({"size": "1024x1024"}, "size: only auto is served."),
+        ({"quality": "high"}, "quality: only auto is served."),
+        ({"background": "transparent"}, "background: only auto or opaque is served."),
+        ({"stream": True}, "stream: only false is served."),
+        ({"partial_images": 2}, "partial_images: only 0 is served."),
+        ({"response_format": "url"}, "response_format: only b64_json is served."),
+        ({"output_format": "png", "output_compression": 50}, "output_compression: only 100 is served with png."),
+        ({"output_format": "gif"}, "output_format: only png, jpeg or webp is served."),
+        ({"input_fidelity": "high"}, "input_fidelity: is not served."),
+        ({"extra_body": {"negative_prompt": "1"}}, "negative_prompt: is not served."),
     ],
 )
-def test_what_is_not_served_is_400(client: openai.OpenAI, triton: FakeTriton, options: dict[str, Any]) -> None:
+def test_what_is_not_served_is_400(
+    client: openai.OpenAI, triton: FakeTriton, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.images.edit(image=PNG, prompt="x", **options)
     assert caught.value.code == "unsupported_parameter"
     assert caught.value.type == "invalid_request_error"
+    assert caught.value.param == message.partition(":")[0]
+    assert caught.value.body["message"] == message
     assert not triton.requests
+
+
+@pytest.mark.parametrize("name", ["<script>", "a b", "9lives", "x" * 40, "눈", "/etc/passwd", "mask[0]", "a\x00"])
+def test_a_name_that_is_none_is_not_repeated(gateway: Gateway, name: str) -> None:
+    answer = post(gateway, content=_form(*GOOD, _part(name.encode(), b"1")), headers=FORM)
+    assert failure(answer) == (400, "unsupported_parameter")
+    assert answer.json()["error"]["param"] is None
+    assert answer.json()["detail"] == KINDS["unsupported_parameter"].message
+
+
+def test_empty_values_are_none(gateway: Gateway, triton: FakeTriton) -> None:
+    names = [*ImageEditForm.model_fields, "mask", "negative_prompt", "a b"]
+    given = dict.fromkeys(names, "") | {"prompt": "x"}
+    assert post(gateway, files={"image": PNG}, data=given).status_code == 200
+    assert failure(post(gateway, files={"image": PNG}, data={"prompt": ""})) == (422, "prompt_invalid")
+
+
+@pytest.mark.parametrize(("value", "message"), [(b"1", "seed: is there twice."), (b"\xff", "seed: is not UTF-8.")])
+def test_a_broken_field_is_named(gateway: Gateway, value: bytes, message: str) -> None:
+    answer = post(gateway, content=_form(*GOOD, *[_part(b"seed", value)] * 2), headers=FORM)
+    assert failure(answer) == (400, "body_unreadable")
+    assert (answer.json()["error"]["param"], answer.json()["detail"]) == ("seed", message)
 
 
 def test_errors_are_its_own(client: openai.OpenAI, triton: FakeTriton) -> None:
@@ -172,6 +200,7 @@ def test_what_is_required(gateway: Gateway, missing: str) -> None:
 
 
 BOUNDARY = "----b"
+FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
 def _form(*parts: bytes, end: bytes = b"------b--\r\n") -> bytes:
@@ -209,8 +238,7 @@ GOOD = (_part(b"image", PNG, b'; filename="a.png"\r\nContent-Type: application/o
     ],
 )
 def test_broken_forms_are_400(gateway: Gateway, triton: FakeTriton, content: bytes) -> None:
-    headers = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
-    answer = post(gateway, content=content, headers=headers)
+    answer = post(gateway, content=content, headers=FORM)
     if content.endswith(b"trailing"):
         assert answer.status_code == 200
     else:
@@ -227,7 +255,7 @@ def test_broken_boundaries_are_400(gateway: Gateway, options: str) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        *("0", "51", "2.5", "true", "", "\N{ARABIC-INDIC DIGIT SEVEN}", "1e1", "0x7", "9" * 5000),
+        *("0", "51", "2.5", "true", " ", "\N{ARABIC-INDIC DIGIT SEVEN}", "1e1", "0x7", "9" * 5000),
         *("7.0", " 7 ", "7\n", "+7", "1_0", "07", "None", "null"),
     ],
 )
@@ -237,14 +265,14 @@ def test_numbers_in_a_form_are_as_strict(gateway: Gateway, triton: FakeTriton, v
 
 
 @pytest.mark.parametrize("name", ["seed", "output_compression"])
-@pytest.mark.parametrize("value", ["7.0", " 7 ", "+7", "1_0", "07", "", "None", "null"])
+@pytest.mark.parametrize("value", ["7.0", " 7 ", "+7", "1_0", "07", " ", "None", "null"])
 def test_other_integers_in_a_form_are_as_strict(gateway: Gateway, name: str, value: str) -> None:
     answer = post(gateway, files={"image": PNG}, data={"prompt": "x", "output_format": "jpeg", name: value})
     assert failure(answer) == (422, "parameter_invalid")
 
 
 @pytest.mark.parametrize(
-    "value", ["nan", "inf", "-1", "1e999", "x", "", "1_0", " 7 ", "+7", "7.", ".5", "07", "1e", "0x7"]
+    "value", ["nan", "inf", "-1", "1e999", "x", " ", "1_0", " 7 ", "+7", "7.", ".5", "07", "1e", "0x7"]
 )
 def test_guidance_in_a_form_is_as_strict(gateway: Gateway, value: str) -> None:
     answer = post(gateway, files={"image": PNG}, data={"prompt": "x", "guidance_scale": value})

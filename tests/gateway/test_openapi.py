@@ -12,8 +12,9 @@ FIELDS: dict[str, tuple[tuple[dict[str, Any], ...], Any]] = {
     "image": (({"$ref": "ImageInput"}, {"type": "array", "items": {"$ref": "ImageInput"}}), None),
     "prompt": (({"type": "string"},), None),
     "model": (STRING_OR_NULL, None),
-    "num_inference_steps": (({"type": "integer"},), 20),
-    "guidance_scale": (({"type": "number"},), 0),
+    # Friendli's schema does not have null for these two; here it is as good as left out.
+    "num_inference_steps": (({"type": "integer"}, {"type": "null"}), 20),
+    "guidance_scale": (({"type": "number"}, {"type": "null"}), 0),
     "seed": (({"type": "integer"}, {"type": "null"}), None),
     "response_format": (({"type": "string", "enum": ["raw", "jpeg"]}, {"type": "null"}), "jpeg"),
 }

@@ -1,0 +1,57 @@
+"""What is answered, field by field. Knows nothing of HTTP or of how answers are made."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Used(BaseModel):
+    """What an edit was done with, in every answer."""
+
+    seed: int = Field(description="The seed that was used.", json_schema_extra={"x-extension": True})
+    num_inference_steps: int = Field(
+        description="The number of steps that were made.", json_schema_extra={"x-extension": True}
+    )
+    guidance_scale: float = Field(description="The scale that was used.", json_schema_extra={"x-extension": True})
+    image_guidance_scale: float = Field(description="The scale that was used.", json_schema_extra={"x-extension": True})
+
+
+class ContainerImageEditSuccess(Used):
+    """The answer to a JSON edit."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["image"]})
+
+    image: str = Field(description="The base64-encoded image.", json_schema_extra={"format": "binary"})
+    width: int = Field(description="Width of the picture in pixels.", json_schema_extra={"x-extension": True})
+    height: int = Field(description="Height of the picture in pixels.", json_schema_extra={"x-extension": True})
+
+
+class ImageFile(BaseModel):
+    """One picture in the answer to a form."""
+
+    b64_json: str = Field(description="The base64-encoded image.")
+
+
+class ImageEditFormSuccess(Used):
+    """The answer to a form, as OpenAI's clients read it. There is no `usage`: no tokens are counted."""
+
+    created: int = Field(description="When the picture was made, in seconds since 1970.")
+    data: list[ImageFile] = Field(description="One picture.")
+    output_format: Literal["png", "jpeg", "webp"] = Field(description="The picture's file format.")
+    size: str = Field(description="Width and height of the picture in pixels, as in `512x384`.")
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong, as OpenAI's clients read it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorBody(BaseModel):
+    """The answer of every failure."""
+
+    error: ErrorDetail
+    detail: str

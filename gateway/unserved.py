@@ -1,0 +1,56 @@
+"""Fields that callers know from other servers, that would change the picture, and that are not served here.
+
+Whoever sends one expects what he would not get: so it is refused by its name, unless it has a value that asks for what
+is done anyway. Fields that are neither here nor in `gateway.schemas` are ignored.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from gateway.errors import PublicError
+
+_NOTHING_ELSE: Final = """
+aspect_ratio cfg_scale clip_skip control_image controlnet controlnets denoising_strength eta guidance_rescale height
+image_url images init_image input_fidelity ip_adapter ip_adapter_image lora lora_scale loras mask mask_image mask_url
+negative_prompt negative_prompt_2 output_compression prompt_2 resolution sampler sampler_name scheduler sigmas steps
+strength style timesteps true_cfg_scale width
+"""
+NEUTRAL: Final[dict[str, tuple[object, ...]]] = {
+    "n": (1,),
+    "num_images": (1,),
+    "num_images_per_prompt": (1,),
+    "num_outputs": (1,),
+    "batch_size": (1,),
+    "size": ("auto",),
+    "quality": ("auto",),
+    "background": ("auto", "opaque"),
+    "stream": (False,),
+    "partial_images": (0,),
+    "output_format": ("jpeg",),
+    **dict.fromkeys(_NOTHING_ELSE.split(), ()),
+}
+"""Each with the values that are as good as none."""
+
+
+def refusal(name: str, served: Sequence[str] = ()) -> PublicError:
+    """The error of a field that has another value than those that are `served`, or is not served at all."""
+    only = f"only {' or '.join(served)} is served" if served else "is not served"
+    return PublicError("unsupported_parameter", param=name, message=f"{name}: {only}.")
+
+
+def check(fields: Any) -> None:
+    """Raises `PublicError` for such a field in a JSON body or in one of its images. Null and what is empty are none."""
+    if not isinstance(fields, dict):
+        return
+    image = fields.get("image")
+    for one in (fields, *(image if isinstance(image, list) else [image])):
+        for name in NEUTRAL if isinstance(one, dict) else ():
+            _check(name, one.get(name))
+
+
+def _check(name: str, value: object) -> None:
+    neutral = NEUTRAL[name]
+    given = value.strip() if isinstance(value, str) else value
+    if given in (None, "", [], {}) or any(type(given) is type(one) and given == one for one in neutral):
+        return
+    raise refusal(name, [str(one).lower() for one in neutral])

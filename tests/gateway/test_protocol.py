@@ -1,0 +1,170 @@
+"""Connections that send nothing, or too little, or in too many ways; and how many there may be."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+
+import pytest
+
+from gateway.server import most_connections
+from tests.gateway.asking import EDITS, get, post, until
+from tests.gateway.fake_triton import FakeTriton, when
+from tests.gateway.serving import Gateway, Loop, serving
+from tests.gateway.test_admission import HEAD, code_of, raw, received
+from tests.gateway.test_fetch_hostile import MOST_SECONDS, Lag
+
+GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@contextmanager
+def connected(gateway: Gateway, sent: bytes = b"") -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", gateway.port), 5) as connection:
+        connection.sendall(sent)
+        yield connection
+
+
+def rest(connection: socket.socket) -> bytes:
+    """All that comes until the other side closes."""
+    found = b""
+    try:
+        while part := connection.recv(65536):
+            found += part
+    except ConnectionResetError:
+        pass
+    return found
+
+
+@pytest.fixture(scope="module")
+def hasty(loop: Loop, _triton: FakeTriton) -> Iterator[Gateway]:
+    with serving(loop, _triton, head_timeout_seconds=0.4, api_keys=("one",)) as gateway:
+        yield gateway
+
+
+def test_silence_is_closed(hasty: Gateway) -> None:
+    with connected(hasty) as connection:
+        assert rest(connection) == b""
+
+
+@pytest.mark.parametrize("begun", [b"G", GET[:-2], GET[:-4]])
+def test_a_head_that_does_not_end_is_408(hasty: Gateway, begun: bytes) -> None:
+    with connected(hasty, begun) as connection:
+        assert code_of(rest(connection)) == (408, "body_too_slow")
+
+
+def test_a_head_that_trickles_in_has_no_more_time(hasty: Gateway) -> None:
+    start = time.monotonic()
+    with connected(hasty, GET[:-4]) as connection, suppress(ConnectionError):
+        while time.monotonic() - start < 5:
+            connection.sendall(b"a")
+            time.sleep(0.05)
+    assert time.monotonic() - start < 3
+
+
+def test_nor_has_the_next_one(hasty: Gateway) -> None:
+    with connected(hasty, GET + GET) as connection:
+        connection.sendall(GET[:-4])
+        answers = rest(connection)
+    assert answers.count(b" 200 OK") == 2
+    assert answers.count(b" 408 ") == 1
+
+
+def test_the_rest_of_a_refused_body_is_not_waited_for_any_longer(hasty: Gateway) -> None:
+    with connected(hasty, (HEAD + "Content-Length: 1000000\r\n\r\n").encode()) as connection:
+        assert code_of(received(connection)) == (401, "unauthorized")
+        assert rest(connection) == b""
+
+
+def test_an_edit_takes_as_long_as_it_takes(hasty: Gateway, triton: FakeTriton) -> None:
+    released = threading.Event()
+    triton.behave = when(released)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(post, hasty, headers={"authorization": "Bearer one"})
+        assert until(lambda: triton.active == 1)
+        time.sleep(0.6)
+        released.set()
+        assert answer.result().status_code == 200
+
+
+def test_over_the_limit_those_go_that_have_waited_longest(loop: Loop, triton: FakeTriton) -> None:
+    with serving(loop, triton, max_connections=4) as gateway, ExitStack() as stack:
+        silent = [stack.enter_context(connected(gateway)) for _ in range(4)]
+        assert get(gateway, "/livez").status_code == 200
+        assert rest(silent[0]) == b""
+        silent[-1].sendall(GET)
+        assert received(silent[-1]).startswith(b"HTTP/1.1 200")
+
+
+def test_where_none_waits_the_next_is_told(loop: Loop, triton: FakeTriton) -> None:
+    released = threading.Event()
+    triton.behave = when(released)
+    with serving(loop, triton, max_connections=2) as gateway, ThreadPoolExecutor() as pool:
+        asked = [pool.submit(post, gateway) for _ in range(2)]
+        assert until(lambda: triton.active == 2)
+        with connected(gateway) as connection:
+            answer = rest(connection)
+        assert code_of(answer) == (429, "queue_full")
+        assert b"retry-after: 1" in answer.lower()
+        released.set()
+        assert [one.result().status_code for one in asked] == [200] * 2
+
+
+def test_half_of_the_files_are_the_gateways_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (256, 4096))
+    assert [most_connections(wanted) for wanted in (100, 1024)] == [100, 128]
+    monkeypatch.setattr("resource.getrlimit", lambda _: (-1, -1))
+    assert most_connections(1024) == 1024
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("coding", ["chunked", "Chunked"])
+def test_two_framings_are_400_and_the_end(gateway: Gateway, triton: FakeTriton, order: int, coding: str) -> None:
+    framing = "".join([f"Transfer-Encoding: {coding}\r\n", "Content-Length: 5\r\n"][::order])
+    with connected(gateway, f"{HEAD}{framing}\r\n0\r\n\r\n".encode() + GET) as connection:
+        answer = rest(connection)
+    assert code_of(answer) == (400, "body_unreadable")
+    assert b"\r\nconnection: close" in answer.lower()
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"x-request-id: " in answer.lower()
+
+
+def test_tiny_chunks_are_400(gateway: Gateway) -> None:
+    head = (HEAD + "Transfer-Encoding: chunked\r\n\r\n").encode()
+    assert code_of(raw(gateway, head + b"1\r\nx\r\n" * 2000)) == (400, "body_unreadable")
+    assert until(lambda: not gateway.app.state.edits.arriving.inside)
+    few = b"1\r\n{\r\n" + b"1\r\n \r\n" * 900 + b"0\r\n\r\n"
+    assert code_of(raw(gateway, head + few)) == (400, "body_unreadable")
+    assert b"not well-formed JSON" in raw(gateway, head + few)
+
+
+def test_a_head_that_is_too_large_is_refused_even_when_it_comes_at_once(gateway: Gateway) -> None:
+    with connected(gateway, GET[:-2] + b"a:\r\n" * 15_000 + b"\r\n") as connection:
+        assert code_of(rest(connection)) == (400, "body_unreadable")
+
+
+HEAVY = {
+    "chunks of a byte": (HEAD + "Transfer-Encoding: chunked\r\n\r\n").encode() + b"1\r\nx\r\n" * 200_000,
+    "header lines": f"POST {EDITS} HTTP/1.1\r\n".encode() + b"a:\r\n" * 300_000,
+    "as many header lines as fit": f"POST {EDITS} HTTP/1.1\r\n".encode() + b"a:\r\n" * 4000 + b"\r\n",
+    "header lines that end": f"POST {EDITS} HTTP/1.1\r\n".encode() + b"a:\r\n" * 15_000 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("what", HEAVY)
+def test_no_request_holds_the_others_up(gateway: Gateway, what: str) -> None:
+    def send() -> None:
+        with socket.create_connection(("127.0.0.1", gateway.port), 5) as connection:
+            try:
+                connection.sendall(HEAVY[what])
+            except ConnectionError:
+                return
+            rest(connection)
+
+    async def lag_meanwhile() -> float:
+        async with Lag() as lag:
+            await gateway.loop.loop.run_in_executor(None, send)
+        return lag.seconds
+
+    assert gateway.loop.run(lag_meanwhile()) < 2 * MOST_SECONDS

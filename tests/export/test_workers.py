@@ -17,7 +17,13 @@ pytestmark = pytest.mark.slow
 def begun(checkpoint: Path, repository: Path) -> "subprocess.Popen[str]":
     """An export whose components are being made."""
     command = export_command(checkpoint, repository, routes={})
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        ["env", "--default-signal=INT", *command],  # a shell's background jobs pass on that they ignore Ctrl-C
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert eventually(lambda: any((repository / "edit/.tritouch/store").glob(".unfinished-*/1")), 60)
     return process
 

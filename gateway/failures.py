@@ -1,8 +1,8 @@
 """What a failed gRPC call means to the caller.
 
 The model repository's errors hold a token `tritouch:CODE` somewhere in their text; what follows it may quote others.
-Only the first code is believed, and only together with the gRPC status that belongs to it. The text around it is never
-for the public; of an edit that failed it is the cause, which `loggable` makes fit for the log.
+Only the first code is believed, and only together with the gRPC status that belongs to it. Of the text around it only
+`_SAID` is for the public; of an edit that failed it is the cause, which `loggable` makes fit for the log.
 """
 
 import re
@@ -23,7 +23,14 @@ CALLER_CODES: Final = {
     "steps_unavailable": "num_inference_steps",
     "edit_too_large": None,
 }
-_NEAREST: Final = re.compile(r"the nearest number that works is ([0-9]{1,3})")
+_SAID: Final = {
+    "steps_unavailable": re.compile(r"the nearest number that works is [0-9]{1,3}"),
+    "image_too_large": re.compile(
+        r"an image(?:'s longer side| of this kind)? may (?:have|be) at most [0-9]{1,15} "
+        r"(?:bytes|pixels|times its shorter one)"
+    ),
+}
+"""What of the text around a code is for the public all the same: fixed words and a number."""
 MAX_CAUSE: Final = 500
 _NOT_PLAIN: Final = re.compile(r"(?:[^ -~\s]|\\(?:x..|u....|U........))+")
 _WORD: Final = re.compile(r"[^\W_]+")
@@ -40,8 +47,8 @@ def problem_of(status: grpc.StatusCode, details: str) -> PublicError:
     if status is grpc.StatusCode.UNAVAILABLE:
         return PublicError(BUSY_CODES.get(code, "unavailable"))
     if status is grpc.StatusCode.INVALID_ARGUMENT and code in CALLER_CODES:
-        nearest = _NEAREST.search(details) if code == "steps_unavailable" else None
-        more = f"{KINDS[code].message} The nearest that works is {nearest[1]}." if nearest else None
+        said = _SAID[code].search(details) if code in _SAID else None
+        more = f"{KINDS[code].message} {said[0][0].upper()}{said[0][1:]}." if said else None
         return PublicError(code, param=CALLER_CODES[code], message=more)
     return PublicError("edit_failed", cause=f"{status.name}: {details}")
 

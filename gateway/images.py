@@ -9,7 +9,7 @@ import io
 import re
 from typing import Final
 
-from gateway.errors import PublicError
+from gateway.errors import KINDS, PublicError
 
 NOT_BASE64: Final = "image: is neither an http or https URL nor base64, bare or in a data URL."
 _SLICE: Final = 1 << 18  # characters decoded at once; other threads get their turn between slices
@@ -46,7 +46,7 @@ def decode(text: str, max_bytes: int) -> bytes:
     data_url = _DATA_URL.match(text)
     start = data_url.end() if data_url else 0
     if decoded_size(text, start) > max_bytes:
-        raise PublicError("image_too_large", param="image")
+        raise _too_many(max_bytes)
     try:
         content = _undone(text, start)
     except ValueError:
@@ -77,10 +77,15 @@ def _undone(text: str, start: int) -> bytes:
 def checked(content: bytes, max_bytes: int) -> bytes:
     """`content` again, when it is small enough and begins as a picture does. Raises `PublicError` otherwise."""
     if len(content) > max_bytes:
-        raise PublicError("image_too_large", param="image")
+        raise _too_many(max_bytes)
     if not begins_as_picture(content):
         raise PublicError("image_unreadable", param="image")
     return content
+
+
+def _too_many(max_bytes: int) -> PublicError:
+    message = f"{KINDS['image_too_large'].message} This one may have at most {max_bytes} bytes."
+    return PublicError("image_too_large", param="image", message=message)
 
 
 def begins_as_picture(content: bytes) -> bool:

@@ -279,6 +279,8 @@ def test_the_size_of_an_image_is_known_before_it_is_decoded(loop: Loop, triton: 
         longer = base64.b64encode(PNG + b"\0").decode()
         assert post(gateway).status_code == 200
         assert failure(post(gateway, json=body(image={"image": longer}))) == (422, "image_too_large")
+        told = post(gateway, json=body(image={"image": longer})).json()["detail"]
+        assert told.endswith(f"This one may have at most {len(PNG)} bytes.")
         too_long_and_broken = "!" * (len(PNG64) + 4)
         assert failure(post(gateway, json=body(image={"image": too_long_and_broken}))) == (422, "image_too_large")
         form = {"files": {"image": PNG + b"\0"}, "data": {"prompt": "x"}}

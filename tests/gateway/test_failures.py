@@ -249,7 +249,23 @@ def test_a_number_of_steps_that_cannot_be_made_is_told_the_nearest(gateway: Gate
     answer = post(gateway, json=body(num_inference_steps=3))
     assert failure(answer) == (422, "steps_unavailable")
     assert answer.json()["error"]["param"] == "num_inference_steps"
-    assert answer.json()["detail"].endswith("The nearest that works is 4.")
+    assert answer.json()["detail"].endswith("The nearest number that works is 4.")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "an image may have at most 52428800 bytes",
+        "an image of this kind may have at most 50331648 pixels",
+        "an image's longer side may have at most 65535 pixels",
+        "an image's longer side may be at most 1000 times its shorter one",
+    ],
+)
+def test_an_image_that_is_too_large_is_told_the_limit(gateway: Gateway, triton: FakeTriton, said: str) -> None:
+    triton.behave = failing(grpc.StatusCode.INVALID_ARGUMENT, f"in 'preprocess', tritouch:image_too_large {said}; x")
+    answer = post(gateway)
+    assert failure(answer) == (422, "image_too_large")
+    assert answer.json()["detail"].endswith(f"takes. A{said[1:]}.")
 
 
 def test_models_tell_the_defaults_of_an_edit(gateway: Gateway, triton: FakeTriton) -> None:

@@ -91,7 +91,7 @@ def test_a_number_of_steps_that_the_sampler_cannot_make_is_refused_with_the_near
         assert answer.status == 200
         return
     assert (answer.status, answer.body["error"]["code"]) == (422, "steps_unavailable")
-    assert answer.body["detail"].endswith("The nearest that works is 4.")
+    assert answer.body["detail"].endswith("The nearest number that works is 4.")
     with urllib.request.urlopen(f"{client.server.http_url}/v1/models") as listed:
         assert json.load(listed)["data"][0]["steps"] == list(range(4, 51))
 

@@ -149,8 +149,16 @@ class _Said:
 _own: dict[str, Any] = {}
 
 
+def _end_with_the_export() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _begin(job: Job, said: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the export ends its processes itself
+    threading.Thread(target=_end_with_the_export, daemon=True).start()  # and here is what holds when it is killed
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     hide_bars()

@@ -60,3 +60,12 @@ def test_what_ends_an_export_early_is_one_line(
     assert not psutil.wait_procs(family, timeout=20)[1], "none of its processes is left"
     assert not (tmp_path / "edit/.tritouch/current").exists()
     assert not list((tmp_path / "edit/.tritouch").rglob(".unfinished-*"))
+
+
+def test_an_export_that_is_killed_leaves_no_process(checkpoint: Path, tmp_path: Path) -> None:
+    process = begun(checkpoint, tmp_path)
+    assert eventually(lambda: bool(makers(process)))
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    assert not psutil.wait_procs(family, timeout=10)[1]
+    process.communicate(timeout=10)

@@ -15,7 +15,7 @@ LIBRARIES = ("diffusers", "torch", "transformers")
 
 
 def module(family: str) -> ModuleType:
-    """`tests.families.<family>.tiny`: `build`, `reference`, `GUIDANCE`, `SAMPLERS`, `FLAGS`."""
+    """`tests.families.<family>.tiny`, which CONTRIBUTING.md says what is in."""
     return importlib.import_module(f"tests.families.{family}.tiny")
 
 

@@ -17,6 +17,9 @@ GUIDANCE = {"off": (1.0, 1.0), "text": (3.0, 1.0)}
 SAMPLERS: dict[str, dict[str, Any]] = {}
 """None: the pipeline hands its own sigmas and shift to the sampler, which others do not take."""
 FLAGS: tuple[str, ...] = ()
+MULTIPLE = 16
+"""Pixels: sides of a picture that the pipeline takes as they are."""
+GPU_PRECISION = "fp16"
 WIDTH = 16
 
 

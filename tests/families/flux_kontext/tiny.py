@@ -15,6 +15,10 @@ GUIDANCE = {"as trained": (3.5, 1.0), "less": (1.0, 1.0)}
 SAMPLERS: dict[str, dict[str, Any]] = {}
 """None: the pipeline hands its own sigmas and shift to the sampler, which others do not take."""
 FLAGS: tuple[str, ...] = ()
+MULTIPLE = 8
+"""Pixels: sides of a picture that the pipeline takes as they are."""
+GPU_PRECISION = "fp16,denoiser=fp32"
+"""Random weights so small lose more in bf16, which is what Flux runs in for fp16, than a real checkpoint may."""
 MAX_PIXELS = 256 * 256
 WIDTH = 32
 

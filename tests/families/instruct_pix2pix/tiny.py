@@ -21,6 +21,9 @@ SAMPLERS: dict[str, dict[str, Any]] = {
 }
 """Beside the checkpoint's own, and what their configuration says besides."""
 FLAGS: tuple[str, ...] = ()
+MULTIPLE = 8
+"""Pixels: sides of a picture that the pipeline takes as they are."""
+GPU_PRECISION = "fp16"
 """For the export."""
 
 

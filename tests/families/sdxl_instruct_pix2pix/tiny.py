@@ -14,6 +14,9 @@ from tests.families import small
 GUIDANCE = {"off": (1.0, 1.5), "text": (5.0, 1.0), "text and image": (5.0, 1.5)}
 SAMPLERS: dict[str, dict[str, Any]] = {"DPMSolverMultistepScheduler": {}, "EDMEulerScheduler": {}}
 FLAGS: tuple[str, ...] = ()
+MULTIPLE = 8
+"""Pixels: sides of a picture that the pipeline takes as they are."""
+GPU_PRECISION = "fp16"
 POOLED, TIME_WIDTH = 48, 8
 
 

@@ -10,9 +10,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from export.errors import BadInputError
 from families import PIPELINES
+from families.errors import BadCheckpointError
+from families.parts.configs import read_json
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILES = ["model_index.json", "*/*.json", "*/*.txt", "*/model.safetensors", "*/diffusion_pytorch_model.safetensors"]
@@ -100,16 +103,11 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / Path(str(name)).name for name in sorted(set(names.values()))]
 
 
-def _read_json(file: Path) -> dict[str, object]:
+def _read_json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise BadInputError(f"{file} is missing") from error
-    except (OSError, ValueError) as error:
-        raise BadInputError(f"{file} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise BadInputError(f"{file} is not a JSON object")
-    return content
+        return read_json(file)
+    except BadCheckpointError as error:
+        raise BadInputError(str(error)) from error
 
 
 def require_whole(file: Path) -> None:

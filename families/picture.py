@@ -165,6 +165,14 @@ def decode(encoded: bytes, limits: DecodingLimits, rule: SizeRule | None = None)
         raise InvalidEditError(IMAGE_UNREADABLE, "the image is not a readable JPEG, PNG or WebP") from error
 
 
+def warm() -> None:
+    """Decodes one pixel of each format, so that no first picture waits for what Pillow imports only then."""
+    for kind in ("JPEG", "PNG", "WEBP"):
+        out = io.BytesIO()
+        Image.new("RGB", (1, 1)).save(out, kind)
+        decode(out.getvalue(), DecodingLimits())
+
+
 def _decoded(encoded: bytes, limits: DecodingLimits, rule: SizeRule | None) -> Image.Image:
     source = sources.read(encoded)
     most = source.most_pixels(limits.max_pixels)

@@ -7,7 +7,7 @@ import triton_python_backend_utils as pb_utils
 
 from families.errors import InvalidEditError
 from families.interface import PIXELS
-from families.picture import DecodingLimits, decode, size_rule, to_tensor
+from families.picture import DecodingLimits, decode, size_rule, to_tensor, warm
 
 
 class TritonPythonModel:
@@ -16,6 +16,7 @@ class TritonPythonModel:
     def initialize(self, _args: dict[str, str]) -> None:
         """Raises ValueError, naming the variable, when a setting is wrong."""
         self._limits = DecodingLimits.from_environment(os.environ)
+        warm()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response a request: `pixels` (1, 3, H, W) float32 in [-1, 1]. A bad picture fails alone."""

@@ -166,11 +166,11 @@ def decode(encoded: bytes, limits: DecodingLimits, rule: SizeRule | None = None)
 
 
 def warm() -> None:
-    """Decodes one pixel of each format, so that no first picture waits for what Pillow imports only then."""
+    """Reads a picture of each format, so that no first one waits for what is imported or set up only then."""
     for kind in ("JPEG", "PNG", "WEBP"):
         out = io.BytesIO()
-        Image.new("RGB", (1, 1)).save(out, kind)
-        decode(out.getvalue(), DecodingLimits())
+        Image.new("RGB", (256, 256)).save(out, kind)
+        to_tensor(decode(out.getvalue(), DecodingLimits()))
 
 
 def _decoded(encoded: bytes, limits: DecodingLimits, rule: SizeRule | None) -> Image.Image:
@@ -233,8 +233,11 @@ def _scaled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 def to_tensor(picture: Image.Image) -> NDArray[Any]:
     """RGB picture -> (1, 3, H, W) float32 in [-1, 1]."""
-    pixels = np.asarray(picture, np.float32).transpose(2, 0, 1)[None]  # (1, 3, H, W)
-    return np.ascontiguousarray(pixels / 255.0 * 2.0 - 1.0)
+    pixels = np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1)[None], np.float32)  # (1, 3, H, W)
+    pixels /= 255.0
+    pixels *= 2.0
+    pixels -= 1.0
+    return pixels
 
 
 def from_tensor(pixels: NDArray[Any]) -> NDArray[Any]:

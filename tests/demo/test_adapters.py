@@ -56,6 +56,7 @@ def test_file_is_small_and_of_its_rank(name: str) -> None:
     assert adapts_text == bool(ADAPTERS[name].instruction)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_adapter_does_what_it_is_for(name: str, picture: Picture) -> None:
     adapter = ADAPTERS[name]

@@ -33,6 +33,7 @@ def test_checkpoint_is_small() -> None:
     assert {file.suffix for file in files} <= {".json", ".txt", ".safetensors"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", VISIBLE, ids=str)
 def test_edit_is_nearer_than_the_input(editor: PipelineEditor, picture: Picture, kind: Kind) -> None:
     edited = editor.edit(Request(picture, plain_sentence(kind), seed=1))
@@ -40,15 +41,18 @@ def test_edit_is_nearer_than_the_input(editor: PipelineEditor, picture: Picture,
     assert psnr(edited, true_edit(kind, picture)) > psnr(picture, true_edit(kind, picture)) + 3
 
 
+@pytest.mark.slow
 def test_unknown_request_changes_little(editor: PipelineEditor, picture: Picture) -> None:
     assert psnr(editor.edit(Request(picture, "put a giraffe on the roof", seed=1)), picture) > 20
 
 
+@pytest.mark.slow
 def test_same_seed_same_picture(editor: PipelineEditor, picture: Picture) -> None:
     first, second = (editor.edit(Request(picture, "make it sepia", seed=5)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_other_sizes_and_aspect_ratios(editor: PipelineEditor) -> None:
     for width, height in ((184, 128), (128, 264)):
         picture = as_picture(Image.open(SAMPLES[0]).resize((width, height)))

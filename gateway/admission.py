@@ -58,6 +58,10 @@ class Memory:
     def change(self, caller: str, difference: int) -> None:
         """Take more, or give back. Raises as `check` does."""
         self.check(caller, difference)
+        self.keep(caller, difference)
+
+    def keep(self, caller: str, difference: int) -> None:
+        """Take more, even beyond the budget, or give back."""
         self.held += difference
         _less(self._held, caller, -difference)
 
@@ -83,6 +87,11 @@ class Held:
     def resize(self, size: int) -> None:
         """Hold `size` bytes from now on. Raises `PublicError("queue_full")`, and then holds what it held."""
         self._memory.change(self._caller, size - self.size)
+        self.size = size
+
+    def keep(self, size: int) -> None:
+        """Hold `size` bytes from now on, even beyond the budget: they are there already."""
+        self._memory.keep(self._caller, size - self.size)
         self.size = size
 
     def moved(self) -> "Held":

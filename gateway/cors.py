@@ -28,7 +28,7 @@ class Preflights:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "OPTIONS":
             headers = Headers(scope=scope)
-            if "access-control-request-method" in headers and _allowed(headers, self._origins):
+            if "access-control-request-method" in headers and sharing(headers.get("origin", ""), self._origins):
                 await _permission(headers)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -41,26 +41,24 @@ class Shared:
         self._app, self._origins = app, origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        allowed = _allowed(Headers(scope=scope), self._origins) if scope["type"] == "http" else ""
+        origin = Headers(scope=scope).get("origin", "") if scope["type"] == "http" else ""
 
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.add_vary_header("Origin")
-                if allowed:
-                    headers["Access-Control-Allow-Origin"] = allowed
-                    headers["Access-Control-Expose-Headers"] = EXPOSED
+                headers.update(sharing(origin, self._origins))
             await send(message)
 
         await self._app(scope, receive, sent)
 
 
-def _allowed(headers: Headers, origins: Sequence[str]) -> str:
-    """What `Access-Control-Allow-Origin` says to this request; "" for nothing."""
-    origin = headers.get("origin", "")
-    if origin and ANY in origins:
-        return ANY
-    return origin if origin in origins else ""
+def sharing(origin: str, origins: Sequence[str]) -> dict[str, str]:
+    """The headers by which a page of `origin` may read an answer, if it is one of `origins`."""
+    allowed = ANY if origin and ANY in origins else origin
+    if allowed not in origins:
+        return {}
+    return {"Access-Control-Allow-Origin": allowed, "Access-Control-Expose-Headers": EXPOSED}
 
 
 def _permission(headers: Headers) -> Response:

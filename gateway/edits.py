@@ -22,6 +22,7 @@ from gateway.schemas import BASE_MODEL
 from gateway.settings import Settings
 from gateway.threads import Threads
 from gateway.triton import Triton
+from gateway.unread import Unread
 
 PARSERS: Final[dict[str, Callable[[bytes, str], Call]]] = {
     "application/json": json_call.parse,
@@ -54,7 +55,7 @@ class Edits:
         metrics.gauge("arriving", "Requests for an edit whose body is arriving", lambda: self.arriving.inside)
         metrics.gauge("callers", "Requests for an edit that are connected", lambda: self.callers.inside)
         metrics.gauge("edits_in_flight", "Edits under way, orphans included", lambda: self.running.inside)
-        metrics.gauge("held_bytes", "Bytes of bodies and images in memory", lambda: self.memory.held)
+        metrics.gauge("held_bytes", "Bytes of bodies, images and unread answers in memory", lambda: self.memory.held)
         metrics.gauge("orphans_taken_over", "Orphaned edits whose caller came back", lambda: self.orphans.taken_over)
         metrics.gauge("orphans_dropped", "Orphaned edits that were cancelled", lambda: self.orphans.dropped)
 
@@ -70,7 +71,7 @@ class Edits:
     @property
     def idle(self) -> bool:
         """Whether there is nothing to wait for."""
-        return not (self.arriving.inside or self.callers.inside or self.running.inside)
+        return not (self.arriving.inside or self.callers.inside or self.running.inside or self.memory.held)
 
     async def serve(self, request: Request, caller: str) -> Response:
         """The answer to one request. `caller`: who asks. Raises `PublicError`, `CallerGoneError`."""
@@ -85,7 +86,7 @@ class Edits:
                 joined=lambda: _let_go(call, held),
                 named=named,
             )
-            return Response(await until_disconnect(request.receive, work), media_type="application/json")
+            return Unread(await until_disconnect(request.receive, work), self.memory, caller)
 
     async def explained(self, error: PublicError) -> PublicError:
         """`error`, with the names that would have been known if it is about one that is not and Triton tells them."""
@@ -132,7 +133,7 @@ class Edits:
         try:
             yield
         except PublicError as error:
-            if error.code == "edit_failed":
+            if error.cause:
                 self._log.error(error.code, request_id=request_id, cause=failures.loggable(error.cause, prompt))
             raise
 

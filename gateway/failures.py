@@ -2,7 +2,7 @@
 
 The model repository's errors hold a token `tritouch:CODE` somewhere in their text; what follows it may quote others.
 Only the first code is believed, and only together with the gRPC status that belongs to it. Of the text around it only
-`_SAID` is for the public; of an edit that failed it is the cause, which `loggable` makes fit for the log.
+`_SAID` is for the public; of an edit that Triton could not do it is the cause, which `loggable` makes fit for the log.
 """
 
 import re
@@ -35,6 +35,12 @@ MAX_CAUSE: Final = 500
 _NOT_PLAIN: Final = re.compile(r"(?:[^ -~\s]|\\(?:x..|u....|U........))+")
 _WORD: Final = re.compile(r"[^\W_]+")
 _DATA: Final = re.compile(r"[A-Za-z0-9+/=]{64,}")
+_PASSING: Final = re.compile(
+    r"Stub process .{0,200} is not healthy"  # it was killed; Triton is about to be ended and started anew
+    r"|unknown model: |is not ready|Server not ready|stopped accepting new|server is stopping"  # Triton stops
+    r"|shared memory pool|No space left on device|Unable to allocate |MemoryError|bad_alloc"
+)
+"""What an upstream failure says that is nobody's fault, and passes: the same edit can be done later."""
 BUSY_CODES: Final = {"expired": "deadline_exceeded", "queue_full": "queue_full"}
 
 
@@ -50,7 +56,8 @@ def problem_of(status: grpc.StatusCode, details: str) -> PublicError:
         said = _SAID[code].search(details) if code in _SAID else None
         more = f"{KINDS[code].message} {said[0][0].upper()}{said[0][1:]}." if said else None
         return PublicError(code, param=CALLER_CODES[code], message=more)
-    return PublicError("edit_failed", cause=f"{status.name}: {details}")
+    passing = status in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED) or _PASSING.search(details)
+    return PublicError("unavailable" if passing else "edit_failed", cause=f"{status.name}: {details}")
 
 
 def loggable(cause: str, prompt: str) -> str:

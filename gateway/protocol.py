@@ -1,20 +1,25 @@
-"""Uvicorn's HTTP/1.1 on one connection, bounded where it is not: what comes before a request, and how finely.
+"""Uvicorn's HTTP/1.1 on one connection, bounded where it is not: what comes before a request, how finely, and how
+slowly an answer is read.
 
 Every answer of its own has the one shape of errors. Knows nothing of routes.
 """
 
 from __future__ import annotations
 
+import re
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from gateway.cors import ANY, sharing
 from gateway.errors import PublicError, render
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
 NOT_HTTP: Final = "The request is not well-formed HTTP."
 HEAD_TOO_SLOW: Final = "The headers took too long to arrive."
@@ -23,15 +28,35 @@ MIN_CHUNK: Final = 64  # bytes that a chunk of a body has on the average, beside
 SPARE_CHUNKS: Final = 1024
 _HEAD_SLICE: Final = 4096  # bytes that are parsed at once; a head of more than its maximum is refused between them
 _BODY_SLICE: Final = 16_384
+_ORIGIN: Final = re.compile(rb"\norigin:[ \t]*([!-~]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a connection may do.
+
+    There may be `most`. One may be without a request under way for `head_seconds`. An answer is read at
+    `bytes_per_second` at the least, looked at every `pause_seconds`. Pages of `origins` may read answers.
+    """
+
+    most: int
+    head_seconds: float
+    pause_seconds: float
+    bytes_per_second: float
+    origins: Sequence[str] = ()
 
 
 class _Parser(h11.Connection):
     """h11, which refuses what is framed in two ways at once, or in chunks so small that they hold up the event loop."""
 
+    origin = b""
+    """Where the page is from that sent the last request."""
+
     def next_event(self) -> Any:
         event = super().next_event()
         if isinstance(event, h11.Request):
-            names = {name for name, _ in event.headers}
+            names = dict(event.headers)
+            self.origin = names.get(b"origin", b"")
             self._chunked, self._chunks, self._bytes = b"transfer-encoding" in names, 0, 0
             if self._chunked and b"content-length" in names:
                 raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
@@ -44,22 +69,21 @@ class _Parser(h11.Connection):
 
 
 class Protocol(H11Protocol):
-    """One connection. While no request is under way it waits for one: so long, and only while there is room.
+    """One connection. While no request is under way it waits for one: so long, and only while there is room."""
 
-    `most`: connections that there may be. `head_seconds`: how long one may be without a request under way.
-    """
-
-    def __init__(self, *args: Any, most: int, head_seconds: float, **named: Any) -> None:
+    def __init__(self, *args: Any, bounds: Bounds, **named: Any) -> None:
         super().__init__(*args, **named)
-        self.conn = _Parser(h11.SERVER, MAX_HEAD_BYTES)
-        self._most, self._head_seconds = most, head_seconds
+        self.conn: _Parser = _Parser(h11.SERVER, MAX_HEAD_BYTES)
+        self._bounds = bounds
         self._waiting: asyncio.TimerHandle | None = None
+        self._reading: asyncio.TimerHandle | None = None
+        self._head = b""  # what has come since the last request, as far as it can be one's head
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a request; where there are too many, in the place of the connection that has waited longest."""
         super().connection_made(transport)
         self._wait()
-        if len(self.connections) > self._most:
+        if len(self.connections) > self._bounds.most:
             others = [one for one in self.connections if _waits(one) and one is not self]
             if others:
                 longest = min(others, key=Protocol.waits_until)
@@ -75,13 +99,16 @@ class Protocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
         self._wait_no_more()
+        self._read_enough()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come, a little at a time."""
         at = 0
         while at < len(data) and not self.transport.is_closing():
-            end = at + (_BODY_SLICE if self.conn.their_state is h11.SEND_BODY else _HEAD_SLICE)
+            body = self.conn.their_state is h11.SEND_BODY
+            end = at + (_BODY_SLICE if body else _HEAD_SLICE)
+            self._head = b"" if body else (self._head + data[at:end])[-MAX_HEAD_BYTES:]
             super().data_received(data[at:end])
             at = end
 
@@ -89,6 +116,7 @@ class Protocol(H11Protocol):
         """Take what has been parsed, and wait no more once it is a request."""
         super().handle_events()
         if self.cycle is not None and not self.cycle.response_complete:
+            self._head = b""
             self._wait_no_more()
 
     def on_response_complete(self) -> None:
@@ -96,13 +124,41 @@ class Protocol(H11Protocol):
         self._wait()
         super().on_response_complete()
 
+    def pause_writing(self) -> None:
+        """More than a little of an answer is unread: look whether it is read."""
+        super().pause_writing()
+        self._look_again(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """All but a little is read: from now on, the next request is waited for."""
+        super().resume_writing()
+        self._read_enough()
+        if self._waiting is not None:
+            self._wait()
+
+    def _look_again(self, unread: int) -> None:
+        self._reading = self.loop.call_later(self._bounds.pause_seconds, self._look, unread)
+
+    def _look(self, before: int) -> None:
+        """Close the connection whose answer is read too slowly. Nothing is added to it meanwhile."""
+        unread = self.transport.get_write_buffer_size()
+        if before - unread < self._bounds.bytes_per_second * self._bounds.pause_seconds:
+            self.transport.abort()
+        else:
+            self._look_again(unread)
+
+    def _read_enough(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the parser's words are not for the public
         """Answer and close."""
         self._refuse(PublicError("body_unreadable", message=NOT_HTTP))
 
     def _wait(self) -> None:
         self._wait_no_more()
-        self._waiting = self.loop.call_later(self._head_seconds, self._late)
+        self._waiting = self.loop.call_later(self._bounds.head_seconds, self._late)
 
     def _wait_no_more(self) -> None:
         if self._waiting is not None:
@@ -110,9 +166,11 @@ class Protocol(H11Protocol):
             self._waiting = None
 
     def _late(self) -> None:
-        """Nothing, or no whole head, or never the end of the last body has come."""
+        """Nothing, or no whole head, or never the end of the last body has come, or the last answer was not read."""
         begun = self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]
-        if begun:
+        if self._reading is not None:
+            self._wait()
+        elif begun and not self.transport.is_closing():
             self._refuse(PublicError("body_too_slow", message=HEAD_TOO_SLOW))
         else:
             self.transport.abort()
@@ -122,7 +180,7 @@ class Protocol(H11Protocol):
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             answer = render(problem)
             named = {name.lower(): value for name, value in answer.raw_headers}
-            named |= {b"connection": b"close", b"x-request-id": uuid.uuid4().hex.encode()}
+            named |= {b"connection": b"close", b"x-request-id": uuid.uuid4().hex.encode(), **self._sharing()}
             events = (
                 h11.Response(status_code=answer.status_code, headers=list(named.items())),
                 h11.Data(data=bytes(answer.body)),
@@ -131,7 +189,17 @@ class Protocol(H11Protocol):
             self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
         if self.cycle is not None:
             self.cycle.disconnected = True
+        self._wait()
         self.transport.close()
+
+    def _sharing(self) -> dict[bytes, bytes]:
+        """What lets pages of other origins read the answer, as far as it is known where the request comes from."""
+        origins = self._bounds.origins
+        begun = _ORIGIN.search(self._head)
+        origin = self.conn.origin if self.conn.our_state is h11.SEND_RESPONSE else begun[1] if begun else b""
+        said = origin.decode("latin-1") or (origins[0] if len(origins) == 1 else ANY)
+        headers = {"Vary": "Origin", **sharing(said, origins)} if origins else {}
+        return {name.lower().encode(): value.encode() for name, value in headers.items()}
 
 
 def _waits(connection: asyncio.Protocol) -> TypeGuard[Protocol]:

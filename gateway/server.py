@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import uvicorn
 
-from gateway.protocol import Protocol
+from gateway.protocol import Bounds, Protocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -42,13 +42,19 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
-        most, seconds = most_connections(settings.max_connections), settings.head_timeout_seconds
+        bounds = Bounds(
+            most=most_connections(settings.max_connections),
+            head_seconds=settings.head_timeout_seconds,
+            pause_seconds=settings.body_pause_seconds,
+            bytes_per_second=settings.body_bytes_per_second,
+            origins=settings.cors_origins,
+        )
         super().__init__(
             uvicorn.Config(
                 app,
                 host=settings.host,
                 port=settings.port,
-                http=cast("type[asyncio.Protocol]", partial(Protocol, most=most, head_seconds=seconds)),
+                http=cast("type[asyncio.Protocol]", partial(Protocol, bounds=bounds)),
                 ws="none",
                 access_log=False,
                 log_config=None,

@@ -81,19 +81,23 @@ class Settings(BaseSettings):
         default=10.0, description="longest time that a connection may be without a request, or take to send its headers"
     )
     body_timeout_seconds: Seconds = Field(default=60.0, description="longest time that a body may take to arrive")
-    body_pause_seconds: Seconds = Field(default=5.0, description="longest pause while a body arrives")
-    body_bytes_per_second: Bytes = Field(default=8192, description="least rate of a body, such pauses aside")
+    body_pause_seconds: Seconds = Field(
+        default=5.0, description="longest pause while a body arrives or an answer is read"
+    )
+    body_bytes_per_second: Bytes = Field(
+        default=8192, description="least rate of a body, and of the reading of an answer, such pauses aside"
+    )
     orphan_grace_seconds: Seconds = Field(
         default=5.0, description="how long an edit whose caller left is kept for the same request to come again"
     )
-    drain_seconds: Count = Field(default=60, description="longest wait for edits in flight after SIGTERM")
+    drain_seconds: Count = Field(default=300, description="longest wait for edits in flight after SIGTERM")
 
     max_connections: Count = Field(
         default=1024, description="most connections, up to half of the files that may be open; over it the idlest go"
     )
     max_edits: Count = Field(default=64, description="most edits in flight; over it 429")
     max_held_bytes: Bytes = Field(
-        default=402_653_184, description="most bytes of bodies and images in memory; over it 429"
+        default=402_653_184, description="most bytes of bodies, images and unread answers in memory; over it 429"
     )
     max_caller_bytes: Bytes = Field(
         default=201_326_592, description="most of these that one caller's may be: those of a token, or of an address"

@@ -58,8 +58,16 @@ SECRET = "/opt/secret/model.py line 7"
         ("UNAVAILABLE", "tritouch:failed tritouch:queue_full", (503, "unavailable")),
         ("DEADLINE_EXCEEDED", "", (504, "deadline_exceeded")),
         ("INTERNAL", "CUDA out of memory", (500, "edit_failed")),
-        ("NOT_FOUND", "Request for unknown model: 'edit' is not found", (500, "edit_failed")),
-        ("CANCELLED", "", (500, "edit_failed")),
+        ("NOT_FOUND", "Request for unknown model: 'edit' is not found", (503, "unavailable")),
+        ("CANCELLED", "", (503, "unavailable")),
+        ("UNAVAILABLE", "tritouch:stopping the server is stopping", (503, "unavailable")),
+        ("INTERNAL", "Stub process 'edit_0_0' is not healthy.", (503, "unavailable")),
+        ("INTERNAL", "tritouch:failed in 'x', Stub process 'denoiser_0_0' is not healthy.", (503, "unavailable")),
+        ("INTERNAL", "tritouch:failed Model x - Error when running inference: Server not ready", (503, "unavailable")),
+        ("INTERNAL", "tritouch:failed Request for unknown model: 'render' is not found", (503, "unavailable")),
+        ("INTERNAL", "tritouch:failed tritouch:unknown_model x", (500, "edit_failed")),
+        ("INTERNAL", "Failed to increase the shared memory pool size for key 'x'", (503, "unavailable")),
+        ("INTERNAL", "tritouch:failed Unable to allocate 1.5 GiB for an array", (503, "unavailable")),
         ("UNKNOWN", "", (500, "edit_failed")),
     ],
 )
@@ -109,7 +117,6 @@ def test_an_answer_against_the_contract_is_500(gateway: Gateway, triton: FakeTri
     ("behaviour", "cause"),
     [
         (failing(grpc.StatusCode.INTERNAL, "CUDA error 700\nat line 7"), "INTERNAL: CUDA error 700 at line 7"),
-        (failing(grpc.StatusCode.NOT_FOUND, "'edit' is not found"), "NOT_FOUND: 'edit' is not found"),
         (answering(_without("image")), "Triton's answer lacks a tensor of the contract"),
         (answering(response(RAW, width=7)), "Triton's answer holds no picture of the size it says"),
     ],
@@ -124,6 +131,14 @@ def test_the_cause_of_a_500_is_in_the_log_once(
     (line,) = [line for line in lines if line["event"] == "edit_failed"]
     assert line == {"event": "edit_failed", "log_level": "error", "request_id": "mine", "cause": cause}
     assert "700" not in answer.text
+
+
+def test_the_cause_of_what_passes_is_in_the_log_too(gateway: Gateway, triton: FakeTriton) -> None:
+    triton.behave = failing(grpc.StatusCode.NOT_FOUND, "'edit' is not found")
+    with capture_logs() as lines:
+        assert failure(post(gateway)) == (503, "unavailable")
+    causes = [line["cause"] for line in lines if line["event"] == "unavailable"]
+    assert causes == ["NOT_FOUND: 'edit' is not found"]
 
 
 def test_the_cause_of_a_failure_that_nobody_waits_for_is_in_the_log(loop: Loop, triton: FakeTriton) -> None:

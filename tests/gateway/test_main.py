@@ -1,5 +1,6 @@
 """`python -m gateway` as a process: sockets, signals, and settings that are wrong."""
 
+import fcntl
 import json
 import os
 import signal
@@ -201,6 +202,27 @@ def test_a_log_that_cannot_be_written_touches_no_request(triton: FakeTriton, how
         assert len(ports) == 1, "one connection serves them all"
         gateway.terminate()
         assert gateway.wait(10) == 0
+
+
+def test_a_log_that_nobody_reads_holds_nothing_up(triton: FakeTriton) -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 8192)
+    with (
+        os.fdopen(reader, "rb") as log,
+        os.fdopen(writer, "w") as output,
+        process(triton, output=output) as (_, url),
+        httpx.Client(base_url=url, trust_env=False, timeout=5) as client,
+    ):
+        for _ in range(60):
+            assert client.get("/nothing").status_code == 404
+        kept = os.read(log.fileno(), 65536)
+        assert client.get("/nothing").status_code == 404
+        lines = [json.loads(line) for line in (kept + os.read(log.fileno(), 65536)).splitlines()]
+    lost = [line["lines"] for line in lines if line["event"] == "log_lines_lost"]
+    requests = sum(line["event"] == "request" for line in lines)
+    assert len(lost) == 1
+    assert lost[0] > 1
+    assert requests + lost[0] == 60 + 1
 
 
 def test_silent_connections_lock_nobody_out(triton: FakeTriton) -> None:

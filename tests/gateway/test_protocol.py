@@ -1,5 +1,6 @@
 """Connections that send nothing, or too little, or in too many ways; and how many there may be."""
 
+import json
 import socket
 import threading
 import time
@@ -10,8 +11,8 @@ from contextlib import ExitStack, contextmanager, suppress
 import pytest
 
 from gateway.server import most_connections
-from tests.gateway.asking import EDITS, get, post, until
-from tests.gateway.fake_triton import FakeTriton, when
+from tests.gateway.asking import EDITS, body, get, post, until
+from tests.gateway.fake_triton import FakeTriton, answering, response, when
 from tests.gateway.serving import Gateway, Loop, serving
 from tests.gateway.test_admission import HEAD, code_of, raw, received
 from tests.gateway.test_fetch_hostile import MOST_SECONDS, Lag
@@ -168,3 +169,104 @@ def test_no_request_holds_the_others_up(gateway: Gateway, what: str) -> None:
         return lag.seconds
 
     assert gateway.loop.run(lag_meanwhile()) < 2 * MOST_SECONDS
+
+
+@pytest.fixture(scope="module")
+def patient(loop: Loop, _triton: FakeTriton) -> Iterator[Gateway]:
+    """One that looks five times a second whether an answer is read, at a MB a second at the least."""
+    with serving(
+        loop, _triton, head_timeout_seconds=0.5, body_pause_seconds=0.2, body_bytes_per_second=1_000_000
+    ) as gateway:
+        yield gateway
+
+
+LARGE = response(bytes(3 * 4000 * 1000), 4000, 1000)
+
+
+@contextmanager
+def large_answer(gateway: Gateway, triton: FakeTriton) -> Iterator[socket.socket]:
+    """The connection on which an answer of 16 MB comes, more than the system takes by itself."""
+    triton.behave = answering(LARGE)
+    content = json.dumps(body(response_format="raw")).encode()
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        connection.settimeout(5)
+        connection.connect(("127.0.0.1", gateway.port))
+        connection.sendall(f"{HEAD}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        yield connection
+
+
+def test_an_answer_that_is_not_read_is_held_and_not_for_long(patient: Gateway, triton: FakeTriton) -> None:
+    memory = patient.app.state.edits.memory
+    with large_answer(patient, triton) as connection:
+        assert until(lambda: memory.held >= 16_000_000)
+        assert not patient.app.state.edits.idle
+        assert until(lambda: memory.held == 0)
+        assert len(rest(connection)) < 16_000_000
+    assert patient.app.state.edits.idle
+
+
+def test_an_answer_that_is_read_slowly_arrives(patient: Gateway, triton: FakeTriton) -> None:
+    """Later than a connection may be without a request, which is counted from when it has been read."""
+    found, start = bytearray(), time.monotonic()
+    with large_answer(patient, triton) as connection:
+        while b"\r\n\r\n" not in found:
+            found += connection.recv(65536)
+        head, _, content = bytes(found).partition(b"\r\n\r\n")
+        size = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        arrived = len(content)
+        while arrived < size:
+            part = connection.recv(65536)
+            assert part, "cut"
+            arrived += len(part)
+            time.sleep(0.005)
+        assert time.monotonic() - start > 0.7
+        connection.sendall(GET)
+        assert received(connection).startswith(b"HTTP/1.1 200")
+
+
+PAGE = "https://app.example.com"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (f"GET /livez HTTP/1.1\r\nHost: x\r\nOrigin: {PAGE}\r\nb d: c\r\n\r\n", 400),
+        (f"{HEAD}Origin: {PAGE}\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400),
+        (f"{HEAD}Origin: {PAGE}\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
+        (f"GET /livez HTTP/1.1\r\nHost: x\r\norigin:{PAGE}\r\n", 408),
+    ],
+)
+@pytest.mark.parametrize("origins", [(PAGE, "https://other.example.com"), ("*",)])
+def test_pages_may_read_what_is_answered_before_a_request_is(
+    loop: Loop, triton: FakeTriton, sent: str, status: int, origins: tuple[str, ...]
+) -> None:
+    with serving(loop, triton, head_timeout_seconds=0.3, cors_origins=origins) as gateway:
+        with connected(gateway, sent.encode()) as connection:
+            answer = rest(connection)
+        with connected(gateway, sent.replace(PAGE, "https://evil.example.com").encode()) as connection:
+            evil = rest(connection)
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    allowed = origins[0] if len(origins) == 1 else PAGE
+    assert f"access-control-allow-origin: {allowed}\r\n".encode() in answer.lower()
+    assert (b"access-control" in evil.lower()) == (origins == ("*",))
+
+
+@pytest.mark.parametrize(
+    ("origins", "told"), [((PAGE,), PAGE), (("*",), "*"), ((PAGE, "https://b.example"), ""), ((), "")]
+)
+def test_where_no_page_is_known_yet_only_one_answer_is_right(
+    loop: Loop, triton: FakeTriton, origins: tuple[str, ...], told: str
+) -> None:
+    released = threading.Event()
+    triton.behave = when(released)
+    with serving(loop, triton, max_connections=1, cors_origins=origins) as gateway, ThreadPoolExecutor() as pool:
+        asked = pool.submit(post, gateway)
+        assert until(lambda: triton.active == 1)
+        with connected(gateway) as connection:
+            answer = rest(connection).lower()
+        released.set()
+        assert asked.result().status_code == 200
+    assert code_of(answer) == (429, "queue_full")
+    assert (b"access-control-allow-origin: " in answer) == bool(told)
+    assert told.encode() in answer

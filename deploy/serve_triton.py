@@ -1,15 +1,18 @@
 """Serves the model repository in Triton's image, once its engines are known to be made for this GPU and TensorRT.
 
-Becomes Triton itself, in the working directory that it is started in: an empty one, because Python models find modules
-there before any other.
+Becomes Triton's supervisor, in the working directory that it is started in: an empty one, because Python models find
+modules there before any other. The container ends when a process that Triton needs has died, and Docker starts it anew;
+it would leave a container running that is unhealthy.
 """
 
+import math
 import os
 import sys
+import tempfile
 from pathlib import Path
 
-EXIT_SECONDS = 30
-"""How long edits in flight may take to finish; Docker waits longer before it kills."""
+EDIT_SECONDS = 300.0
+"""How long edits in flight may take to finish, unless TRITOUCH_EDIT_TIMEOUT_SECONDS says; Docker waits longer."""
 
 
 def number(name: str, default: int) -> int:
@@ -20,31 +23,49 @@ def number(name: str, default: int) -> int:
     return int(text)
 
 
+def seconds(name: str, default: float) -> float:
+    """Seconds from the environment, where empty is not set. Ends the program when they are none."""
+    text = os.environ.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        sys.exit(f"{name} is {text!r}, and must be seconds, more than 0")
+    return value
+
+
 def main() -> None:
-    """Becomes Triton. Ends with exit code 2 where the engines cannot be served here, each reason being a line."""
+    """Becomes the supervisor. Ends with exit code 2 where the engines cannot be served here, each reason a line."""
     # What is needed lies beside this script's folder, which alone Python would search. Triton inherits none of it.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     from backends import compatibility  # noqa: PLC0415
-    from embedded.command import CACHE_BYTES, SHM_BYTES, TritonOptions, TritonPorts, command_line  # noqa: PLC0415
+    from embedded import command  # noqa: PLC0415
 
     repository = os.environ["TRITOUCH_REPOSITORY"]
     if compatibility.main([repository, "--served", os.environ["ENGINES"]]):
         sys.exit(2)
-    options = TritonOptions(
+    exit_seconds = math.ceil(seconds("TRITOUCH_EDIT_TIMEOUT_SECONDS", EDIT_SECONDS))
+    options = command.TritonOptions(
         "tritonserver",
         Path(repository),
         "0.0.0.0",  # noqa: S104 - the container's networks decide who may call
-        TritonPorts(
+        command.TritonPorts(
             number("TRITOUCH_TRITON_HTTP_PORT", 8000),
             number("TRITOUCH_TRITON_GRPC_PORT", 8001),
             number("TRITOUCH_TRITON_METRICS_PORT", 8002),
         ),
-        EXIT_SECONDS,
-        cache_bytes=number("TRITOUCH_TRITON_CACHE_BYTES", CACHE_BYTES),
-        shm_bytes=number("TRITOUCH_TRITON_SHM_BYTES", SHM_BYTES),
+        exit_seconds,
+        cache_bytes=number("TRITOUCH_TRITON_CACHE_BYTES", command.CACHE_BYTES),
+        shm_bytes=number("TRITOUCH_TRITON_SHM_BYTES", command.SHM_BYTES),
     )
-    command = command_line(options)
-    os.execvp(command[0], command)  # noqa: S606 - in this process's place, so that Docker's signals reach it
+    stop_file = Path(tempfile.gettempdir(), f"tritouch-stop-{os.getpid()}")
+    line = command.supervised(
+        command.command_line(options),
+        exit_seconds + command.END_SECONDS,
+        *("--watch", command.PYTHON_PROCESS, "--stop-file", str(stop_file)),
+    )
+    os.execv(line[0], line)  # noqa: S606 - in this process's place, so that Docker's signals reach it
 
 
 if __name__ == "__main__":

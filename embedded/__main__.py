@@ -5,28 +5,47 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedded.errors import EmbeddedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from embedded.server import Embedded
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SAME_SECONDS = 1.0
 
 
 class _StopAsked(BaseException):
     """A signal asked for the end. Not an Exception: no handler on the way may take it for a failure."""
 
 
-def _ask_stop(_number: int, _frame: FrameType | None) -> None:
-    # One signal begins the stop, which is bounded in time; further ones must not break into it.
+class _Stop:
+    """What stop signals do: the first begins the stop, which waits for edits in flight; a later one ends the wait."""
+
+    def __init__(self) -> None:
+        self._asked: float | None = None
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        if self._asked is None:
+            self._asked = time.monotonic()
+            print("stopping once what is in flight is done; again, and it stops at once", flush=True)
+            raise _StopAsked
+        # A terminal that closes, and those who pass signals on, send several at once for one.
+        if time.monotonic() - self._asked > _SAME_SECONDS:
+            on_stop_signals(signal.SIG_IGN)
+            raise _StopAsked
+
+
+def on_stop_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    """Handle each of them so."""
     for number in _STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    raise _StopAsked
+        signal.signal(number, handler)
 
 
 def _port(text: str) -> int:
@@ -37,7 +56,8 @@ def _port(text: str) -> int:
 
 
 def _announce(running: Embedded) -> None:
-    print(f"Triton   gRPC {running.triton_grpc}   HTTP {running.triton_http}   metrics {running.metrics_url}")
+    http = f"   HTTP {running.triton_http}" if running.triton_http else ""
+    print(f"Triton   gRPC {running.triton_grpc}{http}   metrics {running.metrics_url}")
     if running.http_url:
         print(f"gateway  {running.http_url}")
     print(f"logs     {running.run}   (Ctrl-C stops)", flush=True)
@@ -52,15 +72,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=_port, help="the gateway's port (default: TRITOUCH_PORT; 0 for a free one)")
     parser.add_argument("--no-gateway", action="store_true", help="start Triton alone")
     options = parser.parse_args(arguments)
-    for number in _STOP_SIGNALS:
-        signal.signal(number, _ask_stop)
+    on_stop_signals(_Stop())
     try:
         # Imported here, so that a package it lacks is one line too.
         from embedded.server import serve  # noqa: PLC0415
 
         with serve(options.repository, gateway=not options.no_gateway, port=options.port) as running:
             _announce(running)
-            running.watch()
+            running.watch(lambda line: print(f"embedded: {line}", file=sys.stderr, flush=True))
     except EmbeddedError as error:
         print(f"embedded: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,4 +1,4 @@
-"""Triton's command line, hardened for one fixed repository: the same in containers and without them.
+"""Triton's command line, hardened for one fixed repository, and its supervisor's: in containers and without them.
 
 As NVIDIA's guide for secure deployment says, nothing of the server can be changed, and no client's shared memory is
 read. Needs nothing but the standard library: in Triton's image this is all there is of ``embedded``.
@@ -7,15 +7,24 @@ read. Needs nothing but the standard library: in Triton's image this is all ther
 from __future__ import annotations
 
 import secrets
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
 CACHE_BYTES = 64 << 20
 SHM_BYTES = 8 << 20
+PYTHON_PROCESS = "triton_python_backend_stub"
+"""The program of Triton's Python processes, one for each instance of a Python model."""
+END_SECONDS = 10
+"""On top of the time that requests in flight get: for Triton to unload its models and end."""
 
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+
+_LOOPBACK = "127.0.0.1"
 # A model's import of torch on a busy machine takes longer than Triton's default of 30 s.
 _STUB_SECONDS = 300
 # Protocol parts that nobody needs: reading other processes' shared memory, and changing the server.
@@ -26,7 +35,8 @@ _CLOSED_APIS = ("shared-memory", "model-repository", "trace", "logging")
 class TritonPorts:
     """The ports of one server."""
 
-    http: int
+    http: int | None
+    """None for no HTTP at all."""
     grpc: int
     metrics: int
 
@@ -39,7 +49,7 @@ class TritonOptions:
     """The program, by its path or for the search path."""
     repository: Path
     host: str
-    """Address that every port is bound to."""
+    """Address that the ports of gRPC and metrics are bound to; that of HTTP is bound to the loopback address."""
     ports: TritonPorts
     exit_seconds: int
     """How long requests in flight may take to finish after SIGTERM."""
@@ -69,6 +79,11 @@ def command_line(options: TritonOptions) -> list[str]:
     ]
 
 
+def supervised(command: Sequence[str], grace: float, *options: str) -> list[str]:
+    """The supervisor's program and arguments, which runs ``command`` and gives it ``grace`` seconds to stop."""
+    return [sys.executable, "-I", "-S", str(_SUPERVISOR), "--grace", str(grace), *options, "--", *command]
+
+
 def hardening_flags() -> list[str]:
     """What keeps the server as it was started: the same flags everywhere, but for a key that each call draws."""
     # Closed parts open to whoever sends this key, and nobody knows it.
@@ -86,9 +101,12 @@ def hardening_flags() -> list[str]:
 
 
 def _listening_flags(options: TritonOptions) -> list[str]:
-    ports = {"http": options.ports.http, "grpc": options.ports.grpc, "metrics": options.ports.metrics}
-    flags = [(f"--{name}-address={options.host}", f"--{name}-port={port}") for name, port in ports.items()]
-    return ["--allow-metrics=true", *(flag for pair in flags for flag in pair)]
+    places = {"grpc": (options.host, options.ports.grpc), "metrics": (options.host, options.ports.metrics)}
+    if options.ports.http is not None:
+        places["http"] = (_LOOPBACK, options.ports.http)
+    flags = [(f"--{name}-address={host}", f"--{name}-port={port}") for name, (host, port) in places.items()]
+    allowed = ["--allow-metrics=true", f"--allow-http={str('http' in places).lower()}"]
+    return [*allowed, *(flag for pair in flags for flag in pair)]
 
 
 def _folder_flags(options: TritonOptions) -> list[str]:

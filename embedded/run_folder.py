@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 BACKENDS = "backends"
 EMPTY = "empty"
+STOP = "stop"
 
 
 @contextmanager

@@ -6,18 +6,20 @@ import os
 import secrets
 import signal
 import sys
-import time
+import threading
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from embedded import ports
-from embedded.command import TritonOptions, TritonPorts, command_line
-from embedded.errors import EmbeddedError
+from embedded.command import END_SECONDS, PYTHON_PROCESS, TritonOptions, TritonPorts, command_line
+from embedded.errors import EmbeddedError, ServiceFailedError
 from embedded.repository import check_repository
-from embedded.run_folder import BACKENDS, EMPTY, run_folder
-from embedded.service import Service
+from embedded.revival import WAITS, Revival
+from embedded.run_folder import BACKENDS, EMPTY, STOP, run_folder
+from embedded.service import Service, answers
 from embedded.settings import ROOT, Settings, load_settings
 from embedded.supervisor import SHM_PREFIX
 from embedded.wheel import environment, find_triton, lay_out_backends
@@ -25,14 +27,11 @@ from gateway.settings import Settings as GatewaySettings
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _HOST = "127.0.0.1"
-_READY_PATH = "/v2/health/ready"
 _WATCH_SECONDS = 0.2
-# On top of the time that requests in flight get: for Python models to finalize.
-_UNLOAD_SECONDS = 5.0
 # On top of the time that edits in flight get: for the gateway to send their answers.
 _ANSWER_SECONDS = 5.0
 _DRAIN = "TRITOUCH_DRAIN_SECONDS"
@@ -62,6 +61,7 @@ class Embedded:
         self._triton: Service | None = None
         self._gateway: Service | None = None
         self._http_url = ""
+        self._stopped = threading.Event()
 
     @property
     def http_url(self) -> str:
@@ -70,8 +70,8 @@ class Embedded:
 
     @property
     def triton_http(self) -> str:
-        """Triton's HTTP address, as tritonclient takes it: host and port."""
-        return f"{_HOST}:{self._ports.http}"
+        """Triton's HTTP address, as tritonclient takes it: host and port; empty when it was not asked for."""
+        return "" if self._ports.http is None else f"{_HOST}:{self._ports.http}"
 
     @property
     def triton_grpc(self) -> str:
@@ -95,7 +95,7 @@ class Embedded:
             self.repository,
             _HOST,
             self._ports,
-            max(1, round(self._settings.stop_seconds)),
+            max(1, round(self._settings.drain_seconds)),
             cache_bytes=self._settings.triton_cache_bytes,
             shm_bytes=self._settings.triton_shm_bytes,
             shm_prefix=shm_prefix,
@@ -117,10 +117,12 @@ class Embedded:
             self.triton_log,
             env=environment(self._files, self._env),
             cwd=self._empty,
-            grace=self._settings.stop_seconds + _UNLOAD_SECONDS,
-            shm_prefix=prefix,
+            grace=self._settings.drain_seconds + END_SECONDS,
+            options=["--shm", prefix, "--watch", PYTHON_PROCESS, "--stop-file", str(self.run / STOP)],
         )
-        self._triton.wait_ready(_HOST, self._ports.http, _READY_PATH, self._settings.triton_start_seconds)
+        # The last port that Triton opens, after all models are loaded.
+        ready = partial(answers, _HOST, self._ports.metrics, "/metrics")
+        self._triton.wait_ready(ready, self._settings.triton_start_seconds)
 
     def start_gateway(self, listening: socket.socket) -> None:
         """Start the gateway on a bound socket, and wait until it is ready.
@@ -139,11 +141,11 @@ class Embedded:
                 _DRAIN: _drain_seconds(self._settings, self._env),
             },
             cwd=ROOT,
-            grace=self._settings.stop_seconds + _ANSWER_SECONDS,
+            grace=self._settings.drain_seconds + _ANSWER_SECONDS,
             fds=[listening.fileno()],
         )
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-        self._gateway.wait_ready(reachable, port, "/readyz", self._settings.gateway_start_seconds)
+        self._gateway.wait_ready(partial(answers, reachable, port, "/readyz"), self._settings.gateway_start_seconds)
         self._http_url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
     def kill_triton(self) -> None:
@@ -157,23 +159,33 @@ class Embedded:
         self._need_triton().stop()
         self.start_triton()
 
-    def watch(self) -> None:
-        """Wait until one of the servers ends on its own.
+    def watch(self, tell: Callable[[str], None], waits: Sequence[float] = WAITS) -> None:
+        """Start Triton again whenever it has ended, on the same ports, and ``tell`` so; until `stop`.
 
         Raises:
-            ServiceFailedError: always, with the log lines that matter.
+            ServiceFailedError: the gateway has ended, or Triton after each of ``waits`` (seconds) again; with the log
+                lines that matter.
         """
-        while True:
-            for service in (self._triton, self._gateway):
-                if service is not None:
-                    service.check_alive()
-            time.sleep(_WATCH_SECONDS)
+        revival = Revival(self.restart_triton, tell, waits)
+        while not self._stopped.wait(_WATCH_SECONDS):
+            if self._gateway is not None:
+                self._gateway.check_alive()
+            try:
+                self._need_triton().check_alive()
+            except ServiceFailedError as failure:
+                revival.after(failure)
 
     def stop(self) -> None:
-        """Stop the gateway, so that nothing new comes in, and then Triton."""
-        for service in (self._gateway, self._triton):
-            if service is not None:
+        """Stop the gateway, so that nothing new comes in, and then Triton; at once when this is interrupted."""
+        self._stopped.set()
+        services = [service for service in (self._gateway, self._triton) if service is not None]
+        try:
+            for service in services:
                 service.stop()
+        except BaseException:
+            for service in services:
+                service.kill()
+            raise
 
     def _need_triton(self) -> Service:
         if self._triton is None:
@@ -233,15 +245,14 @@ def _gateway_socket(port: int | None) -> socket.socket:
 
 def _drain_seconds(settings: Settings, env: Mapping[str, str]) -> str:
     """How long the gateway waits for edits in flight: as long as stopping may take, or less if the user says so."""
-    longest = max(1, round(settings.stop_seconds))
+    longest = max(1, round(settings.drain_seconds))
     own = env.get(_DRAIN)
     return own if own is not None and float(own) < longest else str(longest)
 
 
 def _triton_ports(settings: Settings) -> TritonPorts:
-    wanted = {
-        "Triton's HTTP": settings.triton_http_port,
-        "Triton's gRPC": settings.triton_grpc_port,
-        "Triton's metrics": settings.triton_metrics_port,
-    }
-    return TritonPorts(*ports.choose(_HOST, wanted.items()))
+    wanted = [("Triton's gRPC", settings.triton_grpc_port), ("Triton's metrics", settings.triton_metrics_port)]
+    if settings.triton_http_port is not None:
+        wanted.append(("Triton's HTTP", settings.triton_http_port))
+    grpc, metrics, *http = ports.choose(_HOST, wanted)
+    return TritonPorts(http[0] if http else None, grpc, metrics)

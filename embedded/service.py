@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import http.client
+import os
 import re
+import signal
 import socket
 import subprocess
-import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from embedded.command import supervised
 from embedded.errors import ServiceFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
-_SUPERVISOR = Path(__file__).resolve().with_name("supervisor.py")
 _POLL_SECONDS = 0.05
 _PROBE_SECONDS = 2.0
 _SUPERVISOR_START_SECONDS = 30.0
@@ -33,7 +34,7 @@ _LINES = 20
 
 
 class Service:
-    """A running server. Its whole process tree ends when this process does, however that happens."""
+    """A running server. Its whole process tree ends when this process does, and when its supervisor does."""
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class Service:
         env: Mapping[str, str],
         cwd: Path,
         grace: float,
-        shm_prefix: str = "",
+        options: Sequence[str] = (),
         fds: Sequence[int] = (),
     ) -> None:
         """Start ``command``.
@@ -56,7 +57,7 @@ class Service:
             env: its whole environment.
             cwd: its working directory.
             grace: seconds that an orderly stop may take before the processes are killed.
-            shm_prefix: names in /dev/shm starting so are its own, and removed at its end.
+            options: of its supervisor.
             fds: file descriptors it inherits.
         """
         self.name = name
@@ -64,10 +65,11 @@ class Service:
         self._grace = grace
         self._log_start = log.stat().st_size if log.exists() else 0
         self._control, far_end = socket.socketpair()
-        options = ["--control", str(far_end.fileno()), "--grace", str(grace), "--shm", shm_prefix]
-        options += [part for fd in fds for part in ("--fd", str(fd))]
+        inherited = [part for fd in fds for part in ("--fd", str(fd))]
+        whole = supervised(command, grace, "--control", str(far_end.fileno()), *inherited, *options)
         with far_end, log.open("ab") as output:
-            self._supervisor = _start_supervisor([*options, "--", *command], output, env, cwd, [far_end.fileno(), *fds])
+            self._supervisor = _start_supervisor(whole, output, env, cwd, [far_end.fileno(), *fds])
+        self.pid = 0
         self.pid = self._read_pid()
 
     def _read_pid(self) -> int:
@@ -84,18 +86,20 @@ class Service:
         """Exit code once the whole process tree is gone, 128 and more for a signal; None before."""
         return self._supervisor.poll()
 
-    def wait_ready(self, host: str, port: int, path: str, seconds: float) -> None:
-        """Wait until ``GET path`` answers 200.
+    def wait_ready(self, ready: Callable[[], bool], seconds: float) -> None:
+        """Wait until it is ``ready``; from then on, every part of it is needed.
 
         Raises:
             ServiceFailedError: the process ended, or the time did; with the log lines that matter.
         """
         end = time.monotonic() + seconds
-        while not _answers(host, port, path):
+        while not ready():
             self.check_alive()
             if time.monotonic() > end:
                 raise ServiceFailedError(self.explain(f"was not ready within {seconds:g} s"))
             time.sleep(_POLL_SECONDS)
+        with suppress(OSError):
+            self._control.send(b"w")
 
     def check_alive(self) -> None:
         """Raise ServiceFailedError, with the log lines that matter, if the process has ended."""
@@ -116,7 +120,17 @@ class Service:
             self._supervisor.kill()
             self._supervisor.wait()
         finally:
-            self._control.close()
+            self.kill()
+
+    def kill(self) -> None:
+        """End the whole process tree at once. Does nothing to what has ended."""
+        self._control.close()  # upon which the supervisor does it
+        with suppress(subprocess.TimeoutExpired):
+            self._supervisor.wait(_SUPERVISOR_STOP_SECONDS)
+        if self.pid and (self._supervisor.returncode or 0) < 0:
+            # It was killed itself, and left what it watched over: the command's process group.
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def explain(self, what: str) -> str:
         """One line saying ``what`` happened and where the log is, then the lines of the log that tell why."""
@@ -127,10 +141,10 @@ class Service:
 
 
 def _start_supervisor(
-    arguments: Sequence[str], output: BinaryIO, env: Mapping[str, str], cwd: Path, fds: Sequence[int]
+    command: Sequence[str], output: BinaryIO, env: Mapping[str, str], cwd: Path, fds: Sequence[int]
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(_SUPERVISOR), *arguments],
+        command,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
@@ -153,7 +167,8 @@ def telling_lines(log: str) -> list[str]:
     return [line for block in telling for line in block][-_LINES:] or lines[-_LINES:]
 
 
-def _answers(host: str, port: int, path: str) -> bool:
+def answers(host: str, port: int, path: str) -> bool:
+    """Whether ``GET path`` is 200."""
     # Not urllib: a proxy from the environment must not come between.
     connection = http.client.HTTPConnection(host, port, timeout=_PROBE_SECONDS)
     try:

@@ -1,6 +1,6 @@
 """Settings of the embedded servers, each read from ``TRITOUCH_`` and its name in capitals.
 
-The gateway reads its own settings; this module knows none of them.
+The gateway reads its own settings; of them, this module knows an edit's deadline alone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from embedded.command import CACHE_BYTES, SHM_BYTES
 from embedded.errors import EmbeddedError
+from gateway.settings import Settings as GatewaySettings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,7 +34,8 @@ class Settings(BaseSettings):
     """The model repository to serve."""
     run_folder: Path | None = None
     """Parent folder of the logs of each run, which are then kept; by default a temporary folder, kept on failure."""
-    triton_http_port: Port = 0
+    triton_http_port: Port | None = None
+    """None for no HTTP: the gateway speaks gRPC."""
     triton_grpc_port: Port = 0
     triton_metrics_port: Port = 0
     triton_cache_bytes: Annotated[int, Field(ge=0)] = CACHE_BYTES
@@ -42,8 +44,15 @@ class Settings(BaseSettings):
     """Shared memory a Python model instance starts with and grows by."""
     triton_start_seconds: Seconds = 300
     gateway_start_seconds: Seconds = 60
-    stop_seconds: Seconds = 60
-    """How long requests in flight may take to finish when stopping."""
+    edit_timeout_seconds: Seconds = GatewaySettings.model_fields["edit_timeout_seconds"].default
+    """The gateway's deadline of one edit."""
+    stop_seconds: Seconds | None = None
+    """How long requests in flight may take to finish when stopping; by default as long as one edit."""
+
+    @property
+    def drain_seconds(self) -> float:
+        """How long requests in flight may take to finish when stopping."""
+        return self.edit_timeout_seconds if self.stop_seconds is None else self.stop_seconds
 
 
 def load_settings() -> Settings:

@@ -38,5 +38,10 @@ CODES = (
     STEPS_UNAVAILABLE,
     EDIT_TOO_LARGE,
 )
-INVALID_EDIT = re.compile(rf"tritouch:({'|'.join(CODES)}) .*", re.DOTALL)
-"""An InvalidEditError as it travels through Triton, which may put words of its own before it."""
+_INVALID_EDIT = re.compile(rf"tritouch:({'|'.join(CODES)}) (.*)", re.DOTALL)
+
+
+def invalid_edit(said: str) -> InvalidEditError | None:
+    """The InvalidEditError that travelled through Triton as text, before which Triton may have put words of its own."""
+    found = _INVALID_EDIT.search(said)
+    return InvalidEditError(found[1], found[2]) if found else None

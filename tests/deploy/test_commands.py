@@ -31,7 +31,7 @@ SECONDS = 180.0
 JSON = {"Content-Type": "application/json"}
 SHIM = """#!/bin/sh
 exec {server} "$@" --backend-directory={backends} --cache-directory={caches} \\
-  --http-address=127.0.0.1 --grpc-address=127.0.0.1 --metrics-address=127.0.0.1
+  --grpc-address=127.0.0.1 --metrics-address=127.0.0.1
 """
 
 
@@ -185,7 +185,7 @@ def test_triton_and_the_gateway_serve_an_edit(repository, triton_environment, tm
     assert int(hits) == 1, "the second edit's sentence was in the cache"
 
 
-PARAMETERS = r"--(model-repository|backend-directory|cache-directory|exit-timeout-secs|\w+-address|\w+-port)=.*"
+PARAMETERS = r"--(model-repository|backend-directory|cache-directory|allow-http|\w+-address|\w+-port)=.*"
 SHM_PREFIX = r"--backend-config=python,shm-region-prefix-name=.*"
 
 
@@ -207,7 +207,8 @@ def test_triton_is_hardened_in_containers_as_it_is_without_them(triton_flags, tm
 def test_triton_in_a_container_is_reached_from_outside_and_takes_its_settings(triton_flags):
     flags = triton_flags(TRITOUCH_TRITON_CACHE_BYTES="0", TRITOUCH_TRITON_SHM_BYTES="2097152")
     assert {"--model-repository=/models", "--http-port=8000", "--grpc-port=8001", "--metrics-port=8002"} < set(flags)
-    assert {f"--{name}-address=0.0.0.0" for name in ("http", "grpc", "metrics")} < set(flags)
+    assert {f"--{name}-address=0.0.0.0" for name in ("grpc", "metrics")} < set(flags)
+    assert "--http-address=127.0.0.1" in flags, "for its own health check alone"
     assert "--backend-config=python,shm-growth-byte-size=2097152" in flags
     assert not any("cache" in flag or "backend-directory" in flag for flag in flags)
     assert triton_flags(TRITOUCH_TRITON_CACHE_BYTES="") != flags, "empty is not set"
@@ -218,6 +219,15 @@ def test_a_setting_of_triton_that_is_no_number_is_named():
     command = run_here(dockerfile_commands()["triton"])
     done = subprocess.run(command, env=base_environment() | env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "TRITOUCH_TRITON_SHM_BYTES is '8M', and must be a whole number\n")
+
+
+@pytest.mark.parametrize("value", ["5m", "0", "-1", "inf", "nan"])
+def test_a_deadline_that_is_none_is_named(value):
+    env = {"TRITOUCH_REPOSITORY": "/models", "ENGINES": "openvino", "TRITOUCH_EDIT_TIMEOUT_SECONDS": value}
+    command = run_here(dockerfile_commands()["triton"])
+    done = subprocess.run(command, env=base_environment() | env, capture_output=True, text=True, check=False)
+    said = f"TRITOUCH_EDIT_TIMEOUT_SECONDS is '{value}', and must be seconds, more than 0\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 def test_triton_is_not_started_on_engines_of_another_machine(tmp_path):

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from embedded.command import END_SECONDS
 from embedded.settings import Settings as EmbeddedSettings
+from embedded.supervisor import STOP_FILE_VARIABLE
 from export.__main__ import parse
 from gateway.settings import Settings as GatewaySettings
 from tests.conftest import ROOT
@@ -40,7 +42,7 @@ def example() -> dict[str, str]:
 
 def models() -> set[str]:
     files = [*(ROOT / "model_repository").glob("*/1/*.py"), *(ROOT / "families").glob("*.py")]
-    return {name for name in read(*files) if name.startswith("TRITOUCH_")}
+    return {name for name in read(*files) if name.startswith("TRITOUCH_")} - {STOP_FILE_VARIABLE}
 
 
 def gateway() -> set[str]:
@@ -73,6 +75,9 @@ def test_what_containers_share_with_the_embedded_servers_has_the_same_name_and_d
     shared = {name for name in read(ROOT / "deploy" / "serve_triton.py") if name.endswith("_BYTES")}
     assert len(shared) == 2
     assert {name: example()[name] for name in shared} == {name: named[name] for name in shared}
+    edit = "TRITOUCH_EDIT_TIMEOUT_SECONDS"
+    assert edit in read(ROOT / "deploy" / "serve_triton.py")
+    assert float(example()[edit]) == float(named[edit])
 
 
 def test_the_example_lists_every_variable_that_a_user_may_set(compose):
@@ -146,11 +151,16 @@ def test_order_is_by_health(compose):
 
 
 def test_a_stop_gives_the_drain_its_time(compose, triton_flags):
-    grace = re.search(r":-(\d+)s", compose["services"]["gateway"]["stop_grace_period"])
-    assert grace is not None
-    assert int(grace[1]) > GatewaySettings().drain_seconds + 10
     exit_seconds = int(dict(flag.split("=", 1) for flag in triton_flags() if "=" in flag)["--exit-timeout-secs"])
-    assert int(compose["services"]["triton"]["stop_grace_period"][:-1]) > exit_seconds + 10
+    assert exit_seconds == GatewaySettings().drain_seconds == GatewaySettings().edit_timeout_seconds
+    for name in ("gateway", "triton"):
+        grace = re.search(r":-(\d+)s", compose["services"][name]["stop_grace_period"])
+        assert grace is not None
+        assert int(grace[1]) > exit_seconds + END_SECONDS + 10
+
+
+def test_triton_may_finish_an_edit_of_any_length(triton_flags):
+    assert "--exit-timeout-secs=901" in triton_flags(TRITOUCH_EDIT_TIMEOUT_SECONDS="900.5")
 
 
 def test_images_are_pinned(compose):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from batcher import Batcher
 from families.interface import Loop, Plan, Step, Tensors
-from jobs import Job
+from jobs import Job, StoppingError
 
 TOKENS = 4
 
@@ -42,6 +42,21 @@ class Metrics:
 
     def publish(self) -> None:
         self.published += 1
+
+
+class Intake:
+    """Open until it is told otherwise, and whether it was told that edits are in flight."""
+
+    def __init__(self) -> None:
+        self.open, self.held = True, False
+
+    def enter(self) -> None:
+        if not self.open:
+            raise StoppingError("the server is stopping")
+        self.held = True
+
+    def leave(self) -> None:
+        self.held = False
 
 
 def count_steps(latents: float, steps: int, rows: int, fail_at: int | None = None) -> Loop:
@@ -102,7 +117,7 @@ class Harness:
         max_tokens: int = 8 * TOKENS,
         preparers: Executor | None = None,
     ) -> None:
-        self.metrics = Metrics()
+        self.metrics, self.intake = Metrics(), Intake()
         self.clock = 0.0
         self.results: dict[str, Any] = {}
         self.batcher = Batcher(
@@ -111,6 +126,7 @@ class Harness:
             max_tokens=max_tokens,
             max_jobs=max_jobs,
             metrics=self.metrics,
+            intake=self.intake,
             preparers=preparers or Here(),
             answerers=Here(),
             clock=lambda: self.clock,

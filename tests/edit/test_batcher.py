@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from families.errors import InvalidEditError
 from families.interface import Plan, Tensors, denoise_alone
-from jobs import CancelledError, ExpiredError, Job, QueueFullError
+from jobs import CancelledError, ExpiredError, Job, QueueFullError, StoppingError
 from tests.edit.harness import Harness, Later, count_steps, denoiser, plan
 
 
@@ -261,3 +262,30 @@ def test_every_second_of_an_edit_is_in_one_stage() -> None:
     harness.clock += 4.0
     harness.turns(1)
     assert harness.metrics.stages == {"condition": 1.0, "queue": 2.0, "denoise": 4.0, "render": 8.0}
+
+
+def test_no_edit_is_taken_in_once_a_stop_has_begun_and_those_in_flight_are_done() -> None:
+    harness = Harness()
+    harness.submit("in flight", plan(1.0, 3))
+    harness.submit("short", plan(1.0, 1))
+    harness.intake.open = False
+    harness.turns(1)
+    with pytest.raises(StoppingError):
+        harness.submit("late", plan(1.0, 1))
+    assert harness.intake.held, "one is still in flight"
+    harness.turns(2)
+    assert set(harness.results) == {"in flight", "short"}
+    assert not harness.intake.held
+    assert harness.metrics.outcomes == {"done": 2, "stopped": 1}
+
+
+def test_what_is_the_callers_fault_is_no_failure() -> None:
+    def refused() -> Plan:
+        raise InvalidEditError("image_unreadable", "the picture cannot be read")
+
+    harness = Harness()
+    harness.batcher.submit(Job(refused, print, print))
+    harness.submit("too large", plan(1.0, 1, rows=9))
+    harness.submit("broken", plan(1.0, 2, fail_at=1))
+    harness.turns(1)
+    assert harness.metrics.outcomes == {"refused": 2, "failed": 1}

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from batcher import Batcher, Denoiser
 from families.interface import Plan, Tensors
-from jobs import CancelledError, Job, QueueFullError
-from tests.edit.harness import TOKENS, Harness, Metrics, denoiser, plan
+from jobs import Job, StoppingError
+from tests.edit.harness import TOKENS, Harness, Intake, Metrics, denoiser, plan
 
 
 def make(denoise: Denoiser, metrics: Metrics, max_jobs: int = 8, threads: int = 4) -> Batcher:
@@ -21,6 +21,7 @@ def make(denoise: Denoiser, metrics: Metrics, max_jobs: int = 8, threads: int = 
         max_tokens=8 * TOKENS,
         max_jobs=max_jobs,
         metrics=metrics,
+        intake=Intake(),
         preparers=preparers,
         answerers=answerers,
     )
@@ -58,7 +59,7 @@ def test_the_thread_serves_many_threads_and_stops() -> None:
     assert all(arrived.acquire(timeout=10) for _ in senders)
     assert all(isinstance(value, dict) for value in done)
     batcher.stop()
-    with pytest.raises(QueueFullError):
+    with pytest.raises(StoppingError):
         batcher.submit(Job(lambda: plan(1.0, 1), answer, answer))
 
 
@@ -160,4 +161,4 @@ def test_stopping_fails_what_is_in_flight() -> None:
     release.set()
     stopper.join(10)
     assert not stopper.is_alive()
-    assert isinstance(results[0], CancelledError)
+    assert isinstance(results[0], StoppingError)

@@ -1,12 +1,16 @@
 """The toy repository, and a look at the process table."""
 
 import contextlib
+import os
+import subprocess
+import sys
 import time
 import uuid
 from pathlib import Path
 
 import pytest
 
+from embedded.settings import ROOT
 from tests.toy import build
 
 
@@ -59,3 +63,27 @@ def wait_busy(pid):
 @pytest.fixture
 def marked() -> Marked:
     return Marked()
+
+
+@pytest.fixture
+def command(marked, tmp_path_factory):
+    """Starts ``python -m embedded``, every process of which bears the mark."""
+    started = []
+    folder = tmp_path_factory.mktemp("runs")
+
+    def run(*arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "embedded", *map(str, arguments)],
+            cwd=ROOT,
+            env={**os.environ, **marked.env, "TMPDIR": str(folder)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -43,7 +43,7 @@ def test_a_wrong_setting_is_named(monkeypatch):
 
 def test_a_wrong_setting_of_the_gateway_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("TRITOUCH_EDIT_TIMEOUT_SECONDS", "abc")
-    with pytest.raises(EmbeddedError, match=r"^TRITOUCH_EDIT_TIMEOUT_SECONDS: .*number"), serve(tmp_path):
+    with pytest.raises(EmbeddedError, match=r"^TRITOUCH_EDIT_TIMEOUT_SECONDS=abc: .*number"), serve(tmp_path):
         pass
 
 
@@ -128,6 +128,10 @@ def triton_command(folder, **settings):
 
 def test_triton_listens_on_the_loopback_address_and_takes_no_orders(tmp_path):
     wanted = dict(zip(("http", "grpc", "metrics"), ports.choose("127.0.0.1", [("", 0)] * 3), strict=True))
+    (tmp_path / "without").mkdir()
+    assert {flag for flag in triton_command(tmp_path / "without") if re.search("-http[-=](?!res)", flag)} == {
+        "--allow-http=false"
+    }
     line = triton_command(tmp_path, **{f"triton_{name}_port": port for name, port in wanted.items()})
     for service in ("http", "grpc", "metrics"):
         assert f"--{service}-address=127.0.0.1" in line

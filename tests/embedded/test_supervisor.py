@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from embedded.errors import ServiceFailedError
+from embedded.revival import Revival
 from embedded.service import Service
 from embedded.supervisor import SHM, SHM_PREFIX, hold_shm
 
@@ -21,6 +23,26 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
 subprocess.Popen([sys.executable, "-c", child], start_new_session=True)
 print("started", flush=True)
+time.sleep(600)
+"""
+# One of which every part is needed, and which does not care.
+WHOLE = """
+import subprocess, sys, time
+parts = [subprocess.Popen(["sleep", str(600 + number)]) for number in range(3)]
+print("started", flush=True)
+time.sleep(600)
+"""
+# One that works, holding the lock, until the file `done` is there.
+BUSY = """
+import fcntl, os, signal, sys, time
+file = open(os.environ["TRITOUCH_STOP_FILE"])
+fcntl.flock(file, fcntl.LOCK_SH)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+print("started", flush=True)
+while not os.path.exists("done"):
+    time.sleep(0.02)
+print("stop" if file.read() else "go", flush=True)
+fcntl.flock(file, fcntl.LOCK_UN)
 time.sleep(600)
 """
 OBEDIENT = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); print(1); time.sleep(600)"
@@ -92,9 +114,76 @@ def test_the_supervisors_own_death_ends_the_process(start, marked):
     assert marked.gone_within(5)
 
 
+def test_what_it_started_goes_with_a_supervisor_that_is_killed(start, marked):
+    service = start(WHOLE, grace=600)
+    wait_for(lambda: len(marked.pids("sleep")) == 3)
+    service._supervisor.kill()
+    wait_for(lambda: service.exit_code is not None)
+    service.stop()
+    assert marked.gone_within(5)
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_a_dead_part_ends_the_whole(start, marked, part):
+    service = start(WHOLE, grace=600, options=["--watch", "sleep"])
+    wait_for(lambda: len(marked.pids("sleep")) == 3)
+    service.wait_ready(lambda: True, 1)
+    pid = sorted(marked.pids("sleep"))[part]
+    time.sleep(1.2)  # it is looked at once a second
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: service.exit_code == 128 + signal.SIGKILL)
+    assert marked.pids() == []
+    with pytest.raises(ServiceFailedError, match=rf"\n  error: sleep {pid} \(60{part}\) has died, and all is ended$"):
+        service.check_alive()
+
+
+def test_what_has_not_started_ends_by_itself(start, marked):
+    service = start(WHOLE.replace("time.sleep(600)", "[part.wait() for part in parts]"), options=["--watch", "sleep"])
+    wait_for(lambda: len(marked.pids("sleep")) == 3)
+    for pid in marked.pids("sleep"):
+        time.sleep(1.2)
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: service.exit_code == 0)
+    assert "has died" not in service.log.read_text()
+
+
+def test_a_whole_that_ends_with_its_parts_is_left_to_end(start, marked):
+    service = start(WHOLE.replace("time.sleep(600)", "[part.wait() for part in parts]"), options=["--watch", "sleep"])
+    wait_for(lambda: len(marked.pids("sleep")) == 3)
+    service.stop()
+    assert "has died" not in service.log.read_text()
+
+
+def test_a_stop_waits_for_what_is_under_way(start, tmp_path):
+    stop_file = tmp_path / "stop"
+    service = start(BUSY, grace=60, options=["--stop-file", str(stop_file)])
+    wait_for(lambda: service.log.read_text() == "started\n")
+    stopper = threading.Thread(target=service.stop)
+    stopper.start()
+    wait_for(stop_file.read_text)
+    (tmp_path / "done").touch()
+    stopper.join(20)
+    assert (service.exit_code, service.log.read_text()) == (7, "started\nstop\n")
+    assert not stop_file.exists()
+
+
+def test_a_stop_does_not_wait_for_ever(start, tmp_path):
+    service = start(BUSY, grace=1, options=["--stop-file", str(tmp_path / "stop")])
+    wait_for(lambda: service.log.read_text() == "started\n")
+    service.stop()
+    assert service.exit_code == 7
+
+
+def test_nobody_else_can_read_what_it_makes(start, tmp_path):
+    start("open('made', 'w')").wait()
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o600
+
+
 def test_shared_memory_goes_with_the_process(start):
     prefix = shm_prefix()
-    service = start(f"open('/dev/shm/{prefix}region', 'w'); print(1); import time; time.sleep(600)", shm_prefix=prefix)
+    service = start(
+        f"open('/dev/shm/{prefix}region', 'w'); print(1); import time; time.sleep(600)", options=["--shm", prefix]
+    )
     wait_for(service.log.read_text)
     assert len(list(SHM.glob(prefix + "*"))) == 2
     os.kill(service.pid, signal.SIGKILL)
@@ -118,3 +207,43 @@ def test_the_next_start_removes_what_a_killed_supervisor_left_and_nothing_in_use
 def test_a_program_that_does_not_exist_is_an_error(tmp_path):
     with pytest.raises(ServiceFailedError, match="toy did not start"):
         Service("toy", ["/no/such/program"], Path(tmp_path / "log"), env={}, cwd=tmp_path, grace=1)
+
+
+def failing(*outcomes):
+    """A start that goes so each time, and the lines that were told."""
+    left = list(outcomes)
+
+    def run():
+        outcome = left.pop(0)
+        if outcome:
+            raise ServiceFailedError(outcome)
+
+    return run
+
+
+def test_a_server_is_started_again_until_it_runs():
+    told = []
+    revival = Revival(failing("toy did not start", ""), told.append, waits=(0, 0, 0))
+    revival.after(ServiceFailedError("toy ended with exit code 137; its log: x\n  I am well\n  error: it has died"))
+    assert told == [
+        "toy ended with exit code 137; its log: x (error: it has died): started again in 0 s (1 of 3)",
+        "toy did not start: started again in 0 s (2 of 3)",
+    ]
+
+
+def test_a_server_that_does_not_last_is_started_a_bounded_number_of_times():
+    told = []
+    revival = Revival(failing("", "first", "last"), told.append, waits=(0, 0, 0))
+    revival.after(ServiceFailedError("ended"))
+    with pytest.raises(ServiceFailedError, match="last"):
+        revival.after(ServiceFailedError("ended"))
+    assert len(told) == 3
+
+
+def test_what_has_lasted_has_all_tries_again(monkeypatch):
+    monkeypatch.setattr("embedded.revival.LASTING_SECONDS", 0)
+    told = []
+    revival = Revival(failing("", ""), told.append, waits=(0,))
+    for _ in range(2):
+        revival.after(ServiceFailedError("ended"))
+    assert told == ["ended: started again in 0 s (1 of 1)"] * 2

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from embedded.server import Embedded, serve
+from embedded.settings import Settings
 from tests.server.asking import Client
 from tests.server.faults import Faults
 
@@ -14,7 +15,7 @@ from tests.server.faults import Faults
 @pytest.fixture(scope="session")
 def server(repository: Path) -> Iterator[Embedded]:
     """Triton and the gateway on the tiny checkpoint's repository. Tests leave it as they found it."""
-    with serve(repository, port=0) as running:
+    with serve(repository, port=0, settings=Settings(triton_http_port=0)) as running:
         yield running
 
 

@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disconnect_watcher import DisconnectWatcher
-from families.errors import EDIT_TOO_LARGE, InvalidEditError
 from families.interface import Tensors
-from jobs import OUTCOMES, CancelledError, ExpiredError, Job, Metrics, QueueFullError
+from jobs import OUTCOMES, CancelledError, ExpiredError, Intake, Job, Metrics, QueueFullError, StoppingError
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +44,13 @@ class Batcher:
         max_tokens: int,
         max_jobs: int,
         metrics: Metrics,
+        intake: Intake,
         preparers: Executor,
         answerers: Executor,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._denoiser, self._max_jobs = denoiser, max_jobs
-        self._max_rows, self._max_tokens = max_rows, max_tokens
+        self._denoiser, self._intake = denoiser, intake
+        self._max_jobs, self._max_rows, self._max_tokens = max_jobs, max_rows, max_tokens
         self._preparers, self._answerers = preparers, answerers
         self._metrics, self._clock = metrics, clock
         self._in_flight: set[Job] = set()
@@ -72,17 +72,26 @@ class Batcher:
         self._watcher.start()
 
     def submit(self, job: Job) -> None:
-        """Takes a job in, from any thread. Raises QueueFullError; its callbacks are then never called."""
+        """Takes a job in, from any thread. Raises QueueFullError, StoppingError, and then never calls it back."""
         with self._changed:
-            if self._stopping or len(self._in_flight) >= self._max_jobs:
-                self._metrics.left(OUTCOMES[QueueFullError])
-                raise QueueFullError(f"{len(self._in_flight)} edits are in flight")
+            try:
+                self._require_place()
+            except (QueueFullError, StoppingError) as error:
+                self._metrics.left(OUTCOMES[type(error)])
+                raise
             self._in_flight.add(job)
             self._waiting.append(job)
             job.since = self._clock()
             self._report()
         self._watcher.wake()
         self._preparers.submit(self._prepare_next)
+
+    def _require_place(self) -> None:
+        if self._stopping:
+            raise StoppingError("the server is stopping")
+        if len(self._in_flight) >= self._max_jobs:
+            raise QueueFullError(f"{len(self._in_flight)} edits are in flight")
+        self._intake.enter()
 
     def stop(self) -> None:
         """Fails every job left and ends the thread, after the denoiser call under way."""
@@ -112,7 +121,7 @@ class Batcher:
             if job not in self._waiting:
                 return
             try:
-                self._require_wanted(job, job.cancelled())
+                job.require_wanted(self._clock(), job.cancelled())
             except (CancelledError, ExpiredError) as error:
                 with self._changed:
                     self._waiting.remove(job)
@@ -127,10 +136,10 @@ class Batcher:
 
     def _prepare(self, job: Job) -> None:
         try:
-            self._require_wanted(job, job.cancelled())
+            job.require_wanted(self._clock(), job.cancelled())
             job.planned(job.prepare())
             del job.prepare  # what it holds may be large, and is needed no more
-            self._require_fitting(job)
+            job.require_fitting(self._max_rows, self._max_tokens)
         except Exception as error:  # noqa: BLE001 - whatever preparing raises is this job's own
             self._fail(job, error)
             return
@@ -140,20 +149,13 @@ class Batcher:
                 self._ready.append(job)
                 self._changed.notify()
                 return
-        self._fail(job, CancelledError("the server is stopping"))
-
-    def _require_fitting(self, job: Job) -> None:
-        """An edit that no call can hold is its caller's fault, and told before it waits for one."""
-        tokens = job.rows * job.plan.tokens
-        if job.rows > self._max_rows or tokens > self._max_tokens:
-            needs, most = f"{job.rows} rows and {tokens} tokens", f"{self._max_rows} rows and {self._max_tokens} tokens"
-            raise InvalidEditError(EDIT_TOO_LARGE, f"the edit needs {needs} a call, and a call holds {most}")
+        self._fail(job, StoppingError("the server is stopping"))
 
     def _run(self) -> None:
         while self._wait():
             self.turn()
         for job in tuple(self._ready):
-            self._leave(job, CancelledError("the server is stopping"))
+            self._leave(job, StoppingError("the server is stopping"))
 
     def _wait(self) -> bool:
         """Sleeps while there is nothing to do; False once stopping."""
@@ -166,7 +168,7 @@ class Batcher:
         began = self._clock()
         for job in tuple(self._ready):
             try:
-                self._require_wanted(job, job.gone)
+                job.require_wanted(self._clock(), job.gone)
             except (CancelledError, ExpiredError) as error:
                 self._leave(job, error)
         jobs = self._choose()
@@ -175,12 +177,6 @@ class Batcher:
             with self._changed:
                 self._metrics.turn(self._clock() - began)
                 self._report()
-
-    def _require_wanted(self, job: Job, gone: bool) -> None:
-        if self._clock() > job.deadline:
-            raise ExpiredError("the edit's deadline has passed")
-        if gone:
-            raise CancelledError("the caller is gone")
 
     def _choose(self) -> tuple[Job, ...]:
         """Jobs of the group that has waited longest since its last call, oldest first, as many as fit."""
@@ -256,7 +252,7 @@ class Batcher:
 
     def _finish(self, job: Job, done: Tensors) -> None:
         try:
-            self._require_wanted(job, job.cancelled())
+            job.require_wanted(self._clock(), job.cancelled())
             job.finish(done)
         except Exception as error:  # noqa: BLE001 - whatever finishing raises is this job's own
             self._fail(job, error)
@@ -275,6 +271,8 @@ class Batcher:
     def _end(self, job: Job, outcome: str) -> None:
         with self._changed:
             self._in_flight.remove(job)
+            if not self._in_flight:
+                self._intake.leave()
             self._metrics.left(outcome)
             self._report()
         self._watcher.wake()

@@ -10,6 +10,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
+from families.errors import invalid_edit
 from families.images.sources import pixels_held
 from families.interface import ADAPTER, DENOISER, PREDICTION, REFERENCE, ROWS, Tensors
 from families.settings import Settings
@@ -62,7 +63,7 @@ def denoise_rows(rows: Tensors) -> NDArray[Any]:
 
 
 def call(model: str, inputs: Tensors, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """One BLS call. The arrays returned have memory of their own. Raises ModelError."""
+    """One BLS call. The arrays returned have memory of their own. Raises ModelError, InvalidEditError."""
     request = pb_utils.InferenceRequest(
         model_name=model,
         requested_output_names=list(outputs),
@@ -71,5 +72,6 @@ def call(model: str, inputs: Tensors, outputs: Sequence[str]) -> dict[str, NDArr
     )
     response = request.exec()
     if response.has_error():
-        raise ModelError(response.error().message())
+        said = response.error().message()
+        raise invalid_edit(said) or ModelError(said)
     return {name: pb_utils.get_output_tensor_by_name(response, name).as_numpy().copy() for name in outputs}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from families.errors import EDIT_TOO_LARGE, InvalidEditError
 from families.interface import Plan, Step, Tensors
 
 
@@ -15,19 +16,39 @@ class QueueFullError(Exception):
 
 
 class CancelledError(Exception):
-    """The caller is gone, or the batcher stops."""
+    """The caller is gone."""
+
+
+class StoppingError(Exception):
+    """The server stops: another one, or this one once it is back, can do the edit."""
 
 
 class ExpiredError(Exception):
     """The edit's time was over before it was done."""
 
 
-OUTCOMES = {QueueFullError: "rejected", CancelledError: "cancelled", ExpiredError: "expired"}
+OUTCOMES: dict[type[Exception], str] = {
+    QueueFullError: "rejected",
+    CancelledError: "cancelled",
+    ExpiredError: "expired",
+    StoppingError: "stopped",
+    InvalidEditError: "refused",
+}
 """What an error is counted as; any other is `failed`, none is `done`."""
 
 
 STAGES = ("condition", "queue", "denoise", "render")
 """What an edit goes through; `queue` is from its plan to its first call."""
+
+
+class Intake(Protocol):
+    """Whether edits are taken in; called by one thread at a time."""
+
+    def enter(self) -> None:
+        """An edit is coming in. Raises StoppingError."""
+
+    def leave(self) -> None:
+        """No edit is in flight any more."""
 
 
 class Metrics(Protocol):
@@ -85,3 +106,17 @@ class Job:
         inputs = {**plan.constant, **self.pending.inputs}
         self.rows = len(next(iter(inputs.values())))
         self.group = (plan.key, *sorted((name, array.dtype.str, array.shape[1:]) for name, array in inputs.items()))
+
+    def require_wanted(self, now: float, gone: bool) -> None:
+        """Raises ExpiredError, or CancelledError where its caller is gone."""
+        if now > self.deadline:
+            raise ExpiredError("the edit's deadline has passed")
+        if gone:
+            raise CancelledError("the caller is gone")
+
+    def require_fitting(self, max_rows: int, max_tokens: int) -> None:
+        """An edit that no call can hold is its caller's fault, and told before it waits for one."""
+        tokens = self.rows * self.plan.tokens
+        if self.rows > max_rows or tokens > max_tokens:
+            needs, most = f"{self.rows} rows and {tokens} tokens", f"{max_rows} rows and {max_tokens} tokens"
+            raise InvalidEditError(EDIT_TOO_LARGE, f"the edit needs {needs} a call, and a call holds {most}")

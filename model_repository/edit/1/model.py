@@ -19,11 +19,12 @@ from batcher import Batcher
 from calls import EditCall, adapter_rows, call, denoise_rows
 from families import load
 from families.edit import Edit, read
-from families.errors import INVALID_EDIT, InvalidEditError
+from families.errors import InvalidEditError
 from families.interface import ADAPTER, DENOISER, RENDER, Plan, Tensors
 from families.schedules import NoiseSchedules
 from families.settings import Settings, count
-from jobs import CancelledError, ExpiredError, Job, QueueFullError
+from intake import STOP_FILE, Intake
+from jobs import CancelledError, ExpiredError, Job, QueueFullError, StoppingError
 from metrics import TritonMetrics
 
 PIPELINE = Path(__file__).parent / "pipeline"
@@ -36,6 +37,7 @@ ERRORS = {
     QueueFullError: ("queue_full", "UNAVAILABLE"),
     ExpiredError: ("expired", "UNAVAILABLE"),
     CancelledError: ("cancelled", "CANCELLED"),
+    StoppingError: ("stopping", "UNAVAILABLE"),
 }
 FAILED = ("failed", "INTERNAL")
 """Codes and the names of Triton's own; Triton adds `TritonError` to its module only after this one is imported."""
@@ -58,6 +60,7 @@ class TritonPythonModel:
             max_tokens=self._settings.max_tokens,
             max_jobs=count(os.environ, MAX_JOBS, DEFAULT_MAX_JOBS),
             metrics=TritonMetrics(),
+            intake=Intake(os.environ.get(STOP_FILE, "")),
             preparers=ThreadPoolExecutor(WORKERS, "prepare"),
             answerers=ThreadPoolExecutor(WORKERS, "answer"),
         )
@@ -122,11 +125,9 @@ def send(sender: Any, response: Any) -> None:
 
 def send_error(sender: Any, error: Exception) -> None:
     """Answers with `tritouch:CODE` and the error's own words; the caller's own fault is INVALID_ARG."""
-    said = f"tritouch:{error.code} {error}" if isinstance(error, InvalidEditError) else str(error)
-    invalid = INVALID_EDIT.search(said)
-    if invalid:
-        fault = pb_utils.TritonError(invalid[0], pb_utils.TritonError.INVALID_ARG)
+    if isinstance(error, InvalidEditError):
+        code, status = error.code, "INVALID_ARG"
     else:
         code, status = ERRORS.get(type(error), FAILED)
-        fault = pb_utils.TritonError(f"tritouch:{code} {said}", getattr(pb_utils.TritonError, status))
+    fault = pb_utils.TritonError(f"tritouch:{code} {error}", getattr(pb_utils.TritonError, status))
     send(sender, pb_utils.InferenceResponse([], error=fault))

@@ -1,0 +1,130 @@
+"""Processes of the real Triton, on toy repositories, that are killed or stuck: what becomes of the others."""
+
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpcclient
+from tritonclient.utils import InferenceServerException
+
+from embedded import serve
+from embedded.errors import ServiceFailedError
+from tests.toy import write_model
+
+from .asking import STUB, addresses, arrays, regions, right, status, tensors, until
+from .conftest import wait_busy
+
+pytestmark = pytest.mark.server
+
+STUCK_CONFIG = """
+backend: "python"
+input [ { name: "x" data_type: TYPE_INT32 dims: [ 1 ] } ]
+output [ { name: "y" data_type: TYPE_INT32 dims: [ 1 ] } ]
+"""
+
+# Catastrophic backtracking: busy for ever without letting go of the interpreter's lock.
+STUCK_MODEL = """
+import re
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        re.match("(a+)+$", "a" * 60 + "b")
+"""
+
+
+def ask_in_vain(grpc):
+    """Ask what is stuck, and be told in the end that the server is gone."""
+    x = grpcclient.InferInput("x", [1], "INT32")
+    x.set_data_from_numpy(np.zeros(1, np.int32))
+    with pytest.raises(InferenceServerException), grpcclient.InferenceServerClient(grpc) as client:
+        client.infer("edit", [x])
+
+
+def test_kill_9_leaves_no_process_even_with_a_model_that_is_stuck(command, tmp_path, marked):
+    before = regions()
+    write_model(tmp_path, "edit", STUCK_CONFIG, {"model.py": STUCK_MODEL})
+    process = command("--repository", tmp_path, "--port", 0)
+    grpc, _, _ = addresses(process)
+    asking = threading.Thread(target=ask_in_vain, args=(grpc,))
+    asking.start()
+    (stub,) = marked.pids(STUB)
+    wait_busy(stub)
+    process.kill()
+    assert marked.gone_within(5)
+    asking.join()
+    assert regions() <= before
+
+
+def test_what_dies_is_noticed_and_started_again_under_the_gateway(command, toy, marked):
+    process = command("--repository", toy, "--port", 0)
+    grpc, url, _ = addresses(process)
+    x, t = arrays(1, 2, 1)
+    for program in (STUB, "tritonserver"):
+        time.sleep(1.5)  # longer than it takes to look for what is to be watched
+        before = marked.pids("tritonserver")
+        os.kill(marked.pids(program)[-1], signal.SIGKILL)
+        assert until(lambda: status(f"{url}/readyz") == 503, 5)
+        assert until(lambda: status(f"{url}/readyz") == 200, 60)
+        assert marked.pids("tritonserver") != before
+        with grpcclient.InferenceServerClient(grpc) as client:
+            assert right(x, t, client.infer("edit", tensors(grpcclient, x, t)).as_numpy("y"))
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    first, second = err.splitlines()
+    assert re.fullmatch(
+        rf"embedded: Triton ended .* \(error: {STUB} \d+ \(.*model.*\) has died.*: started .* \(1 of 5\)", first
+    )
+    assert re.fullmatch(
+        r"embedded: Triton ended with exit code 137; its log: \S+: started .* in 1 s \(2 of 5\)", second
+    )
+    assert marked.pids() == []
+
+
+def test_a_triton_that_cannot_be_started_again_ends_the_command_with_code_1(toy, marked):
+    told = []
+    with serve(toy, gateway=False, env=marked.env) as servers:
+        grpc = int(servers.triton_grpc.rpartition(":")[2])
+        servers.kill_triton()
+        with (
+            socket.create_server(("127.0.0.1", grpc)),
+            pytest.raises(ServiceFailedError, match="Triton ended") as failed,
+        ):
+            servers.watch(told.append, waits=(0.1,))
+    assert failed.value.exit_code == 1
+    assert len(told) == 1
+
+
+def test_a_second_signal_does_not_wait_for_what_is_in_flight(command, tmp_path, marked):
+    write_model(tmp_path, "edit", STUCK_CONFIG, {"model.py": STUCK_MODEL})
+    process = command("--repository", tmp_path, "--no-gateway")
+    grpc, _, _ = addresses(process)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask_in_vain, grpc)
+        (stub,) = marked.pids(STUB)
+        wait_busy(stub)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline().startswith("stopping once what is in flight is done; again")
+        time.sleep(1.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+        asking.result()
+    assert (process.returncode, err) == (0, "")
+    assert marked.pids() == []
+
+
+def test_a_stopped_supervisor_leaves_no_process(toy, marked):
+    with serve(toy, gateway=False, env=marked.env) as servers:
+        assert marked.pids(STUB)
+        servers._triton._supervisor.kill()
+        with pytest.raises(ServiceFailedError):
+            servers.watch(print, waits=())
+    assert marked.pids() == []

@@ -23,6 +23,7 @@ END_SECONDS = 10
 """On top of the time that requests in flight get: for Triton to unload its models and end."""
 
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_PRIVATE = Path(__file__).with_name("private.py")
 
 _LOOPBACK = "127.0.0.1"
 # A model's import of torch on a busy machine takes longer than Triton's default of 30 s.
@@ -84,10 +85,16 @@ def supervised(command: Sequence[str], grace: float, *options: str) -> list[str]
     return [sys.executable, "-I", "-S", str(_SUPERVISOR), "--grace", str(grace), *options, "--", *command]
 
 
+def private(command: Sequence[str]) -> list[str]:
+    """``command``, none of whose files and shared memory other users of the machine can read."""
+    return [sys.executable, "-I", "-S", str(_PRIVATE), *command]
+
+
 def hardening_flags() -> list[str]:
     """What keeps the server as it was started: the same flags everywhere, but for a key that each call draws."""
-    # Closed parts open to whoever sends this key, and nobody knows it.
-    closed = f"{','.join(_CLOSED_APIS)}:tritouch-key={secrets.token_hex(16)}"
+    # Closed parts open to whoever sends this header. All users of the machine can read it here; but nobody can send it:
+    # HTTP/2, and so gRPC, has no blank in a header's name, HTTP/1 no line feed in its value.
+    closed = f"{','.join(_CLOSED_APIS)}:tritouch key={secrets.token_hex(16)}\n"
     return [
         "--model-control-mode=none",
         "--disable-auto-complete-config",

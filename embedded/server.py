@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from embedded import ports
-from embedded.command import END_SECONDS, PYTHON_PROCESS, TritonOptions, TritonPorts, command_line
+from embedded.command import END_SECONDS, PYTHON_PROCESS, TritonOptions, TritonPorts, command_line, private
 from embedded.errors import EmbeddedError, ServiceFailedError
 from embedded.repository import check_repository
 from embedded.revival import WAITS, Revival
@@ -113,7 +113,7 @@ class Embedded:
         prefix = f"{SHM_PREFIX}{secrets.token_hex(6)}-"
         self._triton = Service(
             "Triton",
-            self.triton_command(prefix),
+            private(self.triton_command(prefix)),
             self.triton_log,
             env=environment(self._files, self._env),
             cwd=self._empty,

@@ -53,13 +53,13 @@ def arguments(command: list[str], program: str, folder: Path, variables: Mapping
     """What a command gives `program`, in whose place there is one in `folder` that prints it."""
     stand_in = folder / "bin" / program
     stand_in.parent.mkdir(exist_ok=True)
-    stand_in.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    stand_in.write_text("#!/bin/sh\nprintf '%s\\0' \"$@\"\n")
     stand_in.chmod(0o755)
     env = base_environment() | variables
     env["PATH"] = f"{stand_in.parent}:{env['PATH']}"
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    return done.stdout.split("\0")[:-1]
 
 
 @pytest.fixture

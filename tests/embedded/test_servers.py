@@ -1,7 +1,9 @@
 """The real Triton on toy repositories: what is served, how it stops, and that nothing is left behind."""
 
+import re
 import signal
 import socket
+import struct
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ from tritonclient.utils import InferenceServerException
 
 from embedded import serve
 from embedded.settings import Settings
+from embedded.supervisor import SHM
 from tests.toy import CONFIG, save_twice, write_model
 
 from .asking import addresses, arrays, regions, right, status, tensors
@@ -85,6 +88,48 @@ def test_the_server_takes_no_orders(running):
         ):
             with pytest.raises(InferenceServerException, match="restricted"):
                 order()
+
+
+def frame(kind, flags, content):
+    """A frame of HTTP/2, on stream 1 or, for settings, on none."""
+    return struct.pack(">I", len(content))[1:] + bytes([kind, flags]) + struct.pack(">I", kind != 4) + content
+
+
+def raw_call(address, path, name, value):
+    """What gRPC answers to an empty message with this header, which no client would let through."""
+    known = {":method": "POST", ":scheme": "http", ":path": path, "te": "trailers", "content-type": "application/grpc"}
+    headers = [(one.encode(), what.encode()) for one, what in {**known, ":authority": "x", name: value}.items()]
+    packed = b"".join(b"\0" + bytes([len(one)]) + one + bytes([len(what)]) + what for one, what in headers)
+    host, port = address.split(":")
+    with socket.create_connection((host, int(port)), 5) as connection:
+        sent = frame(4, 0, b"") + frame(1, 4, packed) + frame(0, 1, bytes(5))
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + sent)
+        found = b""
+        while b"grpc-status" not in found:
+            found += connection.recv(65536)
+    return found
+
+
+def test_the_server_takes_no_orders_even_from_who_has_read_its_key(running):
+    words = Path(f"/proc/{running.triton_pid}/cmdline").read_text().split("\0")
+    (given,) = [word for word in words if word.startswith("--grpc-restricted-protocol=shared-memory,")]
+    name, _, value = given.partition(":")[2].partition("=")
+    service, header = "/inference.GRPCInferenceService/", (f"triton-grpc-protocol-{name}", value)
+    assert b"grpc-status\x010" in raw_call(running.triton_grpc, service + "ServerLive", "a", "b")
+    assert b"grpc-status\x010" not in raw_call(running.triton_grpc, service + "SystemSharedMemoryStatus", *header)
+    host, port = running.triton_http.split(":")
+    with socket.create_connection((host, int(port)), 5) as connection:
+        connection.sendall(f"GET /v2/systemsharedmemory/status HTTP/1.1\r\nHost: x\r\n{name}: {value}\r\n\r\n".encode())
+        assert b" 200 " not in connection.recv(65536)
+
+
+def test_other_users_can_read_none_of_its_memory(running):
+    words = Path(f"/proc/{running.triton_pid}/cmdline").read_text()
+    (prefix,) = re.findall(r"shm-region-prefix-name=([^\0]+)", words)
+    regions = list(SHM.glob(prefix + "*"))
+    assert len(regions) >= 2, "its lock, and one for each Python process"
+    assert {region.stat().st_mode & 0o777 for region in regions} == {0o600}
+    assert running.run.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_model_that_does_not_load_ends_the_command_with_the_reason(command, tmp_path, marked):

@@ -157,7 +157,7 @@ def test_without_a_cache_triton_is_told_of_none():
 def test_the_key_to_what_is_closed_is_drawn_anew():
     options = TritonOptions("triton", Path("/r"), "127.0.0.1", TritonPorts(1, 2, 3), 30)
     (one,), (other,) = ([p for p in command_line(options) if "http-restricted" in p] for _ in range(2))
-    assert re.fullmatch(r"--http-restricted-api=shared-memory,.*:tritouch-key=[0-9a-f]{32}", one)
+    assert re.fullmatch(r"--http-restricted-api=shared-memory,.*:tritouch key=[0-9a-f]{32}\n", one)
     assert one != other
 
 

@@ -40,11 +40,18 @@ def main() -> None:
     # What is needed lies beside this script's folder, which alone Python would search. Triton inherits none of it.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     from backends import compatibility  # noqa: PLC0415
-    from embedded import command  # noqa: PLC0415
+    from embedded import command, memory  # noqa: PLC0415
 
     repository = os.environ["TRITOUCH_REPOSITORY"]
     if compatibility.main([repository, "--served", os.environ["ENGINES"]]):
         sys.exit(2)
+    shm_bytes = number("TRITOUCH_TRITON_SHM_BYTES", command.SHM_BYTES)
+    missing = memory.shared_memory_missing(Path(repository), shm_bytes)
+    if missing:
+        sys.exit(missing)
+    short = memory.memory_short(Path(repository))
+    if short:
+        sys.stderr.write(f"{short}\n")
     exit_seconds = math.ceil(seconds("TRITOUCH_EDIT_TIMEOUT_SECONDS", EDIT_SECONDS))
     options = command.TritonOptions(
         "tritonserver",
@@ -57,7 +64,7 @@ def main() -> None:
         ),
         exit_seconds,
         cache_bytes=number("TRITOUCH_TRITON_CACHE_BYTES", command.CACHE_BYTES),
-        shm_bytes=number("TRITOUCH_TRITON_SHM_BYTES", command.SHM_BYTES),
+        shm_bytes=shm_bytes,
     )
     stop_file = Path(tempfile.gettempdir(), f"tritouch-stop-{os.getpid()}")
     line = command.supervised(

@@ -16,7 +16,7 @@ RUN version="$(python3 /app/deploy/tensorrt_version.py)" \
  && python3 -m pip install --no-deps "tensorrt-cu13-bindings==${version}" \
  && python3 /app/deploy/tensorrt_version.py --same-as-bindings
 COPY backends/__init__.py backends/compatibility.py backends/gpu.py /app/backends/
-COPY embedded/__init__.py embedded/command.py embedded/supervisor.py /app/embedded/
+COPY embedded/__init__.py embedded/command.py embedded/memory.py embedded/supervisor.py /app/embedded/
 COPY deploy/serve_triton.py deploy/healthy.py /app/deploy/
 # Triton's working directory is empty: Python models find modules there before any other.
 RUN install -d -o 1000 -g 1000 /models /empty

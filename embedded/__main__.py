@@ -55,6 +55,10 @@ def _port(text: str) -> int:
     return port
 
 
+def _tell(line: str) -> None:
+    print(f"embedded: {line}", file=sys.stderr, flush=True)
+
+
 def _announce(running: Embedded) -> None:
     http = f"   HTTP {running.triton_http}" if running.triton_http else ""
     print(f"Triton   gRPC {running.triton_grpc}{http}   metrics {running.metrics_url}")
@@ -77,9 +81,9 @@ def main(arguments: list[str] | None = None) -> int:
         # Imported here, so that a package it lacks is one line too.
         from embedded.server import serve  # noqa: PLC0415
 
-        with serve(options.repository, gateway=not options.no_gateway, port=options.port) as running:
+        with serve(options.repository, gateway=not options.no_gateway, port=options.port, tell=_tell) as running:
             _announce(running)
-            running.watch(lambda line: print(f"embedded: {line}", file=sys.stderr, flush=True))
+            running.watch(_tell)
     except EmbeddedError as error:
         print(f"embedded: {error}", file=sys.stderr)
         return error.exit_code

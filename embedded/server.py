@@ -16,12 +16,13 @@ from pydantic import ValidationError
 from embedded import ports
 from embedded.command import END_SECONDS, PYTHON_PROCESS, TritonOptions, TritonPorts, command_line, private
 from embedded.errors import EmbeddedError, ServiceFailedError
+from embedded.memory import memory_short, shared_memory_missing
 from embedded.repository import check_repository
 from embedded.revival import WAITS, Revival
 from embedded.run_folder import BACKENDS, EMPTY, STOP, run_folder
 from embedded.service import Service, answers
 from embedded.settings import ROOT, Settings, load_settings
-from embedded.supervisor import SHM_PREFIX
+from embedded.supervisor import SHM_PREFIX, remove_stale_shm
 from embedded.wheel import environment, find_triton, lay_out_backends
 from gateway.settings import Settings as GatewaySettings
 
@@ -201,6 +202,7 @@ def serve(
     port: int | None = None,
     env: Mapping[str, str] | None = None,
     settings: Settings | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Embedded]:
     """Serve a model repository until the block is left.
 
@@ -210,6 +212,7 @@ def serve(
         port: the gateway's port, 0 for a free one; by default its own setting.
         env: environment variables for both servers, on top of this process's.
         settings: by default read from the environment.
+        tell: takes lines on what will hardly go well.
 
     Yields:
         The servers, ready.
@@ -222,6 +225,7 @@ def serve(
         # The gateway's port first: a busy one is the commonest fault, and this finds it at once.
         listening = stack.enter_context(_gateway_socket(port)) if gateway else None
         checked = check_repository(repository or settings.repository)
+        _check_memory(checked, settings, tell)
         run = stack.enter_context(run_folder(settings.run_folder))
         embedded = Embedded(settings, checked, run, env or {})
         stack.callback(embedded.stop)
@@ -231,6 +235,16 @@ def serve(
             # The gateway holds it now. Were it open here too, a dead gateway's clients would wait for ever.
             listening.close()
         yield embedded
+
+
+def _check_memory(repository: Path, settings: Settings, tell: Callable[[str], None]) -> None:
+    remove_stale_shm()
+    missing = shared_memory_missing(repository, settings.triton_shm_bytes)
+    if missing:
+        raise EmbeddedError(missing)
+    short = memory_short(repository)
+    if short:
+        tell(short)
 
 
 def _gateway_socket(port: int | None) -> socket.socket:

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "export.engines",
         "families",
     },
-    "deploy": {"backends.compatibility", "embedded.command"},
+    "deploy": {"backends.compatibility", "embedded.command", "embedded.memory"},
 }
 """Room -> what of other rooms it may import: rooms or modules, with all that is in them. `tests` may import all."""
 

@@ -1,0 +1,70 @@
+"""Whether there is memory enough for a repository: asked before Triton starts, which would say it badly, or later.
+
+Needs nothing but the standard library: it is in Triton's image too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+SHM = Path("/dev/shm")  # noqa: S108 - where the kernel keeps POSIX shared memory, not a temporary file of ours
+MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
+PROCESS_BYTES = 60 << 20
+"""What the smallest Python process of Triton takes."""
+
+_BACKEND = re.compile(r'^\s*backend\s*:\s*"(?:python|openvino|tensorrt_rtx)"', re.MULTILINE)
+_COUNT = re.compile(r"\bcount\s*:\s*(\d+)")
+_MIB = 1 << 20
+
+
+def python_processes(repository: Path) -> int:
+    """How many Python processes Triton starts: one for each instance of a Python model or Python-based backend."""
+    configs = [path.read_text(errors="replace") for path in repository.glob("*/config.pbtxt")]
+    counts = [_COUNT.search(config) for config in configs if _BACKEND.search(config)]
+    return sum(int(count[1]) if count else 1 for count in counts)
+
+
+def shared_memory_missing(repository: Path, shm_bytes: int) -> str:
+    """One line that says that there is too little shared memory to start with; empty where there is enough.
+
+    Args:
+        repository: the model repository.
+        shm_bytes: what each Python process starts with.
+    """
+    processes = python_processes(repository)
+    room = os.statvfs(SHM)
+    free, needed = room.f_bavail * room.f_frsize, processes * shm_bytes
+    if free >= needed:
+        return ""
+    return (
+        f"{SHM} has {free // _MIB} MiB left, and Triton's {processes} Python processes need {needed // _MIB} MiB "
+        f"to start: make it larger (`mount -o remount,size=2g {SHM}`, for a container `--shm-size 2g`), "
+        f"or set TRITOUCH_TRITON_SHM_BYTES below {shm_bytes}"
+    )
+
+
+def memory_short(repository: Path) -> str:
+    """One line that says that the engines' weights will hardly fit into memory; empty where they will."""
+    weights = sum(path.stat().st_size for path in repository.glob("*/1/model.bin"))
+    needed = weights + python_processes(repository) * PROCESS_BYTES
+    free = _available()
+    if free >= needed:
+        return ""
+    return (
+        f"{free // _MIB} MiB of memory are available, and this repository takes {needed // _MIB} MiB at the least: "
+        "expect Triton to be killed and started again; free memory, or export in bf16 or with smaller bounds"
+    )
+
+
+def _available() -> int:
+    """Bytes that this process and its children may still take."""
+    known = re.search(r"^MemAvailable:\s+(\d+) kB", MEMINFO.read_text(), re.MULTILINE)
+    free = int(known[1]) << 10 if known else 1 << 62
+    try:
+        limit, used = ((CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:  # no container, or an older kind of limits
+        return free
+    return min(free, int(limit) - int(used)) if limit.isdecimal() else free

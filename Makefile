@@ -46,7 +46,7 @@ up: export ## serve the repository here: Triton and the gateway, until Ctrl-C
 	$(PYTHON) -m embedded --repository $(REPOSITORY)
 
 test: $(READY) ## run every test, the real Triton included
-	$(PYTHON) -m pytest -m "not families"
+	$(PYTHON) -m pytest -m "not families and not long"
 
 test-families: $(READY) ## export and serve a tiny checkpoint of every family, and compare it with diffusers
 	$(PYTHON) -m pytest -m families
@@ -61,8 +61,9 @@ test-fast-gateway:
 test-fast-rest:
 	$(FAST) --ignore=tests/gateway
 
-test-long: $(READY) ## thousands of generated requests, and Triton killed twenty times
-	GENERATED_CASES=1500 TRITON_KILLS=20 $(PYTHON) -m pytest tests/gateway/test_contract.py tests/gateway/test_server.py
+test-long: $(READY) ## thousands of generated requests, Triton killed twenty times, and each of its processes
+	GENERATED_CASES=1500 TRITON_KILLS=20 \
+	  $(PYTHON) -m pytest tests/gateway/test_contract.py tests/gateway/test_server.py tests/server/test_deaths.py
 
 check: $(READY) ## ruff and mypy
 	$(VENV)/bin/ruff check .

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,15 +16,18 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
+from embedded.command import PYTHON_PROCESS
 from embedded.ports import choose
 from embedded.server import Embedded
 from embedded.settings import Settings
 from embedded.wheel import environment, find_triton, lay_out_backends
 from export.__main__ import parse
 from tests.conftest import ADAPTERS, ROOT, ROUTES
+from tests.toy import build
 
 from .conftest import DEPLOY, base_environment, dockerfile_commands, run_here
 
@@ -59,8 +63,10 @@ def healthy(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def running(command: list[str], env: dict[str, str], cwd: Path, ready: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A container's command, until its health check passes; then stopped as Docker stops it."""
+def running(
+    command: list[str], env: dict[str, str], cwd: Path, ready: str, code: int = 0
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A container's command, once its health check passes; in the end stopped as Docker stops it, with this code."""
     process = subprocess.Popen(command, env=env, cwd=cwd)
     try:
         end = time.monotonic() + SECONDS
@@ -70,7 +76,7 @@ def running(command: list[str], env: dict[str, str], cwd: Path, ready: str) -> I
             time.sleep(0.2)
         yield process
         process.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(60) == code
     finally:
         process.kill()
         process.wait()
@@ -183,6 +189,21 @@ def test_triton_and_the_gateway_serve_an_edit(repository, triton_environment, tm
         assert f"\n{name}" in figures, name
     (hits,) = re.findall(r'^nv_cache_num_hits_per_model\{model="text_encoder",.*\} (\d+)$', figures, re.MULTILINE)
     assert int(hits) == 1, "the second edit's sentence was in the cache"
+
+
+@pytest.mark.server
+def test_a_container_ends_when_a_process_that_triton_needs_dies(triton_environment, tmp_path):
+    http, grpc, metrics = choose("127.0.0.1", [(name, 0) for name in ("http", "grpc", "metrics")])
+    ports = {"HTTP": http, "GRPC": grpc, "METRICS": metrics}
+    own = {f"TRITOUCH_TRITON_{name}_PORT": str(number) for name, number in ports.items()}
+    own |= {"TRITOUCH_REPOSITORY": str(build(tmp_path / "models")), "ENGINES": "openvino"}
+    command, ready = run_here(dockerfile_commands()["triton"]), f"http://127.0.0.1:{http}/v2/health/ready"
+    with running(command, triton_environment | own, tmp_path, ready, code=128 + signal.SIGKILL) as triton:
+        time.sleep(2.5)  # longer than it takes to look for what is to be watched
+        for process in psutil.Process(triton.pid).children(recursive=True):
+            if process.name().startswith(PYTHON_PROCESS[:15]):
+                process.kill()
+        triton.wait(10)
 
 
 PARAMETERS = r"--(model-repository|backend-directory|cache-directory|allow-http|\w+-address|\w+-port)=.*"

@@ -61,6 +61,12 @@ def sharing(origin: str, origins: Sequence[str]) -> dict[str, str]:
     return {"Access-Control-Allow-Origin": allowed, "Access-Control-Expose-Headers": EXPOSED}
 
 
+def sharing_early(origin: str, origins: Sequence[str]) -> dict[str, str]:
+    """The same for an answer before a request is read, with what is known of its origin, which may be nothing."""
+    known = origin or (origins[0] if len(origins) == 1 else ANY)
+    return {"Vary": "Origin", **sharing(known, origins)} if origins else {}
+
+
 def _permission(headers: Headers) -> Response:
     """The answer to a page that may. Any header is allowed: clients send many, and none of them does harm."""
     allowed = {"Access-Control-Allow-Methods": METHODS, "Access-Control-Max-Age": str(MAX_AGE_SECONDS)}

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from gateway.cors import ANY, sharing
 from gateway.errors import PublicError, render
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping
 
 NOT_HTTP: Final = "The request is not well-formed HTTP."
 HEAD_TOO_SLOW: Final = "The headers took too long to arrive."
@@ -36,14 +35,15 @@ class Bounds:
     """What a connection may do.
 
     There may be `most`. One may be without a request under way for `head_seconds`. An answer is read at
-    `bytes_per_second` at the least, looked at every `pause_seconds`. Pages of `origins` may read answers.
+    `bytes_per_second` at the least, looked at every `pause_seconds`. `shared` gives the headers by which a page of an
+    origin, "" where it is not known, may read answers.
     """
 
     most: int
     head_seconds: float
     pause_seconds: float
     bytes_per_second: float
-    origins: Sequence[str] = ()
+    shared: Callable[[str], Mapping[str, str]]
 
 
 class _Parser(h11.Connection):
@@ -194,11 +194,9 @@ class Protocol(H11Protocol):
 
     def _sharing(self) -> dict[bytes, bytes]:
         """What lets pages of other origins read the answer, as far as it is known where the request comes from."""
-        origins = self._bounds.origins
         begun = _ORIGIN.search(self._head)
         origin = self.conn.origin if self.conn.our_state is h11.SEND_RESPONSE else begun[1] if begun else b""
-        said = origin.decode("latin-1") or (origins[0] if len(origins) == 1 else ANY)
-        headers = {"Vary": "Origin", **sharing(said, origins)} if origins else {}
+        headers = self._bounds.shared(origin.decode("latin-1"))
         return {name.lower().encode(): value.encode() for name, value in headers.items()}
 
 

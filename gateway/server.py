@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import uvicorn
 
+from gateway.cors import sharing_early
 from gateway.protocol import Bounds, Protocol
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Server(uvicorn.Server):
             head_seconds=settings.head_timeout_seconds,
             pause_seconds=settings.body_pause_seconds,
             bytes_per_second=settings.body_bytes_per_second,
-            origins=settings.cors_origins,
+            shared=partial(sharing_early, origins=settings.cors_origins),
         )
         super().__init__(
             uvicorn.Config(

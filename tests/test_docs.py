@@ -114,3 +114,11 @@ def test_the_readmes_families_are_the_registrys() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     table = text.split("| model family |")[1].split("\n\n")[0]
     assert set(re.findall(r"`(\w+Pipeline)`", table)) == set(PIPELINES)
+
+
+def test_what_the_page_on_faults_names_is_tested() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    written = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert len(named) > 20
+    assert not [name for name in named if f"def {name}(" not in written]

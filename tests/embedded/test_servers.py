@@ -1,5 +1,6 @@
 """The real Triton on toy repositories: what is served, how it stops, and that nothing is left behind."""
 
+import os
 import re
 import signal
 import socket
@@ -16,6 +17,7 @@ import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
 from embedded import serve
+from embedded.errors import ServiceFailedError
 from embedded.settings import Settings
 from embedded.supervisor import SHM
 from tests.toy import CONFIG, save_twice, write_model
@@ -166,3 +168,10 @@ def test_a_busy_port_is_one_line_at_once(command, toy):
         _, err = process.communicate(timeout=30)
     assert process.returncode == 2
     assert err.splitlines() == [f"embedded: port {port} on 127.0.0.1 is in use: stop what uses it, or choose another"]
+
+
+def test_a_gateway_that_dies_ends_the_servers(running):
+    """The last test that uses them."""
+    os.kill(running._gateway.pid, signal.SIGKILL)
+    with pytest.raises(ServiceFailedError, match="gateway ended with exit code 137"):
+        running.watch(print)

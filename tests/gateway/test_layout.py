@@ -33,6 +33,7 @@ ALONE: dict[str, set[str]] = {
     "settings": set(),
     "threads": set(),
     "triton": {"deadline", "errors", "failures", "threads"},
+    "unread": {"admission"},
     "unserved": {"errors"},
     "urls": set(),
 }

@@ -123,7 +123,8 @@ def test_what_it_started_goes_with_a_supervisor_that_is_killed(start, marked):
     assert marked.gone_within(5)
 
 
-@pytest.mark.parametrize("part", range(3))
+@pytest.mark.slow
+@pytest.mark.parametrize("part", [0, 2])
 def test_a_dead_part_ends_the_whole(start, marked, part):
     service = start(WHOLE, grace=600, options=["--watch", "sleep"])
     wait_for(lambda: len(marked.pids("sleep")) == 3)
@@ -137,6 +138,7 @@ def test_a_dead_part_ends_the_whole(start, marked, part):
         service.check_alive()
 
 
+@pytest.mark.slow
 def test_what_has_not_started_ends_by_itself(start, marked):
     service = start(WHOLE.replace("time.sleep(600)", "[part.wait() for part in parts]"), options=["--watch", "sleep"])
     wait_for(lambda: len(marked.pids("sleep")) == 3)
@@ -167,6 +169,7 @@ def test_a_stop_waits_for_what_is_under_way(start, tmp_path):
     assert not stop_file.exists()
 
 
+@pytest.mark.slow
 def test_a_stop_does_not_wait_for_ever(start, tmp_path):
     service = start(BUSY, grace=1, options=["--stop-file", str(tmp_path / "stop")])
     wait_for(lambda: service.log.read_text() == "started\n")

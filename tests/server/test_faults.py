@@ -101,6 +101,19 @@ def test_a_denoiser_that_fails_once_fails_that_call_alone(faulty: tuple[Client, 
     assert client.edit(PICTURE, num_inference_steps=4).status == 200
 
 
+def test_a_bad_picture_is_its_callers_fault_and_no_failure(faulty: tuple[Client, Faults]) -> None:
+    client, _ = faulty
+
+    def count(outcome: str) -> float:
+        return client.figure("tritouch_edits_total", outcome=outcome)
+
+    failed, refused = count("failed"), count("refused")
+    broken = base64.b64encode(png(PICTURE)[:60]).decode()
+    assert client.edit(PICTURE, image={"image": broken}).status == 422
+    assert eventually(lambda: count("refused") == refused + 1)
+    assert count("failed") == failed
+
+
 def test_a_full_queue_is_429_and_passes(faulty: tuple[Client, Faults]) -> None:
     client, faults = faulty
     faults.set(delay=STEP)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +36,8 @@ class _Stop:
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         if self._asked is None:
             self._asked = time.monotonic()
-            print("stopping once what is in flight is done; again, and it stops at once", flush=True)
+            with suppress(OSError):  # not by print, which may be what the signal came in the middle of
+                os.write(1, b"stopping once what is in flight is done; again, and it stops at once\n")
             raise _StopAsked
         # A terminal that closes, and those who pass signals on, send several at once for one.
         if time.monotonic() - self._asked > _SAME_SECONDS:

@@ -173,9 +173,9 @@ def test_no_request_holds_the_others_up(gateway: Gateway, what: str) -> None:
 
 @pytest.fixture(scope="module")
 def patient(loop: Loop, _triton: FakeTriton) -> Iterator[Gateway]:
-    """One that looks five times a second whether an answer is read, at a MB a second at the least."""
+    """One that looks twice a second whether an answer is read, at 100 kB a second at the least."""
     with serving(
-        loop, _triton, head_timeout_seconds=0.5, body_pause_seconds=0.2, body_bytes_per_second=1_000_000
+        loop, _triton, head_timeout_seconds=0.5, body_pause_seconds=0.5, body_bytes_per_second=100_000
     ) as gateway:
         yield gateway
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from export.component.config import HEADER, parameters, ports
+from families.edit import canvas
 from families.interface import PIXELS, REFERENCE, RENDER, Component, Tensor
 from families.settings import Settings
 
@@ -68,8 +69,10 @@ def ensembles(table: Sequence[Component]) -> tuple[Ensemble, ...]:
 def edit(contract: str, settings: Settings) -> str:
     """`edit`'s file: its contract, written by hand, and as parameters what callers may ask of this export.
 
-    Values are text: numbers as JSON has them; lists with commas.
+    Values are text: numbers as JSON has them; lists with commas. `generation_size`: of a picture from text alone, as in
+    `512x512`, where none is asked for; "" where there are none.
     """
+    rule = canvas(settings)
     said = {
         "adapters": ",".join(settings.adapters),
         "steps": ",".join(map(str, settings.steps)),
@@ -77,6 +80,7 @@ def edit(contract: str, settings: Settings) -> str:
         "guidance_scale": f"{settings.guidance_scale:g}",
         "image_guidance_scale": f"{settings.image_guidance_scale:g}",
         "max_images": str(settings.max_images),
+        "generation_size": "{}x{}".format(*rule.square) if rule else "",
     }
     return "\n".join([HEADER, contract.rstrip(), *parameters(said)]) + "\n"
 

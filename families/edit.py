@@ -3,19 +3,22 @@
 Knows nothing of Triton's API, nor of what a family makes of the values.
 """
 
+import json
 import math
 from dataclasses import dataclass
 
 from families.errors import (
+    GENERATIONS_UNAVAILABLE,
     PARAMETER_INVALID,
     PROMPT_INVALID,
+    SIZE_UNAVAILABLE,
     STEPS_UNAVAILABLE,
     TOO_MANY_IMAGES,
     UNKNOWN_MODEL,
     InvalidEditError,
 )
 from families.interface import Tensors
-from families.picture import RESPONSE_FORMATS
+from families.picture import RESPONSE_FORMATS, WorkingSize
 from families.settings import Settings
 
 MAX_STEPS = 50
@@ -27,6 +30,7 @@ MAX_PROMPT_CHARS = 10_000
 class Edit:
     """One edit, every default filled in. `images`: encoded files. `adapter`: counted from 1, 0 for none.
 
+    Without images a picture is made from text alone, of `size`, (width, height) in pixels; with images that is None.
     `guidance_scale`: up to 1 is off. `image_guidance_scale`: how closely the picture is kept, where a family has it.
     """
 
@@ -38,6 +42,7 @@ class Edit:
     seed: int
     adapter: int
     response_format: str
+    size: tuple[int, int] | None = None
 
 
 def read(given: Tensors, settings: Settings) -> Edit:
@@ -46,9 +51,10 @@ def read(given: Tensors, settings: Settings) -> Edit:
     Raises InvalidEditError for a value outside the contract.
     """
     images = tuple(given["image"].tolist())
-    if not 1 <= len(images) <= settings.max_images:
-        most = "exactly one image" if settings.max_images == 1 else f"1 to {settings.max_images} images"
-        raise InvalidEditError(TOO_MANY_IMAGES, f"this model edits {most}")
+    if len(images) > settings.max_images:
+        most = "one image" if settings.max_images == 1 else f"{settings.max_images} images"
+        raise InvalidEditError(TOO_MANY_IMAGES, f"this model edits at most {most}")
+    size = _size(given, images, settings)
     response_format = _text(given, "response_format", PARAMETER_INVALID) or RESPONSE_FORMATS[0]
     if response_format not in RESPONSE_FORMATS:
         raise InvalidEditError(PARAMETER_INVALID, f"response_format must be one of {', '.join(RESPONSE_FORMATS)}")
@@ -61,6 +67,7 @@ def read(given: Tensors, settings: Settings) -> Edit:
         seed=int(given["seed"][0]),
         adapter=_adapter(_text(given, "model", PARAMETER_INVALID), settings.adapters),
         response_format=response_format,
+        size=size,
     )
 
 
@@ -88,6 +95,31 @@ def _scale(given: Tensors, name: str, default: float) -> float:
     if not (math.isfinite(scale) and 0 <= scale <= MAX_GUIDANCE):
         raise InvalidEditError(PARAMETER_INVALID, f"{name} must be 0 to {MAX_GUIDANCE:g}")
     return scale or default
+
+
+def canvas(settings: Settings) -> WorkingSize | None:
+    """The size rule of pictures from text alone; None where there are none."""
+    return WorkingSize(**json.loads(settings.canvas)) if settings.canvas else None
+
+
+def _size(given: Tensors, images: tuple[bytes, ...], settings: Settings) -> tuple[int, int] | None:
+    """The (width, height) of a picture from text alone, the largest square unless one is asked for."""
+    width, height = given["size"].tolist() if "size" in given else (0, 0)
+    rule = canvas(settings)
+    if images and (width or height):
+        raise InvalidEditError(
+            PARAMETER_INVALID, "size is for pictures from text alone: an edit's follows from its image"
+        )
+    if images:
+        return None
+    if rule is None:
+        message = "this model makes no pictures from text alone: send at least one image"
+        raise InvalidEditError(GENERATIONS_UNAVAILABLE, message)
+    if (width, height) == (0, 0):
+        return rule.square
+    if min(width, height) < 1 or rule.of(width, height) != (width, height):
+        raise InvalidEditError(SIZE_UNAVAILABLE, rule.words())
+    return width, height
 
 
 def _adapter(route: str, routes: tuple[str, ...]) -> int:

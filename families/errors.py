@@ -27,6 +27,8 @@ PARAMETER_INVALID = "parameter_invalid"
 UNKNOWN_MODEL = "unknown_model"
 STEPS_UNAVAILABLE = "steps_unavailable"
 EDIT_TOO_LARGE = "edit_too_large"
+SIZE_UNAVAILABLE = "size_unavailable"
+GENERATIONS_UNAVAILABLE = "generations_unavailable"
 
 CODES = (
     IMAGE_UNREADABLE,
@@ -37,6 +39,8 @@ CODES = (
     UNKNOWN_MODEL,
     STEPS_UNAVAILABLE,
     EDIT_TOO_LARGE,
+    SIZE_UNAVAILABLE,
+    GENERATIONS_UNAVAILABLE,
 )
 _INVALID_EDIT = re.compile(rf"tritouch:({'|'.join(CODES)}) (.*)", re.DOTALL)
 

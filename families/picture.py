@@ -107,6 +107,17 @@ class WorkingSize:
             sides[sides.index(max(sides))] -= self.multiple
         return sides[0], sides[1]
 
+    @property
+    def square(self) -> tuple[int, int]:
+        """The largest square of the budget."""
+        side = math.isqrt(self.max_pixels) // self.multiple * self.multiple
+        return side, side
+
+    def words(self) -> str:
+        """Which sizes are edited as they are, for people."""
+        sides = f"multiples of {self.multiple} from {self.min_side} to {self.max_side}"
+        return f"width and height must be {sides}, of at most {self.max_pixels} pixels together"
+
     def _side(self, pixels: float) -> int:
         """The nearest multiple within the bounds; a half goes up."""
         nearest = math.floor(pixels / self.multiple + 0.5) * self.multiple

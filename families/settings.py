@@ -22,6 +22,8 @@ class Settings:
     guidance_scale: float
     image_guidance_scale: float
     max_images: int
+    canvas: str
+    """The size rule of pictures from text alone, as JSON; "" where there are none."""
     max_rows: int
     """Most rows of one denoiser call."""
     max_tokens: int

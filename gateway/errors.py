@@ -30,6 +30,9 @@ KINDS: Final[dict[str, Kind]] = {
     "unsupported_parameter": Kind(400, "The request has a field, or a value of a field, that is not served here."),
     "unauthorized": Kind(401, "A valid bearer token is needed.", {"WWW-Authenticate": "Bearer"}),
     "not_found": Kind(404, "There is nothing at this path."),
+    "generations_unavailable": Kind(
+        404, "This model makes no pictures from text alone: send one to POST /v1/images/edits."
+    ),
     "method_not_allowed": Kind(405, "This path does not take this method."),
     "body_too_slow": Kind(408, "The body took too long to arrive.", CLOSE),
     "body_too_large": Kind(413, "The body is larger than this server takes.", CLOSE),
@@ -41,6 +44,7 @@ KINDS: Final[dict[str, Kind]] = {
     "image_too_large": Kind(422, "An image has more bytes or pixels than this server takes."),
     "too_many_images": Kind(422, "There are more images than this model takes."),
     "steps_unavailable": Kind(422, "The model's sampler cannot make this number of steps."),
+    "size_unavailable": Kind(422, "The model does not make pictures of this size."),
     "edit_too_large": Kind(422, "The edit is larger than this server can ever run."),
     "image_url_unsupported": Kind(422, "This server takes no images by URL: send a data URL or base64."),
     "image_url_unusable": Kind(422, "An image could not be had from its URL."),

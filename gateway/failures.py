@@ -22,15 +22,21 @@ CALLER_CODES: Final = {
     "parameter_invalid": None,
     "steps_unavailable": "num_inference_steps",
     "edit_too_large": None,
+    "size_unavailable": "size",
+    "generations_unavailable": None,
 }
 _SAID: Final = {
     "steps_unavailable": re.compile(r"the nearest number that works is [0-9]{1,3}"),
+    "size_unavailable": re.compile(
+        r"width and height must be multiples of [0-9]{1,5} from [0-9]{1,5} to [0-9]{1,5}, "
+        r"of at most [0-9]{1,15} pixels together"
+    ),
     "image_too_large": re.compile(
         r"an image(?:'s longer side| of this kind)? may (?:have|be) at most [0-9]{1,15} "
         r"(?:bytes|pixels|times its shorter one)"
     ),
 }
-"""What of the text around a code is for the public all the same: fixed words and a number."""
+"""What of the text around a code is for the public all the same: fixed words and numbers."""
 MAX_CAUSE: Final = 500
 _NOT_PLAIN: Final = re.compile(r"(?:[^ -~\s]|\\(?:x..|u....|U........))+")
 _WORD: Final = re.compile(r"[^\W_]+")

@@ -59,6 +59,7 @@ def _entries(offer: Offer) -> list[dict[str, object]]:
         "guidance_scale": offer.guidance_scale,
         "image_guidance_scale": offer.image_guidance_scale,
         "max_images": offer.max_images,
+        "generation_size": offer.generation_size or None,
         "steps": offer.steps,
     }
     return [{"id": name, **entry} for name in (BASE_MODEL, *offer.adapters)]

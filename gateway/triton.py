@@ -41,7 +41,8 @@ CHANNEL_OPTIONS: Final = [
 class Edit:
     """One edit, as the contract of `edit` has it; a number of 0 takes the model repository's own default.
 
-    `images`: at least one encoded picture. `model`: "" for the base.
+    `images`: encoded pictures; without any, a picture is made from text alone, of `size` (width, height), which with
+    images is not asked for. `model`: "" for the base.
     """
 
     images: Sequence[bytes]
@@ -52,6 +53,7 @@ class Edit:
     seed: int
     model: str
     response_format: Literal["raw", "jpeg"]
+    size: tuple[int, int] = (0, 0)
 
     def of(self, images: Sequence[bytes]) -> Self:
         """The same edit of other images."""
@@ -81,6 +83,8 @@ class Offer:
     guidance_scale: float
     image_guidance_scale: float
     max_images: int
+    generation_size: str
+    """Of a picture from text alone for which none is asked, as in `512x512`; "" where there are none."""
 
 
 class Tensor(NamedTuple):
@@ -103,6 +107,7 @@ def inputs(edit: Edit) -> list[Tensor]:
         Tensor("seed", "UINT64", (1,), [edit.seed]),
         Tensor("model", "BYTES", (1,), [edit.model.encode()]),
         Tensor("response_format", "BYTES", (1,), [edit.response_format.encode()]),
+        Tensor("size", "INT32", (2,), edit.size),
     ]
 
 
@@ -188,6 +193,7 @@ def offer_of(config: model_config_pb2.ModelConfig) -> Offer:
             guidance_scale=float(said["guidance_scale"]),
             image_guidance_scale=float(said["image_guidance_scale"]),
             max_images=int(said["max_images"]),
+            generation_size=said["generation_size"],
         )
     except (KeyError, ValueError):
         raise PublicError("unavailable") from None

@@ -17,7 +17,7 @@ from export.component import config as engine_config
 from export.engines import load as load_engine
 from families import PIPELINES
 from families import load as load_family
-from families.errors import CODES
+from families.errors import CODES, GENERATIONS_UNAVAILABLE
 from families.interface import ADAPTER, PREDICTION, Limits
 from families.picture import RESPONSE_FORMATS, DecodingLimits
 from gateway import schemas
@@ -38,8 +38,9 @@ EDIT_INPUTS = {
     "seed": ("UINT64", (1,)),
     "model": ("BYTES", (1,)),
     "response_format": ("BYTES", (1,)),
+    "size": ("INT32", (2,)),
 }
-OPTIONAL = {"num_inference_steps", "guidance_scale", "image_guidance_scale", "model", "response_format"}
+OPTIONAL = {"num_inference_steps", "guidance_scale", "image_guidance_scale", "model", "response_format", "size"}
 RENDERED = {"image": ("BYTES", (1,)), "size": ("INT32", (2,))}
 EDIT_OUTPUTS = {
     **RENDERED,
@@ -143,6 +144,7 @@ def test_the_gateway_reads_what_the_export_says(configs: dict[str, Any]) -> None
     assert list(offer.steps) == list(SETTINGS.steps)
     for name in ("num_inference_steps", "guidance_scale", "image_guidance_scale", "max_images"):
         assert getattr(offer, name) == getattr(SETTINGS, name)
+    assert offer.generation_size == "512x512"
 
 
 def test_edit_calls_its_models_with_what_they_take(configs: dict[str, Any]) -> None:
@@ -173,7 +175,17 @@ def test_the_gateway_knows_every_fault_of_a_caller() -> None:
 
     for code in CODES:
         problem = problem_of(grpc.StatusCode.INVALID_ARGUMENT, f"tritouch:{code} words of the model")
-        assert (KINDS[problem.code].status, problem.code) == (422, code)
+        status = 404 if code == GENERATIONS_UNAVAILABLE else 422
+        assert (KINDS[problem.code].status, problem.code) == (status, code)
+
+
+def test_the_gateway_hands_on_which_sizes_are_served() -> None:
+    import grpc
+
+    canvas = families.edit.canvas(SETTINGS)
+    assert canvas
+    problem = problem_of(grpc.StatusCode.INVALID_ARGUMENT, f"tritouch:size_unavailable {canvas.words()}")
+    assert problem.message.endswith(f" {canvas.words()[0].upper()}{canvas.words()[1:]}.")
 
 
 def test_a_route_of_the_export_is_a_name_to_the_gateway() -> None:

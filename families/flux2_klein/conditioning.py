@@ -24,7 +24,7 @@ class Conditioner:
 
     def __call__(self, edit: Edit, call: Call) -> Tensors:
         """`encoder_hidden_states` (P, 512, width): the prompt's, with guidance the empty prompt's after it; and
-        `reference_0` (1, C, h, w), `reference_1` and so on: the pictures' latents in their order."""
+        `reference_0` (1, C, h, w), `reference_1` and so on: the pictures' latents in their order, if there are any."""
         guided = TextGuidance.of(edit, known=not self._distilled).on
         prompts = [edit.prompt, NEGATIVE_PROMPT] if guided else [edit.prompt]
         pictures = [

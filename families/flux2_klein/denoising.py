@@ -10,6 +10,7 @@ from families.edit import Edit
 from families.flux2_klein.table import TOKENS
 from families.interface import Plan, Tensors
 from families.parts import flow_denoising, packing
+from families.parts.flow_denoising import latent_size
 from families.parts.guidance import TextGuidance
 from families.schedules import NoiseSchedules
 from families.settings import Settings
@@ -32,21 +33,19 @@ def noise(steps: int, tokens: int, _config: Mapping[str, Any]) -> Mapping[str, A
 def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Settings) -> Plan:
     """From `encoder_hidden_states` (P, 512, width) and `reference_0`, `reference_1`, ... (1, C, h, w).
 
-    The answer has the first reference's size. The noise is drawn as diffusers draws it on a CPU.
+    The answer has the first reference's size, or the edit's own. The noise is drawn as diffusers draws it on a CPU.
     """
     guidance = TextGuidance.of(edit, known=not settings.own["distilled"])
     references = [tensors[f"reference_{place}"] for place in range(len(edit.images))]
-    channels, height, width = references[0].shape[1:]
+    channels = settings.own["channels"]
+    height, width = references[0].shape[2:] if references else latent_size(edit, settings)
     generator = torch.Generator().manual_seed(edit.seed)
     latents = torch.randn((1, channels, height, width), generator=generator).numpy()
-    ids = [
-        packing.positions(latent.shape[2], latent.shape[3], REFERENCE_STEP * place)
-        for place, latent in enumerate(references, 1)
-    ]
+    numbers = [REFERENCE_STEP * place for place, _ in enumerate(references, 1)]
     constant = {
-        "references": np.concatenate([packing.pack(latent) for latent in references], axis=1),
+        "references": packing.pack_all(references, channels),
         "sample_ids": packing.positions(height, width, 0),
-        "reference_ids": np.concatenate(ids, axis=1),
+        "reference_ids": packing.all_positions(references, numbers),
         "encoder_hidden_states": tensors["encoder_hidden_states"],
     }
     steps = edit.num_inference_steps

@@ -78,7 +78,13 @@ def settings(checkpoint: Path, limits: Limits) -> Defaults:
         max_images=images,
         rows=sizes.rows,
         max_tokens=limits.max_batch * (TOKENS + 2 * axes.max_latents),
-        own={"size_rule": axes.rule.to_json().decode(), "distilled": sizes.distilled},
+        canvas=axes.rule.to_json().decode(),
+        own={
+            "size_rule": axes.rule.to_json().decode(),
+            "distilled": sizes.distilled,
+            "channels": sizes.channels,
+            "factor": sizes.factor,
+        },
     )
 
 

@@ -20,10 +20,15 @@ class Conditioner:
         self._size_rule = np.array([settings.own["size_rule"].encode()], np.object_)
 
     def __call__(self, edit: Edit, call: Call) -> Tensors:
-        """`pooled_projections` (1, width), `encoder_hidden_states` (1, 512, width), `image_latents` (1, C, h, w)."""
-        pooled, states, picture = call.together(
+        """`pooled_projections` (1, width), `encoder_hidden_states` (1, 512, width); where there is a picture also
+        `image_latents` (1, C, h, w)."""
+        pictures = [
+            (REFERENCE, {"image": np.array([image], np.object_), "size_rule": self._size_rule}) for image in edit.images
+        ]
+        pooled, states, *encoded = call.together(
             ("text_encoder", {"input_ids": clip_tokenizer.tokenize(self._clip, [edit.prompt])}),
             ("text_encoder_2", {"input_ids": t5_tokenizer.tokenize(self._t5, [edit.prompt], TOKENS)}),
-            (REFERENCE, {"image": np.array(edit.images, np.object_), "size_rule": self._size_rule}),
+            *pictures,
         )
+        picture = encoded[0] if encoded else {}
         return {**pooled, **states, **picture}

@@ -10,6 +10,7 @@ from families.edit import Edit
 from families.flux_kontext.table import AXES, PATCH, TOKENS
 from families.interface import Plan, Tensors
 from families.parts import flow_denoising, packing
+from families.parts.flow_denoising import latent_size
 from families.schedules import NoiseSchedules
 from families.settings import Settings
 
@@ -23,19 +24,21 @@ def noise(steps: int, tokens: int, config: Mapping[str, Any]) -> Mapping[str, An
 
 
 def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Settings) -> Plan:
-    """From `pooled_projections`, `encoder_hidden_states` and `image_latents` (1, C, h, w).
+    """From `pooled_projections`, `encoder_hidden_states` and, where there is a picture, `image_latents` (1, C, h, w).
 
-    The answer has the picture's working size. The noise is drawn as diffusers draws it on a CPU, and then patched.
+    The answer has the picture's working size, or the edit's own. The noise is drawn as diffusers draws it on a CPU, and
+    then patched.
     """
-    picture = tensors["image_latents"]
-    channels, height, width = picture.shape[1:]
+    pictures = [tensors["image_latents"]] if edit.images else []
+    channels = settings.own["channels"]
+    height, width = pictures[0].shape[2:] if pictures else latent_size(edit, settings)
     generator = torch.Generator().manual_seed(edit.seed)
     drawn = torch.randn((1, channels // PATCH**2, height * PATCH, width * PATCH), generator=generator)
     latents = torch.nn.functional.pixel_unshuffle(drawn, PATCH).numpy()
     constant = {
-        "references": packing.pack(picture),
+        "references": packing.pack_all(pictures, channels),
         "sample_ids": packing.positions(height, width, 0, AXES),
-        "reference_ids": packing.positions(height, width, 1, AXES),
+        "reference_ids": packing.all_positions(pictures, [1] * len(pictures), AXES),
         "encoder_hidden_states": tensors["encoder_hidden_states"],
         "pooled_projections": tensors["pooled_projections"],
     }
@@ -43,4 +46,4 @@ def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Sett
         constant["guidance"] = np.array([[edit.guidance_scale]], np.float32)
     steps = edit.num_inference_steps
     schedule = schedules(steps, generator, **noise(steps, height * width, schedules.config))
-    return flow_denoising.plan(latents, [picture], constant, flow_denoising.Unguided(), schedule, text=TOKENS)
+    return flow_denoising.plan(latents, pictures, constant, flow_denoising.Unguided(), schedule, text=TOKENS)

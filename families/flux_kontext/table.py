@@ -74,7 +74,13 @@ def settings(checkpoint: Path, limits: Limits) -> Defaults:
         max_images=1,
         rows=1,
         max_tokens=limits.max_batch * (TOKENS + 2 * axes.max_latents),
-        own={"size_rule": preferred(limits.max_pixels, sizes.factor).to_json().decode(), "guided": sizes.guided},
+        canvas=axes.rule.to_json().decode(),
+        own={
+            "size_rule": preferred(limits.max_pixels, sizes.factor).to_json().decode(),
+            "guided": sizes.guided,
+            "channels": sizes.channels,
+            "factor": sizes.factor,
+        },
     )
 
 

@@ -10,9 +10,11 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from families.edit import Edit
 from families.interface import Array, Loop, Plan, Step, Tensors
 from families.parts import packing
 from families.schedules import Schedule
+from families.settings import Settings
 
 
 class Guidance(Protocol):
@@ -35,6 +37,12 @@ class Unguided:
     def combine(self, prediction: torch.Tensor) -> torch.Tensor:
         """The same."""
         return prediction
+
+
+def latent_size(edit: Edit, settings: Settings) -> tuple[int, int]:
+    """The (h, w) of the latents of a picture from text alone; `settings.own` says how many pixels a `factor` is."""
+    width, height = edit.size or (0, 0)
+    return height // settings.own["factor"], width // settings.own["factor"]
 
 
 def plan(

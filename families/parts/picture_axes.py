@@ -29,7 +29,7 @@ class PictureAxes:
     @property
     def side(self) -> int:
         """Pixels a side of the square that fills the budget."""
-        return math.isqrt(self.max_pixels) // self.factor * self.factor
+        return self.rule.square[0]
 
     @property
     def max_side(self) -> int:
@@ -59,17 +59,18 @@ class PictureAxes:
         return self._axes(min(usual, most), most, LATENT_HEIGHT, LATENT_WIDTH, self.factor)
 
     def tokens(self, usual: int, most: int, references: int) -> dict[str, Any]:
-        """`ranges` and `shapes` of a component whose input is rows of tokens, of a picture and of its references.
+        """`ranges` and `shapes` of a component whose input is rows of tokens: of a picture and of references, if any.
 
-        Compared are the most rows of the smallest picture, two of odd ones, and the largest with one of its size.
+        Compared are the most rows of the smallest picture from text alone, two of odd ones, and the largest with one of
+        its size.
         """
         least, largest, odd = (MIN_SIDE // self.factor) ** 2, self.max_latents, (MIN_SIDE // self.factor + 1) ** 2
-        shapes = ((most, least, least), (min(2, most), odd, odd + least), (1, largest, largest))
+        shapes = ((most, least, 0), (min(2, most), odd, odd + least), (1, largest, largest))
         return {
             "ranges": {
                 ROWS: Range(1, min(usual, most), most),
                 TARGET: Range(least, largest, largest),
-                REFERENCES: Range(least, largest, references * largest),
+                REFERENCES: Range(0, largest, references * largest),
             },
             "shapes": tuple({ROWS: n, TARGET: target, REFERENCES: given} for n, target, given in shapes),
         }

@@ -1,5 +1,6 @@
 """The bounds of one edit, and its defaults, as `edit` has them for the gateway and for callers that bypass it."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from families.edit import Edit, read
 from families.errors import InvalidEditError
 from families.interface import Tensors
+from families.picture import WorkingSize
 from families.settings import Settings
 
 SETTINGS = Settings(
@@ -18,6 +20,7 @@ SETTINGS = Settings(
     guidance_scale=7.5,
     image_guidance_scale=1.5,
     max_images=2,
+    canvas=WorkingSize(512 * 512, 16, 64, 1024).to_json().decode(),
     max_rows=12,
     max_tokens=4096,
     adapters=("ink", "oil"),
@@ -30,6 +33,7 @@ KINDS = {
     "guidance_scale": np.float32,
     "image_guidance_scale": np.float32,
     "seed": np.uint64,
+    "size": np.int32,
 }
 LEAST: dict[str, list[Any]] = {"image": [b"one"], "prompt": [b"make it snow"], "seed": [7]}
 
@@ -58,7 +62,14 @@ def given(**changed: Any) -> Tensors:
         ({"model": [b"../etc"]}, "unknown_model"),
         ({"model": [b"Oil"]}, "unknown_model"),
         ({"image": [b"x"] * 3}, "too_many_images"),
-        ({"image": []}, "too_many_images"),
+        ({"size": [64, 64]}, "parameter_invalid"),
+        ({"image": [], "size": [512, 520]}, "size_unavailable"),
+        ({"image": [], "size": [1024, 272]}, "size_unavailable"),
+        ({"image": [], "size": [1040, 64]}, "size_unavailable"),
+        ({"image": [], "size": [48, 64]}, "size_unavailable"),
+        ({"image": [], "size": [0, 64]}, "size_unavailable"),
+        ({"image": [], "size": [-64, -64]}, "size_unavailable"),
+        ({"image": [], "size": [2**31 - 1, 2**31 - 1]}, "size_unavailable"),
     ],
 )
 def test_a_value_outside_the_contract_is_refused(changed: dict[str, Any], code: str) -> None:
@@ -85,6 +96,35 @@ def test_values_inside_are_taken_as_they_are() -> None:
         prompt=["é".encode() * 8000],
     )
     assert read(asked, SETTINGS) == Edit((b"one", b"two"), "é" * 8000, 50, 0.5, 100.0, 2**64 - 1, 2, "raw")
+
+
+@pytest.mark.parametrize(
+    ("asked", "made"),
+    [
+        ({}, (512, 512)),
+        ({"size": [0, 0]}, (512, 512)),
+        ({"size": [512, 512]}, (512, 512)),
+        ({"size": [1024, 256]}, (1024, 256)),
+        ({"size": [64, 1024]}, (64, 1024)),
+    ],
+)
+def test_a_picture_from_text_alone_has_the_asked_size_or_the_largest_square(
+    asked: dict[str, Any], made: tuple[int, int]
+) -> None:
+    edit = read(given(image=[], **asked), SETTINGS)
+    assert (edit.images, edit.size) == ((), made)
+
+
+def test_a_size_that_is_not_served_is_told_those_that_are() -> None:
+    words = "multiples of 16 from 64 to 1024, of at most 262144 pixels together"
+    with pytest.raises(InvalidEditError, match=words):
+        read(given(image=[], size=[500, 500]), SETTINGS)
+
+
+def test_text_alone_is_refused_by_a_model_that_needs_a_picture() -> None:
+    with pytest.raises(InvalidEditError, match="send at least one image") as error:
+        read(given(image=[], prompt=[b" "]), replace(SETTINGS, canvas=""))
+    assert error.value.code == "generations_unavailable"
 
 
 @pytest.mark.parametrize(("asked", "nearest"), [(1, 4), (3, 4)])

@@ -3,6 +3,7 @@
 `tests/families/<name>/tiny.py` offers `build(folder)`, `adapters(checkpoint)` (route -> file and scale; empty where the
 family takes none), `reference(checkpoint, picture, prompt, steps, seed, guidance, adapter)`: diffusers' picture, (H, W,
 3) uint8, `GUIDANCE` (name -> text and image scale), `SAMPLERS` (class -> configuration), and `FLAGS` of its export.
+Where the family makes pictures from text alone, `reference` does for the picture None, and takes its `size`.
 """
 
 import base64
@@ -20,7 +21,7 @@ import torch
 
 from embedded.server import serve
 from families import PIPELINES, load
-from families.edit import read
+from families.edit import canvas, read
 from families.interface import DENOISER, PIXELS, PREDICTION, REFERENCE, Component, Limits, Tensors, denoise_alone
 from families.picture import DecodingLimits, decode, scale, size_rule, to_tensor
 from families.schedules import NoiseSchedules
@@ -124,6 +125,22 @@ def test_equals_diffusers(served: Served, size: str) -> None:
 
 
 @served_each
+def test_text_alone_equals_diffusers_or_is_404(served: Served) -> None:
+    rule = canvas(Settings.read(served.repository / "edit" / "1" / "pipeline"))
+    if rule is None:
+        answer = served.client.generate(PROMPT)
+        assert (answer.status, answer.body["error"]["code"]) == (404, "generations_unavailable")
+        return
+    for size, named in ((rule.square, "auto"), ((160, 96), "160x96")):
+        for guidance in served.kit.GUIDANCE.values():
+            asked: dict[str, Any] = {"num_inference_steps": STEPS, "seed": SEED, "guidance_scale": guidance[0]}
+            picture = served.client.generate(PROMPT, size=named, **asked).pixels
+            assert picture.shape == (size[1], size[0], 3)
+            expected = {"steps": STEPS, "seed": SEED, "guidance": guidance, "size": size}
+            assert psnr(picture, served.kit.reference(served.checkpoint, None, PROMPT, **expected)) >= LEAST_DB
+
+
+@served_each
 def test_neighbours_do_not_matter(served: Served) -> None:
     guidances = list(islice(cycle(served.kit.GUIDANCE.values()), 8))
     routes = list(islice(cycle(["", *served.kit.adapters(served.checkpoint)]), 8))
@@ -164,6 +181,9 @@ def test_what_is_left_out_takes_the_exports_defaults(served: Served) -> None:
     }
     assert {name: answer.body[name] for name in said} == said
     assert answer.body["image"] == served.client.edit(colours(64, 64), PROMPT, seed=SEED, **said).body["image"]
+    if canvas(settings):
+        made = served.client.generate(PROMPT, seed=SEED, size="64x64").body
+        assert {name: made[name] for name in said} == said
 
 
 @served_each
@@ -226,6 +246,7 @@ def settings_of(family: str, checkpoint: Path) -> Settings:
         guidance_scale=1.0,
         image_guidance_scale=defaults.image_guidance_scale,
         max_images=defaults.max_images,
+        canvas=defaults.canvas,
         max_rows=LIMITS.max_batch,
         max_tokens=defaults.max_tokens,
         adapters=(),

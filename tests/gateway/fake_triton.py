@@ -23,6 +23,7 @@ OFFER = {
     "guidance_scale": "7.1",
     "image_guidance_scale": "1.5",
     "max_images": "2",
+    "generation_size": "512x512",
 }
 """What the export says in `edit`'s configuration."""
 RAW = bytes(i % 256 for i in range(WIDTH * HEIGHT * 3))

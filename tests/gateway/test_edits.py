@@ -23,6 +23,7 @@ def test_everything_left_out_takes_its_default(gateway: Gateway, triton: FakeTri
         "image_guidance_scale": struct.pack("<f", 0),
         "model": struct.pack("<I", 0),
         "response_format": struct.pack("<I", 4) + b"jpeg",
+        "size": struct.pack("<2i", 0, 0),
     }
     assert sent["image"] == struct.pack("<I", len(PNG)) + PNG
     content = answer.json()

@@ -20,7 +20,7 @@ from embedded.server import Embedded
 
 @dataclass(frozen=True)
 class Answer:
-    """`pixels` (H, W, 3) uint8 of a raw answer."""
+    """`pixels` (H, W, 3) uint8 of a raw answer to an edit, or of OpenAI's answer with a PNG."""
 
     status: int
     body: dict[str, Any]
@@ -29,6 +29,9 @@ class Answer:
     @property
     def pixels(self) -> NDArray[np.uint8]:
         assert self.status == 200, self.body
+        if "image" not in self.body:
+            with Image.open(io.BytesIO(base64.b64decode(self.body["data"][0]["b64_json"]))) as picture:
+                return np.asarray(picture)
         raw = base64.b64decode(self.body["image"])
         return np.frombuffer(raw, np.uint8).reshape(self.body["height"], self.body["width"], 3)
 
@@ -43,8 +46,15 @@ class Client:
         """One edit through HTTP, answered raw unless asked otherwise."""
         image = base64.b64encode(png(picture)).decode()
         body = {"image": {"image": image}, "prompt": prompt, "response_format": "raw"} | fields
+        return self._post("/v1/images/edits", body)
+
+    def generate(self, prompt: str, **fields: Any) -> Answer:
+        """One picture from text alone through HTTP, in OpenAI's JSON."""
+        return self._post("/v1/images/generations", {"prompt": prompt, "output_format": "png"} | fields)
+
+    def _post(self, path: str, body: dict[str, Any]) -> Answer:
         request = urllib.request.Request(
-            f"{self.server.http_url}/v1/images/edits", json.dumps(body).encode(), {"Content-Type": "application/json"}
+            self.server.http_url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         try:
             with urllib.request.urlopen(request, timeout=120) as answer:

@@ -18,13 +18,14 @@ CONTRACT = {
     "seed": ("UINT64", np.uint64),
     "model": ("BYTES", np.object_),
     "response_format": ("BYTES", np.object_),
+    "size": ("INT32", np.int32),
 }
 
 
 def grpc_inputs(
     picture: Image.Image, steps: int = 4, client: ModuleType = tritonclient.grpc, **changed: Any
 ) -> list[Any]:
-    """The eight inputs; `client` is tritonclient.grpc or tritonclient.http."""
+    """All inputs; `client` is tritonclient.grpc or tritonclient.http."""
     values: dict[str, Any] = {
         "image": [png(picture)],
         "prompt": [b"make it red"],
@@ -34,6 +35,7 @@ def grpc_inputs(
         "seed": [5],
         "model": [b""],
         "response_format": [b"raw"],
+        "size": [0, 0],
     } | changed
     inputs = []
     for name, (kind, dtype) in CONTRACT.items():

@@ -80,11 +80,14 @@ def adapters(_checkpoint: Path) -> dict[str, tuple[Path, float]]:
     return {}
 
 
-def reference(checkpoint: Path, picture: Image.Image | list[Image.Image], prompt: str, **asked: Any) -> Any:
-    """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image)."""
+def reference(checkpoint: Path, picture: Image.Image | list[Image.Image] | None, prompt: str, **asked: Any) -> Any:
+    """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image); without a picture `size`."""
+    width, height = asked.get("size", (None, None))
     edited = pipeline(checkpoint)(
         prompt=prompt,
         image=picture,
+        width=width,
+        height=height,
         num_inference_steps=asked["steps"],
         guidance_scale=asked["guidance"][0],
         generator=torch.Generator().manual_seed(asked["seed"]),

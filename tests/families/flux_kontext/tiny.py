@@ -55,14 +55,17 @@ def adapters(_checkpoint: Path) -> dict[str, tuple[Path, float]]:
     return {}
 
 
-def reference(checkpoint: Path, picture: Image.Image, prompt: str, **asked: Any) -> Any:
+def reference(checkpoint: Path, picture: Image.Image | None, prompt: str, **asked: Any) -> Any:
     """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image), `max_pixels` of the export.
 
-    At the size at which the picture is edited, which diffusers is told, and does not find by itself.
+    At the size at which the picture is edited, which diffusers is told, and does not find by itself; without a picture
+    `size`.
     """
-    width, height = preferred(asked.get("max_pixels", MAX_PIXELS), 16).of(*picture.size)
+    width, height = (
+        asked["size"] if picture is None else preferred(asked.get("max_pixels", MAX_PIXELS), 16).of(*picture.size)
+    )
     edited = pipeline(checkpoint)(
-        image=picture.resize((width, height), Image.Resampling.LANCZOS),
+        image=picture and picture.resize((width, height), Image.Resampling.LANCZOS),
         prompt=prompt,
         width=width,
         height=height,

@@ -26,14 +26,18 @@ class ContainerImageEditSuccess(Used):
     height: int = Field(description="Height of the picture in pixels.", json_schema_extra={"x-extension": True})
 
 
+class ContainerImageGenerateSuccess(ContainerImageEditSuccess):
+    """The answer to Friendli's JSON: a picture from text alone. Without a `response_format` it has `data`, as well."""
+
+
 class ImageFile(BaseModel):
-    """One picture in the answer to a form."""
+    """One picture, as OpenAI's clients read it."""
 
     b64_json: str = Field(description="The base64-encoded image.")
 
 
-class ImageEditFormSuccess(Used):
-    """The answer to a form, as OpenAI's clients read it. There is no `usage`: no tokens are counted."""
+class ImagesSuccess(Used):
+    """The answer to a form or to OpenAI's JSON, as its clients read it. There is no `usage`: no tokens are counted."""
 
     created: int = Field(description="When the picture was made, in seconds since 1970.")
     data: list[ImageFile] = Field(description="One picture.")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from gateway.schemas import BASE_MODEL, EditParameters, ImageFormat
+from gateway.schemas import BASE_MODEL, OWN, EditParameters, ImageFormat, PictureParameters
 from gateway.triton import Edit, Picture
 
 DRAWN_SEED_BITS: Final = 53  # Every JSON client can read these back: doubles hold them exactly.
@@ -26,15 +26,19 @@ class Call:
     digest: bytes
 
 
-def edit_of(asked: EditParameters, response_format: ImageFormat) -> Edit:
-    """What to ask of Triton, its images still missing; a seed is drawn when none is given."""
+def edit_of(asked: PictureParameters, response_format: ImageFormat, size: tuple[int, int] = (OWN, OWN)) -> Edit:
+    """What to ask of Triton, its images still missing; a seed is drawn when none is given.
+
+    `size`: width and height, for a picture from text alone.
+    """
     return Edit(
         images=(),
         prompt=asked.prompt,
         num_inference_steps=asked.num_inference_steps,
         guidance_scale=asked.guidance_scale,
-        image_guidance_scale=asked.image_guidance_scale,
+        image_guidance_scale=asked.image_guidance_scale if isinstance(asked, EditParameters) else OWN,
         seed=secrets.randbits(DRAWN_SEED_BITS) if asked.seed is None else asked.seed,
         model="" if asked.model in (None, BASE_MODEL) else asked.model,
         response_format=response_format,
+        size=size,
     )

@@ -1,13 +1,16 @@
-"""`POST /v1/images/edits`, in Friendli's JSON and in OpenAI's form: admit, read, edit, answer."""
+"""`POST /v1/images/edits`, in Friendli's JSON and in OpenAI's form: admit, read, edit, answer.
 
-from collections.abc import Callable, Iterator
+`POST /v1/images/generations` is the same without pictures, in either client's JSON.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
 
-from gateway import body, failures, form_call, idempotency, json_call
+from gateway import body, failures, form_call, generation_call, idempotency, json_call
 from gateway.admission import Gate, Held, Memory
 from gateway.auth import Keys
 from gateway.call import Call
@@ -16,7 +19,7 @@ from gateway.disconnects import until_disconnect
 from gateway.errors import PublicError
 from gateway.loader import Loader
 from gateway.metrics import Metrics
-from gateway.openapi import edit_operation
+from gateway.openapi import edit_operation, generation_operation
 from gateway.orphans import Orphans
 from gateway.schemas import BASE_MODEL
 from gateway.settings import Settings
@@ -24,10 +27,12 @@ from gateway.threads import Threads
 from gateway.triton import Triton
 from gateway.unread import Unread
 
-PARSERS: Final[dict[str, Callable[[bytes, str], Call]]] = {
+Parser: TypeAlias = Callable[[bytes, str], Call]
+OF_EDITS: Final[Mapping[str, Parser]] = {
     "application/json": json_call.parse,
     "multipart/form-data": form_call.parse,
 }
+OF_GENERATIONS: Final[Mapping[str, Parser]] = {"application/json": generation_call.parse}
 ARRIVING: Final = 4
 """How many times as many bodies may be arriving as edits may be in flight."""
 
@@ -73,9 +78,12 @@ class Edits:
         """Whether there is nothing to wait for."""
         return not (self.arriving.inside or self.callers.inside or self.running.inside or self.memory.held)
 
-    async def serve(self, request: Request, caller: str) -> Response:
-        """The answer to one request. `caller`: who asks. Raises `PublicError`, `CallerGoneError`."""
-        parser = parser_of(request)
+    async def serve(self, request: Request, caller: str, parsers: Mapping[str, Parser]) -> Response:
+        """The answer to one request, whose body `parsers` read by its content type. `caller`: who asks.
+
+        Raises `PublicError`, `CallerGoneError`.
+        """
+        parser = parser_of(request, parsers)
         with self.memory.hold(caller) as held, ExitStack() as place:
             call, deadline = await self._called(request, parser, caller, held, place)
             key, named = idempotency.fingerprint(request, call.digest), bool(idempotency.idempotency_key(request))
@@ -99,7 +107,7 @@ class Edits:
         return PublicError(error.code, param="model", message=f"There is no such model. There are: {known}.")
 
     async def _called(
-        self, request: Request, parser: Callable[[bytes, str], Call], caller: str, held: Held, place: ExitStack
+        self, request: Request, parser: Parser, caller: str, held: Held, place: ExitStack
     ) -> tuple[Call, Deadline]:
         """What is asked for, and until when; the time runs from the body's end, and so does the `place` that is taken.
 
@@ -144,23 +152,30 @@ def _let_go(call: Call, held: Held) -> None:
     held.resize(0)
 
 
-def parser_of(request: Request) -> Callable[[bytes, str], Call]:
+def parser_of(request: Request, parsers: Mapping[str, Parser]) -> Parser:
     """What reads a body of the request's content type. Raises `PublicError("unsupported_media_type")`."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type not in PARSERS:
-        raise PublicError("unsupported_media_type")
-    return PARSERS[content_type]
+    if content_type not in parsers:
+        raise PublicError("unsupported_media_type", message=f"Send {' or '.join(parsers)}.")
+    return parsers[content_type]
 
 
 def router(edits: Edits, keys: Keys) -> APIRouter:
-    """The route of edits, for those that `keys` let in."""
+    """The routes of edits and of pictures from text alone, for those that `keys` let in."""
     routes = APIRouter(dependencies=[Depends(keys.check)])
+
+    async def served(request: Request, parsers: Mapping[str, Parser]) -> Response:
+        try:
+            return await edits.serve(request, keys.caller(request), parsers)
+        except PublicError as error:
+            raise await edits.explained(error) from None
 
     @routes.post("/v1/images/edits", **edit_operation())
     async def edit(request: Request) -> Response:
-        try:
-            return await edits.serve(request, keys.caller(request))
-        except PublicError as error:
-            raise await edits.explained(error) from None
+        return await served(request, OF_EDITS)
+
+    @routes.post("/v1/images/generations", **generation_operation())
+    async def generate(request: Request) -> Response:
+        return await served(request, OF_GENERATIONS)
 
     return routes

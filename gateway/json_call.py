@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import jiter
 import orjson
@@ -21,12 +21,7 @@ MAX_VALUES: Final = 20_000
 
 def parse(content: bytes, content_type: str) -> Call:  # noqa: ARG001 - the same signature as the form's
     """The call in a JSON body, its images not yet decoded. Raises `PublicError`."""
-    if sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
-        raise PublicError("body_unreadable", message="The body has too many values.")
-    try:
-        fields = jiter.from_json(content, allow_inf_nan=False, catch_duplicate_keys=True)
-    except ValueError:
-        raise PublicError("body_unreadable", message="The body is not well-formed JSON.") from None
+    fields = fields_of(content)
     unserved.check(fields)
     asked = validated(ContainerImageEditBody, fields)
     sources = asked.images()
@@ -36,14 +31,27 @@ def parse(content: bytes, content_type: str) -> Call:  # noqa: ARG001 - the same
     return Call(edit, [*sources], partial(answer, edit.seed), hashlib.sha256(content).digest())
 
 
+def fields_of(content: bytes) -> Any:
+    """A body's JSON. Raises `PublicError`."""
+    if sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise PublicError("body_unreadable", message="The body has too many values.")
+    try:
+        return jiter.from_json(content, allow_inf_nan=False, catch_duplicate_keys=True)
+    except ValueError:
+        raise PublicError("body_unreadable", message="The body is not well-formed JSON.") from None
+
+
 def answer(seed: int, picture: Picture) -> bytes:
     """Friendli's answer, with the picture's size and what it was made with beside it."""
-    return orjson.dumps(
-        {
-            "image": base64.b64encode(picture.content).decode(),
-            "width": picture.width,
-            "height": picture.height,
-            "seed": seed,
-            **picture.used,
-        }
-    )
+    return orjson.dumps(answered(seed, picture))
+
+
+def answered(seed: int, picture: Picture) -> dict[str, Any]:
+    """The same as Python has it."""
+    return {
+        "image": base64.b64encode(picture.content).decode(),
+        "width": picture.width,
+        "height": picture.height,
+        "seed": seed,
+        **picture.used,
+    }

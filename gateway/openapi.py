@@ -6,12 +6,22 @@ from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from gateway.answers import ContainerImageEditSuccess, ErrorBody, ImageEditFormSuccess
+from gateway.answers import ContainerImageEditSuccess, ContainerImageGenerateSuccess, ErrorBody, ImagesSuccess
 from gateway.errors import KINDS
+from gateway.generation_schemas import ContainerImageGenerationBody, ImageGenerationBody
 from gateway.schemas import ContainerImageEditBody, ImageEditForm
 
 _REF = "#/components/schemas/"
-_MODELS = (ContainerImageEditBody, ContainerImageEditSuccess, ErrorBody, ImageEditForm, ImageEditFormSuccess)
+_MODELS = (
+    ContainerImageEditBody,
+    ContainerImageEditSuccess,
+    ContainerImageGenerateSuccess,
+    ContainerImageGenerationBody,
+    ErrorBody,
+    ImageEditForm,
+    ImageGenerationBody,
+    ImagesSuccess,
+)
 
 
 def _json(*models: type) -> dict[str, Any]:
@@ -32,7 +42,7 @@ def edit_operation() -> dict[str, Any]:
     """Keyword arguments of the edit route's decorator."""
     success = {
         "description": "Successfully edited image.",
-        "content": _json(ContainerImageEditSuccess, ImageEditFormSuccess),
+        "content": _json(ContainerImageEditSuccess, ImagesSuccess),
     }
     of_edits = sorted({kind.status for kind in KINDS.values()} - {404, 405})
     form = {"multipart/form-data": {"schema": {"$ref": _REF + ImageEditForm.__name__}}}
@@ -44,6 +54,25 @@ def edit_operation() -> dict[str, Any]:
         "response_class": Response,
         "responses": {200: success, **error_responses(*of_edits)},
         "openapi_extra": {"requestBody": {"content": _json(ContainerImageEditBody) | form, "required": True}},
+    }
+
+
+def generation_operation() -> dict[str, Any]:
+    """Keyword arguments of the decorator of the route of pictures from text alone."""
+    success = {
+        "description": "Successfully generated image.",
+        "content": _json(ContainerImageGenerateSuccess, ImagesSuccess),
+    }
+    of_generations = sorted({kind.status for kind in KINDS.values()} - {405})
+    bodies = _json(ContainerImageGenerationBody, ImageGenerationBody)
+    return {
+        "tags": ["Container.Image"],
+        "summary": "Image generations",
+        "description": "Generate an image from a text prompt.",
+        "operation_id": "containerImagesGenerate",
+        "response_class": Response,
+        "responses": {200: success, **error_responses(*of_generations)},
+        "openapi_extra": {"requestBody": {"content": bodies, "required": True}},
     }
 
 

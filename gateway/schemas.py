@@ -23,7 +23,7 @@ INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,99})", re.ASCII)
 NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 
 ImageFormat = Literal["raw", "jpeg"]
-P = TypeVar("P", bound="EditParameters")
+P = TypeVar("P", bound="PictureParameters")
 
 
 def _no_default(schema: dict[str, Any]) -> None:
@@ -60,8 +60,8 @@ class ImageInput(BaseModel):
     )
 
 
-class EditParameters(BaseModel):
-    """What every edit has beside its images, in either form of the API."""
+class PictureParameters(BaseModel):
+    """What every picture is made with, an edited one or one from text alone, in either form of the API."""
 
     model_config = ConfigDict(strict=True)
 
@@ -94,15 +94,6 @@ class EditParameters(BaseModel):
         "above 0 and up to 1, guidance is off. Defaults to 0.",
         json_schema_extra=_or_null(),
     )
-    image_guidance_scale: float = Field(
-        OWN,
-        ge=0,
-        le=MAX_GUIDANCE,
-        allow_inf_nan=False,
-        description="How closely the picture follows the input picture, in families that have it. 0 takes the model "
-        "repository's own default; above 0 and below 1, all guidance is off, that of the prompt too. Defaults to 0.",
-        json_schema_extra=_or_null(**{"x-extension": True}),
-    )
     seed: int | None = Field(
         None,
         ge=0,
@@ -126,6 +117,20 @@ class EditParameters(BaseModel):
         return model
 
 
+class EditParameters(PictureParameters):
+    """What every edit has beside its images."""
+
+    image_guidance_scale: float = Field(
+        OWN,
+        ge=0,
+        le=MAX_GUIDANCE,
+        allow_inf_nan=False,
+        description="How closely the picture follows the input picture, in families that have it. 0 takes the model "
+        "repository's own default; above 0 and below 1, all guidance is off, that of the prompt too. Defaults to 0.",
+        json_schema_extra=_or_null(**{"x-extension": True}),
+    )
+
+
 class ContainerImageEditBody(EditParameters):
     """The JSON body of one edit. Null is as good as left out, and unknown fields are ignored."""
 
@@ -143,12 +148,11 @@ class ContainerImageEditBody(EditParameters):
         return [one.image for one in given]
 
 
-class ImageEditForm(EditParameters):
-    """The text fields of one edit as OpenAI's clients send it. What is not served is not listed, and so refused."""
+class OpenAIOutput(BaseModel):
+    """How a picture is answered, as OpenAI's clients ask for it in forms and in JSON."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra=_with_files)
+    model_config = ConfigDict(strict=True)
 
-    n: Literal["1"] = Field("1", description="How many pictures: one.")
     output_format: Literal["png", "jpeg", "webp"] = Field("png", description="The answer's file format.")
     output_compression: int | None = Field(
         None,
@@ -159,12 +163,20 @@ class ImageEditForm(EditParameters):
         json_schema_extra=_no_default,
     )
     response_format: Literal["b64_json"] = Field("b64_json", description="Pictures are always base64 in the JSON.")
-    size: Literal["auto"] = Field("auto", description="The size follows from the input picture.")
     quality: Literal["auto"] = Field("auto", description="Not served: use num_inference_steps.")
     background: Literal["auto", "opaque"] = Field("auto", description="Pictures are always opaque.")
+    user: str | None = Field(None, description="Ignored.", json_schema_extra=_no_default)
+
+
+class ImageEditForm(OpenAIOutput, EditParameters):
+    """The text fields of one edit as OpenAI's clients send it. What is not served is not listed, and so refused."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra=_with_files)
+
+    n: Literal["1"] = Field("1", description="How many pictures: one.")
+    size: Literal["auto"] = Field("auto", description="The size follows from the input picture.")
     stream: Literal["false"] = Field("false", description="Streaming is not served.")
     partial_images: Literal["0"] = Field("0", description="Streaming is not served.")
-    user: str | None = Field(None, description="Ignored.", json_schema_extra=_no_default)
 
     @field_validator("num_inference_steps", "seed", "output_compression", mode="before")
     @classmethod
@@ -195,10 +207,10 @@ def validated(model: type[P], fields: Any, *, strings: bool = False) -> P:
         raise PublicError("parameter_invalid", message="The body must be a JSON object.")
     name, reason = str(first["loc"][0]), first["msg"]
     if first["type"] == "literal_error":
-        reason = f"only {first['ctx']['expected'].replace(chr(39), '')} is served"
+        reason = f"only {first['ctx']['expected'].replace(chr(39), '').lower()} is served"
     if name == "image":
         reason = 'give {"image": "..."} or a list of at least one of these'
     code = "prompt_invalid" if name == "prompt" else "parameter_invalid"
-    if strings and first["type"] == "literal_error":
+    if issubclass(model, OpenAIOutput) and first["type"] == "literal_error":
         code = "unsupported_parameter"
     raise PublicError(code, param=name, message=f"{name}: {reason}.")

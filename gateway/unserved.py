@@ -4,16 +4,16 @@ Whoever sends one expects what he would not get: so it is refused by its name, u
 is done anyway. Fields that are neither here nor in `gateway.schemas` are ignored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from gateway.errors import PublicError
 
 _NOTHING_ELSE: Final = """
-aspect_ratio cfg_scale clip_skip control_image controlnet controlnets denoising_strength eta guidance_rescale height
-image_url images init_image input_fidelity ip_adapter ip_adapter_image lora lora_scale loras mask mask_image mask_url
-negative_prompt negative_prompt_2 output_compression prompt_2 resolution sampler sampler_name scheduler sigmas steps
-strength style timesteps true_cfg_scale width
+aspect_ratio cfg_scale clip_skip complexity control_image controlnet controlnets denoising_strength eta frame_count
+frame_duration_ms guidance_rescale height image_url images init_image input_fidelity ip_adapter ip_adapter_image lora
+lora_scale loras mask mask_image mask_url negative_prompt negative_prompt_2 output_compression prompt_2 resolution
+sampler sampler_name scheduler sigmas steps strength style svg timesteps true_cfg_scale width
 """
 NEUTRAL: Final[dict[str, tuple[object, ...]]] = {
     "n": (1,),
@@ -38,14 +38,18 @@ def refusal(name: str, served: Sequence[str] = ()) -> PublicError:
     return PublicError("unsupported_parameter", param=name, message=f"{name}: {only}.")
 
 
-def check(fields: Any) -> None:
-    """Raises `PublicError` for such a field in a JSON body or in one of its images. Null and what is empty are none."""
+def check(fields: Any, *, known: Collection[str] = ()) -> None:
+    """Raises `PublicError` for such a field in a JSON body or in one of its images. Null and what is empty are none.
+
+    `known`: names that are not such fields, for they are served or refused elsewhere.
+    """
     if not isinstance(fields, dict):
         return
     image = fields.get("image")
     for one in (fields, *(image if isinstance(image, list) else [image])):
         for name in NEUTRAL if isinstance(one, dict) else ():
-            _check(name, one.get(name))
+            if name not in known:
+                _check(name, one.get(name))
 
 
 def _check(name: str, value: object) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from tests.gateway.serving import Gateway
 
 EDITS = "/v1/images/edits"
+GENERATIONS = "/v1/images/generations"
 CASES = int(os.environ.get("GENERATED_CASES", "100"))
 """Generated requests of each kind; a thousand take about half a minute."""
 
@@ -32,12 +33,12 @@ def body(**fields: Any) -> dict[str, Any]:
     return {"image": {"image": PNG64}, "prompt": "make it snow"} | fields
 
 
-def post(gateway: Gateway, **request: Any) -> httpx.Response:
-    """POST an edit; without `json` or `content`, a good one."""
+def post(gateway: Gateway, path: str = EDITS, **request: Any) -> httpx.Response:
+    """POST to `path`, an edit unless told otherwise; without `json` or `content`, a good one."""
     if not request.keys() & {"json", "content", "files", "data"}:
         request["json"] = body()
     with httpx.Client(base_url=gateway.url, timeout=20, trust_env=False, verify=False) as client:
-        return client.post(EDITS, **request)
+        return client.post(path, **request)
 
 
 def get(gateway: Gateway, path: str, **request: Any) -> httpx.Response:

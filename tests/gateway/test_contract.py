@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.gateway.asking import CASES, EDITS, get
+from tests.gateway.asking import CASES, EDITS, GENERATIONS, get
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.serving import Gateway
 
@@ -73,6 +73,14 @@ def test_edits_that_break_the_schema(gateway: Gateway, triton: FakeTriton) -> No
     """JSON only: everything in a form is text, so that a wrong type there often is none."""
     seen = _tried(_schema(gateway, forms=False)[EDITS]["POST"], GenerationMode.NEGATIVE, CASES)
     assert sum(seen.values()) >= CASES * 0.9
+    assert seen.keys() <= {400, 415, 422}
+
+
+def test_generations(gateway: Gateway, triton: FakeTriton) -> None:
+    operation = _schema(gateway, forms=True)[GENERATIONS]["POST"]
+    seen = _tried(operation, GenerationMode.POSITIVE, CASES)
+    assert {200} <= seen.keys() <= {200, 400, 422}
+    seen = _tried(operation, GenerationMode.NEGATIVE, CASES)
     assert seen.keys() <= {400, 415, 422}
 
 

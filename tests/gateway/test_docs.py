@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import KINDS
+from gateway.generation_schemas import ContainerImageGenerationBody, ImageGenerationBody
 from gateway.schemas import ContainerImageEditBody, ImageEditForm
 from gateway.settings import Settings
 from tests.gateway.asking import picture
@@ -66,7 +67,21 @@ def test_fields() -> None:
         assert documented[name] == _shown(form[name].default).strip("`")
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=["friendli", "openai"])
+def test_fields_of_generations() -> None:
+    ours, friendlis = ImageGenerationBody.model_fields, ContainerImageGenerationBody.model_fields
+    documented = {
+        name.strip("`"): default.strip("`")
+        for names, _, default in rows("Pictures from text alone")
+        for name in names.split(", ")
+    }
+    assert documented.keys() == ours.keys() - friendlis.keys() | {"response_format"}
+    for name in documented.keys() - {"output_compression", "user", "safety_identifier"}:
+        assert documented[name] == _shown(ours[name].default).strip("`")
+
+
+@pytest.mark.parametrize(
+    "block", blocks("python"), ids=["friendli", "openai", "friendli without a picture", "openai without a picture"]
+)
 def test_python(
     gateway: Gateway, triton: FakeTriton, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,7 +90,7 @@ def test_python(
     monkeypatch.setenv("FRIENDLI_TEAM", "none")
     Path("photo.jpg").write_bytes(picture("JPEG"))
     exec(compile(block.replace("http://localhost:8000", gateway.url), "docs/api.md", "exec"), {})
-    assert list(tmp_path.glob("edited.*"))
+    assert [*tmp_path.glob("edited.*"), *tmp_path.glob("made.*")]
     assert len(triton.requests) == 1
 
 

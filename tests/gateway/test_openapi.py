@@ -68,6 +68,20 @@ def test_the_answer(schema: dict[str, Any]) -> None:
     assert all(field["x-extension"] for field in answer["properties"].values())
 
 
+def test_generations(schema: dict[str, Any]) -> None:
+    operation = schema["paths"]["/v1/images/generations"]["post"]
+    assert operation["operationId"] == "containerImagesGenerate"
+    assert (operation["summary"], operation["tags"]) == ("Image generations", ["Container.Image"])
+    assert operation["requestBody"]["content"].keys() == {"application/json"}
+    assert {"200", "404", "422"} <= operation["responses"].keys()
+    assert "generations_unavailable" in operation["responses"]["404"]["description"]
+    body = schema["components"]["schemas"]["ContainerImageGenerationBody"]
+    assert body["required"] == ["prompt"]
+    theirs = {name: field for name, field in FIELDS.items() if name != "image"}
+    assert {name: (_types(field), field.get("default")) for name, field in body["properties"].items()} == theirs
+    assert schema["components"]["schemas"]["ContainerImageGenerateSuccess"]["required"] == ["image"]
+
+
 def test_the_models_may_be_unavailable(schema: dict[str, Any]) -> None:
     assert schema["paths"]["/v1/models"]["get"]["responses"].keys() == {"200", "401", "503"}
 

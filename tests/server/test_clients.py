@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import openai
 import pytest
 import tritonclient.grpc
 import tritonclient.http
@@ -21,6 +22,7 @@ from tests.server.tensors import grpc_inputs
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from friendli import AsyncFriendli, SyncFriendli
+    from friendli.core.models import SDKError
 
 PICTURE = colours(96, 64)
 TIMEOUT_MS = 60_000
@@ -61,6 +63,19 @@ def test_friendli_async_with_a_list_and_a_data_url(client: Client) -> None:
     assert (picture.format, picture.size) == ("JPEG", PICTURE.size)
 
 
+def test_a_picture_from_text_alone_is_404_to_both_sdks(client: Client) -> None:
+    url = client.server.http_url
+    with openai.OpenAI(api_key="none", base_url=f"{url}/v1", max_retries=0) as sdk:
+        with pytest.raises(openai.NotFoundError) as missing:
+            sdk.images.generate(prompt="a red cat")
+        assert [model.model_dump()["generation_size"] for model in sdk.models.list()][:1] == [None]
+    assert missing.value.code == "generations_unavailable"
+    with SyncFriendli(token="none") as friendli, pytest.raises(SDKError) as refused:
+        friendli.container.image.generate(prompt="a red cat", server_url=url, timeout_ms=TIMEOUT_MS)
+    assert refused.value.status_code == 404
+    assert "This model makes no pictures from text alone" in refused.value.body
+
+
 @pytest.mark.parametrize("kind", [tritonclient.grpc, tritonclient.http], ids=["grpc", "http"])
 def test_tritonclient_gets_what_the_gateway_gets(client: Client, kind: ModuleType) -> None:
     address = client.server.triton_grpc if kind is tritonclient.grpc else client.server.triton_http
@@ -79,6 +94,8 @@ def test_tritonclient_gets_what_the_gateway_gets(client: Client, kind: ModuleTyp
     [
         ({"image": [b"not an image"]}, "image_unreadable"),
         ({"image": [png(PICTURE)] * 2}, "too_many_images"),
+        ({"image": []}, "generations_unavailable"),
+        ({"size": [64, 64]}, "parameter_invalid"),
         ({"prompt": [b"\xff\xfe"]}, "prompt_invalid"),
         ({"num_inference_steps": [51]}, "parameter_invalid"),
         ({"guidance_scale": [float("nan")]}, "parameter_invalid"),

@@ -1,14 +1,17 @@
 """What FLUX.2 klein has and no other: several reference pictures, and checkpoints that know no guidance."""
 
 import base64
+import io
 import json
 import shutil
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openai
 import pytest
 from PIL import Image
 
@@ -21,6 +24,10 @@ from tests.conftest import ROOT
 from tests.families import tiny
 from tests.families.conftest import export
 from tests.server.asking import Client, colours, png, psnr
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from friendli import SyncFriendli
 
 FAMILY = "flux2_klein"
 PROMPT = "make the sky red"
@@ -42,6 +49,8 @@ def pictures(sizes: list[tuple[int, int]]) -> list[Image.Image]:
 
 
 def ours(client: Client, given: list[Image.Image], **asked: Any) -> Any:
+    if not given:
+        return client.generate(PROMPT, size="96x128", **asked)
     images = [{"image": base64.b64encode(png(picture)).decode()} for picture in given]
     return client.edit(given[0], PROMPT, image=images, **asked)
 
@@ -62,7 +71,7 @@ def test_references_of_different_sizes_equal_diffusers(
 def test_edits_of_other_sizes_and_counts_are_as_if_alone(client: Client) -> None:
     edits: list[tuple[list[Image.Image], dict[str, Any]]] = [
         (
-            pictures(SIZES[place % 3] if place % 4 else [(64, 96)]),
+            pictures([SIZES[0], SIZES[1], SIZES[2], []][place % 4]),
             {"num_inference_steps": 3 + place, "seed": place, "guidance_scale": (1, 3)[place % 2]},
         )
         for place in range(8)
@@ -81,6 +90,84 @@ def test_edits_of_other_sizes_and_counts_are_as_if_alone(client: Client) -> None
 def test_more_references_than_the_export_takes_are_refused(client: Client) -> None:
     answer = ours(client, pictures([(64, 64)] * 5))
     assert (answer.status, answer.body["error"]["code"]) == (422, "too_many_images")
+
+
+@pytest.mark.families
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"image": [b"no picture"]}, "image_unreadable"),
+        ({"image": [png(colours(64, 64)), b"no picture"]}, "image_unreadable"),
+        ({"image": [png(colours(64, 64)), png(Image.new("RGB", (2000, 1)))]}, "image_too_large"),
+        ({"prompt": "x" * 10_001}, "prompt_invalid"),
+        ({"guidance_scale": 101}, "parameter_invalid"),
+        ({"model": "nobody"}, "unknown_model"),
+    ],
+)
+def test_a_bad_request_is_422_and_named(client: Client, fields: dict[str, Any], code: str) -> None:
+    images = [{"image": base64.b64encode(file).decode()} for file in fields.get("image", [png(colours(64, 64))])]
+    answer = client.edit(colours(64, 64), **{"prompt": PROMPT, **fields, "image": images})
+    assert (answer.status, answer.body["error"]["code"]) == (422, code)
+
+
+@pytest.mark.families
+@pytest.mark.parametrize(
+    ("size", "served"),
+    [
+        ("264x64", "width and height must be multiples of 16 from 64 to 512, of at most 65536 pixels together"),
+        ("528x64", "width and height must be multiples of 16 from 64 to 512, of at most 65536 pixels together"),
+        ("1024x1024", "width and height must be multiples of 16 from 64 to 512, of at most 65536 pixels together"),
+    ],
+)
+def test_a_size_beyond_the_export_is_422_that_names_those_that_are_served(
+    client: Client, size: str, served: str
+) -> None:
+    answer = client.generate(PROMPT, size=size)
+    assert (answer.status, answer.body["error"]["code"]) == (422, "size_unavailable")
+    assert served[1:] in answer.body["detail"]
+
+
+@pytest.mark.families
+@pytest.mark.parametrize(("given", "made"), [((40, 40), (64, 64)), ((40, 80), (64, 128)), ((640, 64), (512, 64))])
+def test_pictures_that_the_pipeline_refuses_are_edited_at_the_nearest_size(
+    client: Client, given: tuple[int, int], made: tuple[int, int]
+) -> None:
+    with pytest.raises(ValueError, match=r"Image too small|Aspect ratio too extreme"):
+        tiny.module(FAMILY).pipeline(tiny.checkpoint(FAMILY)).image_processor.check_image_input(colours(*given))
+    assert client.edit(colours(*given), PROMPT, num_inference_steps=1).pixels.shape[1::-1] == made
+
+
+@pytest.mark.families
+def test_text_is_cut_where_the_pipeline_cuts_it(client: Client) -> None:
+    prompt, asked = "make the sky red " * 100, {"num_inference_steps": 4, "seed": 12, "guidance_scale": 3.0}
+    made, longer = (client.generate(text, size="96x64", **asked) for text in (prompt, prompt + "and the sea green"))
+    assert made.body["data"] == longer.body["data"]
+    expected = {"steps": 4, "seed": 12, "guidance": (3.0, 1.0), "size": (96, 64)}
+    assert psnr(made.pixels, tiny.module(FAMILY).reference(tiny.checkpoint(FAMILY), None, prompt, **expected)) >= 45
+
+
+@pytest.mark.families
+def test_both_sdks_make_a_picture_from_text_alone(client: Client) -> None:
+    url = client.server.http_url
+    with openai.OpenAI(api_key="none", base_url=f"{url}/v1", max_retries=0) as sdk:
+        extra = {"num_inference_steps": 4, "seed": 7}
+        answer = sdk.images.generate(prompt=PROMPT, size="128x96", output_format="jpeg", extra_body=extra)
+        plain = sdk.images.generate(prompt=PROMPT, extra_body={"num_inference_steps": 2})
+        listed = [model.model_dump() for model in sdk.models.list()]
+    assert answer.data
+    assert plain.data
+    first = base64.b64decode(answer.data[0].b64_json or "")
+    with Image.open(io.BytesIO(first)) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (128, 96))
+    with Image.open(io.BytesIO(base64.b64decode(plain.data[0].b64_json or ""))) as picture:
+        assert picture.size == (256, 256)
+    assert [model["generation_size"] for model in listed] == ["256x256"]
+    with SyncFriendli(token="none") as friendli:
+        made = friendli.container.image.generate(
+            prompt=PROMPT, num_inference_steps=4, seed=7, server_url=url, timeout_ms=60_000
+        )
+    with Image.open(io.BytesIO(base64.b64decode(made.image))) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (256, 256))
 
 
 def changed(folder: Path, component: str, **fields: Any) -> Path:

@@ -14,4 +14,5 @@ exec python3 -m export "$@" \
   ${TRITOUCH_EXPORT_MAX_IMAGES:+--max-images "$TRITOUCH_EXPORT_MAX_IMAGES"} \
   ${TRITOUCH_DEFAULT_STEPS:+--default-steps "$TRITOUCH_DEFAULT_STEPS"} \
   ${TRITOUCH_GUIDANCE_WHEN_ZERO:+--guidance-when-zero "$TRITOUCH_GUIDANCE_WHEN_ZERO"} \
+  ${TRITOUCH_SAFETY_CHECKER:+--safety-checker "$TRITOUCH_SAFETY_CHECKER"} \
   --repository "$TRITOUCH_REPOSITORY"

@@ -63,6 +63,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="ROUTE=DIR|FILE|HUB_ID[:SCALE]",
         help="a LoRA that edits choose by `model`: ROUTE; may be given many times",
     )
+    parser.add_argument(
+        "--safety-checker",
+        type=Path,
+        metavar="DIR",
+        help="a diffusers folder whose safety checker looks at every picture",
+    )
     parser.add_argument("--repository", type=Path, default=SOURCE, help="where to install (default: model_repository)")
     return parser.parse_args(arguments)
 
@@ -104,6 +110,7 @@ def export(flags: argparse.Namespace) -> None:
         flags.default_steps,
         flags.guidance_when_zero,
         adapters.find(flags.adapter, adapters.prefixes_of(checkpoint.family) if flags.adapter else ()),
+        flags.safety_checker,
     )
     report = Report()
     run.export(checkpoint, engine, chosen, Store(flags.repository), report)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from export.component.config import HEADER, parameters, ports
+from families import safety_checker
 from families.edit import canvas
 from families.interface import PIXELS, REFERENCE, RENDER, Component, Tensor
 from families.settings import Settings
@@ -16,6 +17,7 @@ IMAGE = Tensor("image", "STRING", (1,))
 SIZE_RULE = Tensor("size_rule", "STRING", (1,))
 RESPONSE_FORMAT = Tensor("response_format", "STRING", (1,))
 SIZE = Tensor("size", "INT32", (2,))
+SAFETY_RULE = Tensor(safety_checker.RULE, "STRING", (1,))
 
 
 Step = tuple[str, tuple[Tensor, ...], tuple[Tensor, ...]]
@@ -47,7 +49,7 @@ class Ensemble:
 
 
 def ensembles(table: Sequence[Component]) -> tuple[Ensemble, ...]:
-    """`reference`, where a picture is encoded, and `render`."""
+    """`reference`, where a picture is encoded, and `render`, which with a safety checker also says what that sees."""
     made: list[Ensemble] = []
     pictures = next((c for c in table if c.role == "encoder" and [t.name for t in c.inputs] == [PIXELS]), None)
     if pictures:
@@ -57,13 +59,21 @@ def ensembles(table: Sequence[Component]) -> tuple[Ensemble, ...]:
             (pictures.name, pictures.inputs, pictures.outputs),
         )
         made.append(Ensemble(REFERENCE, given, pictures.outputs, encoding))
+    return (*made, _render(table))
+
+
+def _render(table: Sequence[Component]) -> Ensemble:
     decoder = next(c for c in table if c.role == "decoder")
-    decoding: tuple[Step, ...] = (
+    checkers = [c for c in table if c.name == safety_checker.NAME]
+    rule = [SAFETY_RULE] * len(checkers)
+    prepared = [tensor for c in checkers for tensor in c.inputs]
+    seen = [tensor for c in checkers for tensor in c.outputs]
+    steps: tuple[Step, ...] = (
         (decoder.name, decoder.inputs, decoder.outputs),
-        ("postprocess", (*decoder.outputs, RESPONSE_FORMAT), (IMAGE, SIZE)),
+        ("postprocess", (*decoder.outputs, RESPONSE_FORMAT, *rule), (IMAGE, SIZE, *prepared)),
+        *((c.name, c.inputs, c.outputs) for c in checkers),
     )
-    made.append(Ensemble(RENDER, (*decoder.inputs, RESPONSE_FORMAT), (IMAGE, SIZE), decoding))
-    return tuple(made)
+    return Ensemble(RENDER, (*decoder.inputs, RESPONSE_FORMAT, *rule), (IMAGE, SIZE, *seen), steps)
 
 
 def edit(contract: str, settings: Settings) -> str:

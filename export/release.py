@@ -69,7 +69,17 @@ def settings(
         banks=tuple(component.name for component in components if ADAPTER in component.inputs),
         outputs={model.name: tuple(tensor.name for tensor in model.outputs) for model in _models(components)},
         own=own.own,
+        safety=_safety(options.safety_checker),
     )
+
+
+def _safety(folder: Path | None) -> dict[str, object] | None:
+    """What `edit` must know of the safety checker in a diffusers folder, where there is one."""
+    if folder is None:
+        return None
+    from families.safety_checker import RULE, modules, table  # noqa: PLC0415 - seconds, and not for every export
+
+    return {RULE: table.preparation(folder).to_json(), **modules.thresholds(folder)}
 
 
 def models(components: Sequence[Component]) -> list[str]:

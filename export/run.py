@@ -18,6 +18,7 @@ from export.store import Store
 from families import load
 from families.errors import BadCheckpointError
 from families.interface import Component, Limits, Table
+from families.safety_checker import table as safety_checker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,8 @@ class Options:
     default_steps: int | None = None
     guidance_when_zero: float | None = None
     adapters: tuple[Source, ...] = ()
+    safety_checker: Path | None = None
+    """A diffusers folder that has one."""
 
 
 def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Store, report: Report) -> None:
@@ -45,6 +48,8 @@ def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Stor
         workers.begin(checkpoint.family)
         bank = read_bank(checkpoint, options.adapters)
         components = [bank.extend(component) for component in table.components(checkpoint.path, options.limits)]
+        if options.safety_checker:
+            components.append(safety_checker.component(options.safety_checker))
         settings = release.settings(checkpoint, table, components, bank.routes, options)
         chosen = options.precisions.of(components, engine)
         store.require_free(release.models(components))

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import forkserver
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from export.adapters import Source, read_bank
@@ -24,7 +25,7 @@ from export.engines import load as load_engine
 from export.errors import ExportError
 from export.report import Bar, Report
 from export.store import Store
-from families import load
+from families import load, safety_checker
 
 if TYPE_CHECKING:
     from families.interface import Modules
@@ -167,8 +168,17 @@ def _begin(job: Job, said: Any) -> None:
     _own.update(store=job.store, said=said, builder=Builder(job.checkpoint, modules, engine, bank, job.store.caches))
 
 
+def _of_safety_checker(builder: Builder, folder: Path) -> Builder:
+    """The same for what no family has, which is of another checkpoint."""
+    from families.safety_checker import modules  # noqa: PLC0415 - seconds, and needed by few
+
+    return replace(builder, modules=cast("Modules", modules), checkpoint=replace(builder.checkpoint, path=folder))
+
+
 def _make(make: Make) -> None:
     store, builder = _own["store"], _own["builder"]
+    if make.component.name == safety_checker.NAME:
+        builder = _of_safety_checker(builder, Path(make.component.weights).parent)
     with store.building(make.component.name, make.fingerprint) as folder:
         bar = _Said(_own["said"], make.component.name)
         builder.build(make, folder, bar)

@@ -8,7 +8,7 @@ class BadCheckpointError(Exception):
 
 
 class InvalidEditError(Exception):
-    """The caller's input cannot be edited.
+    """The caller's input cannot be edited, or what became of it cannot be answered.
 
     `code` is a stable token that travels through Triton as `tritouch:CODE`, so that a gateway can choose its own words;
     the message is one line for services that call Triton directly.
@@ -29,6 +29,7 @@ STEPS_UNAVAILABLE = "steps_unavailable"
 EDIT_TOO_LARGE = "edit_too_large"
 SIZE_UNAVAILABLE = "size_unavailable"
 GENERATIONS_UNAVAILABLE = "generations_unavailable"
+PICTURE_REFUSED = "picture_refused"
 
 CODES = (
     IMAGE_UNREADABLE,
@@ -41,6 +42,7 @@ CODES = (
     EDIT_TOO_LARGE,
     SIZE_UNAVAILABLE,
     GENERATIONS_UNAVAILABLE,
+    PICTURE_REFUSED,
 )
 _INVALID_EDIT = re.compile(rf"tritouch:({'|'.join(CODES)}) (.*)", re.DOTALL)
 

@@ -85,7 +85,7 @@ class Component:
     name: str
     role: Literal["encoder", "denoiser", "decoder"]
     weights: str
-    """The checkpoint's sub-folder."""
+    """The checkpoint's sub-folder; an absolute path for what is of another checkpoint."""
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     ranges: Mapping[str, Range]

@@ -36,6 +36,8 @@ class Settings:
     """Of every model that `edit` calls."""
     own: Mapping[str, Any]
     """The family's."""
+    safety: Mapping[str, Any] | None = None
+    """How the safety checker's pictures are prepared, and its thresholds, by the names of its tensors; None without."""
 
     @classmethod
     def read(cls, folder: Path) -> "Settings":

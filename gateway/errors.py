@@ -45,6 +45,7 @@ KINDS: Final[dict[str, Kind]] = {
     "too_many_images": Kind(422, "There are more images than this model takes."),
     "steps_unavailable": Kind(422, "The model's sampler cannot make this number of steps."),
     "size_unavailable": Kind(422, "The model does not make pictures of this size."),
+    "picture_refused": Kind(422, "The picture was made, and this server's safety checker refuses it."),
     "edit_too_large": Kind(422, "The edit is larger than this server can ever run."),
     "image_url_unsupported": Kind(422, "This server takes no images by URL: send a data URL or base64."),
     "image_url_unusable": Kind(422, "An image could not be had from its URL."),

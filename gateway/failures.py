@@ -24,6 +24,7 @@ CALLER_CODES: Final = {
     "edit_too_large": None,
     "size_unavailable": "size",
     "generations_unavailable": None,
+    "picture_refused": None,
 }
 _SAID: Final = {
     "steps_unavailable": re.compile(r"the nearest number that works is [0-9]{1,3}"),

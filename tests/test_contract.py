@@ -20,11 +20,13 @@ from families import load as load_family
 from families.errors import CODES, GENERATIONS_UNAVAILABLE
 from families.interface import ADAPTER, PREDICTION, Limits
 from families.picture import RESPONSE_FORMATS, DecodingLimits
+from families.safety_checker import table as safety_table
 from gateway import schemas
 from gateway.errors import KINDS
 from gateway.failures import problem_of
 from gateway.settings import Settings
 from gateway.triton import Edit, inputs, offer_of
+from tests import safety
 from tests.conftest import ROOT
 from tests.families import tiny
 from tests.families.test_edit import SETTINGS
@@ -59,10 +61,10 @@ def parse(text: str) -> Any:
 
 
 @pytest.fixture(scope="module", params=[(family, bank) for family in FAMILIES for bank in (False, True)], ids=str)
-def configs(request: pytest.FixtureRequest) -> dict[str, Any]:
+def configs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Every model's config by name: the hand-written ones, and those that export writes from a family's table.
 
-    With a bank of adapters in all of the components that may have one, and in none.
+    With a bank of adapters in all of the components that may have one and a safety checker, and with neither.
     """
     family, bank = request.param
     files = sorted((ROOT / "model_repository").glob("*/config.pbtxt"))
@@ -72,6 +74,8 @@ def configs(request: pytest.FixtureRequest) -> dict[str, Any]:
         replace(component, inputs=(*component.inputs, ADAPTER)) if bank and component.adapts else component
         for component in load_family(family, "table").components(tiny.checkpoint(family), Limits(512 * 512, 12))
     ]
+    if bank:
+        table.append(safety_table.component(safety.build(tmp_path_factory.mktemp("safety"))))
     for component in table:
         found[component.name] = parse(engine_config.write(component, serving))
     for ensemble in written.ensembles(table):
@@ -127,7 +131,8 @@ def test_ensembles_are_wired_to_what_their_models_take_and_give(configs: dict[st
     for step in config.ensemble_scheduling.step:
         model = configs[step.model_name]
         takes, gives = tensors(model.input, model.max_batch_size > 0), tensors(model.output, model.max_batch_size > 0)
-        assert set(step.input_map) == set(takes), "every input is wired"
+        wanted = {port.name for port in model.input if not port.optional}
+        assert wanted <= set(step.input_map) <= set(takes), "every input is wired"
         for name, source in step.input_map.items():
             assert agree(known[source], takes[name]), (step.model_name, name)
         for name, target in step.output_map.items():
@@ -150,8 +155,11 @@ def test_the_gateway_reads_what_the_export_says(configs: dict[str, Any]) -> None
 def test_edit_calls_its_models_with_what_they_take(configs: dict[str, Any]) -> None:
     denoiser, render = configs["denoiser"], configs["render"]
     assert {port.name for port in configs["edit"].input if port.optional} == OPTIONAL
-    assert tensors(render.output) == RENDERED
-    assert set(tensors(render.input)) == set(tensors(configs["vae_decoder"].input)) | {"response_format"}
+    checked = "safety_checker" in configs
+    seen = tensors(configs["safety_checker"].output) if checked else {}
+    assert tensors(render.output) == RENDERED | seen
+    beside = {"response_format", "safety_rule"} if checked else {"response_format"}
+    assert set(tensors(render.input)) == set(tensors(configs["vae_decoder"].input)) | beside
     assert set(tensors(configs["reference"].input)) == {"image", "size_rule"}
     assert set(tensors(denoiser.output)) == {PREDICTION}
     assert not denoiser.HasField("dynamic_batching"), "the batcher hands it whole batches"

@@ -127,6 +127,7 @@ def test_what_is_not_set_is_left_to_the_exports_own_defaults(export_flags):
         "TRITOUCH_EXPORT_MAX_IMAGES": "--max-images",
         "TRITOUCH_DEFAULT_STEPS": "--default-steps",
         "TRITOUCH_GUIDANCE_WHEN_ZERO": "--guidance-when-zero",
+        "TRITOUCH_SAFETY_CHECKER": "--safety-checker",
     }
     lists = {"TRITOUCH_ADAPTERS": "", "TRITOUCH_OPTIONS": " "}
     assert export_flags() == export_flags(**dict.fromkeys(flags, ""), **lists) == least

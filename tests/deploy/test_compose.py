@@ -223,7 +223,7 @@ def test_the_dashboard_shows_figures_that_exist():
         assert f'"{re.sub("_(bucket|sum|count)$", "", name)}"' in written or (
             f'"{name.removesuffix("_total")}"' in written
         ), name
-    assert "/v1/images/edits" in queries
+    assert "/v1/images/(edits|generations)" in queries
 
 
 def test_prometheus_reads_what_is_there(compose, triton_flags):

@@ -21,6 +21,8 @@ from families import load
 from families.edit import Edit, read
 from families.errors import InvalidEditError
 from families.interface import ADAPTER, DENOISER, RENDER, Plan, Tensors
+from families.safety_checker import RULE
+from families.safety_checker.decision import require_safe
 from families.schedules import NoiseSchedules
 from families.settings import Settings, count
 from intake import STOP_FILE, Intake
@@ -41,6 +43,9 @@ ERRORS = {
 }
 FAILED = ("failed", "INTERNAL")
 """Codes and the names of Triton's own; Triton adds `TritonError` to its module only after this one is imported."""
+
+RENDERED = ("image", "size")
+"""What is answered of a rendered picture."""
 
 
 class TritonPythonModel:
@@ -87,7 +92,7 @@ class TritonPythonModel:
         timeout = request.timeout()  # microseconds; 0: none
         return Job(
             prepare=lambda: self._prepare(edit),
-            finish=lambda latents: render({**latents, "response_format": response_format}, used, sender),
+            finish=lambda latents: self._render({**latents, "response_format": response_format}, used, sender),
             failed=lambda error: send_error(sender, error),
             cancelled=sender.is_cancelled,
             deadline=time.monotonic() + timeout / 1e6 if timeout else float("inf"),
@@ -102,6 +107,17 @@ class TritonPythonModel:
         constant = {**plan.constant, ADAPTER.name: adapter_rows(edit.adapter, rows)}
         return Plan(plan.key, constant, plan.loop, plan.tokens)
 
+    def _render(self, inputs: Tensors, used: dict[str, NDArray[Any]], sender: Any) -> None:
+        """Answers a request with its picture, which nobody sees where the safety checker refuses it."""
+        safety = self._settings.safety
+        if safety:
+            inputs = {**inputs, RULE: np.array([safety[RULE].encode()], np.object_)}
+        made = call(RENDER, inputs, self._settings.outputs[RENDER])
+        if safety:
+            require_safe(made, safety)
+        answer = {name: made[name] for name in RENDERED} | used
+        send(sender, pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in answer.items()]))
+
 
 def numbers(edit: Edit) -> dict[str, NDArray[Any]]:
     """What the edit is done with, as the answer says it."""
@@ -110,12 +126,6 @@ def numbers(edit: Edit) -> dict[str, NDArray[Any]]:
         "guidance_scale": np.array([edit.guidance_scale], np.float32),
         "image_guidance_scale": np.array([edit.image_guidance_scale], np.float32),
     }
-
-
-def render(inputs: Tensors, used: dict[str, NDArray[Any]], sender: Any) -> None:
-    """Answers a request with its picture."""
-    answer = call(RENDER, inputs, ("image", "size")) | used
-    send(sender, pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in answer.items()]))
 
 
 def send(sender: Any, response: Any) -> None:

@@ -5,14 +5,19 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from families import safety_checker
 from families.picture import from_tensor, to_jpeg
+from families.safety_checker.picture import Preparation
 
 
 class TritonPythonModel:
     """Stateless."""
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """One response a request: `image` BYTES [1], `size` INT32 [2] = width, height in pixels."""
+        """One response a request: `image` BYTES [1], `size` INT32 [2] = width, height in pixels.
+
+        Where there is a `safety_rule` also `safety_pixels` (1, 3, S, S): the picture as the safety checker sees it.
+        """
         return [respond(request) for request in requests]
 
 
@@ -24,5 +29,8 @@ def respond(request: Any) -> Any:
     rgb = from_tensor(pixels)  # (H, W, 3)
     raw = bytes(pb_utils.get_input_tensor_by_name(request, "response_format").as_numpy()[0]) == b"raw"
     image = np.array([rgb.tobytes() if raw else to_jpeg(rgb)], np.object_)
-    size = np.array([rgb.shape[1], rgb.shape[0]], np.int32)
-    return pb_utils.InferenceResponse([pb_utils.Tensor("image", image), pb_utils.Tensor("size", size)])
+    made = {"image": image, "size": np.array([rgb.shape[1], rgb.shape[0]], np.int32)}
+    rule = pb_utils.get_input_tensor_by_name(request, safety_checker.RULE)
+    if rule is not None:
+        made[safety_checker.PIXELS] = Preparation.of(bytes(rule.as_numpy()[0]))(rgb)
+    return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in made.items()])

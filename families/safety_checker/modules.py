@@ -1,0 +1,58 @@
+"""The safety checker's torch module. Imported by `export`."""
+
+from pathlib import Path
+
+import torch
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from safetensors import safe_open
+
+from families.errors import BadCheckpointError
+from families.interface import Tensor
+from families.parts import pretrained
+from families.safety_checker import CONCEPTS, NAME, SPECIAL
+
+THRESHOLDS = {SPECIAL: "special_care_embeds_weights", CONCEPTS: "concept_embeds_weights"}
+"""Which of the checkpoint's weights are thresholds of which output."""
+
+
+def module(name: str, checkpoint: Path, dtype: torch.dtype) -> torch.nn.Module:
+    """The checker, from safetensors, never pickles. Whatever the dtype it takes and gives float32."""
+    return _Checker(checkpoint / name, dtype).eval().requires_grad_(False)
+
+
+def sample(_tensor: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """A picture as it is prepared: of mean 0 and deviation 1."""
+    return torch.randn(shape, generator=generator)
+
+
+def thresholds(checkpoint: Path) -> dict[str, list[float]]:
+    """By output, the cosines above which a picture is near to a concept. Raises BadCheckpointError."""
+    folder = checkpoint / NAME
+    found: dict[str, list[float]] = {}
+    for file in sorted(folder.glob("*.safetensors"), key=lambda file: len(file.name)):
+        with safe_open(file, "pt") as weights:
+            names = set(weights.keys())
+            for output, name in THRESHOLDS.items():
+                if name in names and output not in found:
+                    found[output] = weights.get_tensor(name).float().tolist()
+    if found.keys() != THRESHOLDS.keys():
+        raise BadCheckpointError(f"{folder}: its safetensors hold no {' and '.join(THRESHOLDS.values())}")
+    return found
+
+
+class _Checker(torch.nn.Module):
+    """Prepared pictures (N, 3, S, S) -> their cosines to the special concepts (N, 3), and to the others (N, 17)."""
+
+    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model = pretrained.load(StableDiffusionSafetyChecker, folder, dtype)
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        pooled = self.model.vision_model(pixels.to(self.model.dtype))[1]
+        seen = _directions(self.model.visual_projection(pooled))
+        special, concepts = self.model.special_care_embeds, self.model.concept_embeds
+        return (seen @ _directions(special).t()).float(), (seen @ _directions(concepts).t()).float()
+
+
+def _directions(embeddings: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(embeddings)

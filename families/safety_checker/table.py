@@ -1,0 +1,71 @@
+"""The safety checker's engine, and what else is known of it: no torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from families.errors import BadCheckpointError
+from families.interface import Component, Range, Tensor
+from families.parts.configs import fields_of, read_json
+from families.safety_checker import CONCEPTS, NAME, PIXELS, SPECIAL
+from families.safety_checker.picture import Preparation
+
+CLASS = "StableDiffusionSafetyChecker"
+PROCESSOR = "feature_extractor/preprocessor_config.json"
+BICUBIC = 3
+"""In Pillow's numbering."""
+PICTURES, MOST_PICTURES = "pictures", 4
+"""Of one call, which by an edit has one."""
+SPECIAL_CONCEPTS, CONCEPT_COUNT = 3, 17
+TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
+
+
+def component(checkpoint: Path) -> Component:
+    """The engine. Its `weights` are an absolute path, for they are of another checkpoint.
+
+    Raises BadCheckpointError where `checkpoint` has no such checker, or one whose pictures have another size.
+    """
+    side = _side(checkpoint)
+    return Component(
+        name=NAME,
+        role="encoder",
+        weights=str((checkpoint / NAME).resolve()),
+        inputs=(Tensor(PIXELS, "FP32", (PICTURES, 3, side, side)),),
+        outputs=(
+            Tensor(SPECIAL, "FP32", (PICTURES, SPECIAL_CONCEPTS)),
+            Tensor(CONCEPTS, "FP32", (PICTURES, CONCEPT_COUNT)),
+        ),
+        ranges={PICTURES: Range(1, 1, MOST_PICTURES)},
+        shapes=({PICTURES: 1}, {PICTURES: 2}, {PICTURES: MOST_PICTURES}),
+        tolerance=TOLERANCE,
+        precisions=("fp32",),  # thresholds lie thousandths apart
+    )
+
+
+def preparation(checkpoint: Path) -> Preparation:
+    """How pictures are prepared. Raises BadCheckpointError for a processor that does more, or less, or otherwise."""
+    file = checkpoint / PROCESSOR
+    given = read_json(file)
+    with fields_of(checkpoint):
+        steps = [bool(given[f"do_{step}"]) for step in ("resize", "center_crop", "normalize")]
+        shortest, crop = _edge(given["size"], "shortest_edge"), _edge(given["crop_size"], "height")
+        levels = [tuple(float(level) for level in given[name]) for name in ("image_mean", "image_std")]
+        usual = all(steps) and int(given["resample"]) == BICUBIC and given.get("do_rescale", True) is True
+    if not usual or [len(level) for level in levels] != [3, 3] or not 0 < crop <= shortest:
+        raise BadCheckpointError(f"{file} is not CLIP's: scale bicubically, cut a square from the middle, normalise")
+    return Preparation(shortest, crop, *levels)
+
+
+def _edge(given: Any, name: str) -> int:
+    return int(given[name] if isinstance(given, Mapping) else given)
+
+
+def _side(checkpoint: Path) -> int:
+    config, crop = read_json(checkpoint / NAME / "config.json"), preparation(checkpoint).crop
+    with fields_of(checkpoint):
+        kinds, side = config["architectures"], int(config["vision_config"].get("image_size", 224))
+    if kinds != [CLASS]:
+        raise BadCheckpointError(f"{checkpoint / NAME} is a {kinds}, and not a {CLASS}")
+    if crop != side:
+        raise BadCheckpointError(f"{checkpoint}: its pictures are cut to {crop} pixels, its checker takes {side}")
+    return side

@@ -10,8 +10,13 @@ import tritonclient.grpc
 from PIL import Image
 
 from embedded.server import serve
+from export.adapters import Bank
+from export.checkpoint import Checkpoint
+from export.component.build import Builder, Make
+from export.engines import load
+from families.safety_checker import modules, table
 from tests import safety
-from tests.conftest import ROOT
+from tests.conftest import ROOT, TARGETS
 from tests.families import tiny
 from tests.families.conftest import export
 from tests.server.asking import Client, colours, png, psnr
@@ -78,6 +83,23 @@ def test_a_refused_picture_does_not_leave_triton(client: Client) -> None:
         answer = triton.infer("edit", grpc_inputs(GIVEN, STEPS, **asked | {"seed": [PASSED]}))
     given = {output.name for output in answer.get_response().outputs}
     assert not {name for name in given if "safety" in name or "cosine" in name}
+
+
+class _Silent:
+    def __call__(self, stage: str) -> None: ...
+
+    def part(self, done: float) -> None: ...
+
+
+def test_the_engine_compiles_for_gpus(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    folder, made = safety.build(tmp_path / "checker"), tmp_path / "made"
+    made.mkdir()
+    builder = Builder(Checkpoint(folder, "", ""), modules, load("tensorrt_rtx", TARGETS), Bank((), ()), tmp_path)
+    builder.build(Make(table.component(folder), "fp32", "any"), made, _Silent())
+    record = json.loads((made / "component.json").read_text())
+    assert record["versions"]["compute_capability"].split() == TARGETS
+    assert record["error"] <= record["tolerance"] == 1e-4
 
 
 def test_without_the_flag_it_is_gone(client: Client, repository: Path, tmp_path: Path) -> None:

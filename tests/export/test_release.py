@@ -1,0 +1,49 @@
+"""What an export says of itself to callers: its defaults, and the pictures that it makes from text alone."""
+
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from export import configs, release
+from export.checkpoint import find
+from export.run import Options
+from families import load
+from families.interface import Limits
+from gateway.triton import Offer, offer_of
+from tests.conftest import ROOT
+from tests.families import tiny
+
+CONTRACT = (ROOT / "model_repository" / "edit" / "contract.pbtxt").read_text("utf-8")
+
+
+def offer(checkpoint: Path, options: Options) -> Offer:
+    """As the gateway reads it from `edit`'s configuration."""
+    found = find(str(checkpoint), None)
+    table = load(found.family, "table")
+    settings = release.settings(found, table, table.components(checkpoint, options.limits), (), options)
+    return offer_of(text_format.Parse(configs.edit(CONTRACT, settings), model_config_pb2.ModelConfig()))
+
+
+@pytest.mark.parametrize(("given", "told"), [(None, 50), (4, 4), (17, 17)])
+def test_default_steps_are_the_familys_unless_given(given: int | None, told: int) -> None:
+    options = Options(Limits(256 * 256, 8), default_steps=given)
+    assert offer(tiny.checkpoint("flux2_klein"), options).num_inference_steps == told
+
+
+@pytest.mark.parametrize(
+    ("family", "max_pixels", "told"),
+    [
+        ("flux2_klein", 512 * 512, "512x512"),
+        ("flux2_klein", 500 * 500, "496x496"),
+        ("flux2_klein", 1024 * 1024, "1024x1024"),
+        ("flux2_klein", 2048 * 2048, "1024x1024"),
+        ("flux_kontext", 512 * 512, "512x512"),
+        ("flux_kontext", 2048 * 2048, "1024x1024"),
+        ("instruct_pix2pix", 512 * 512, ""),
+        ("sdxl_instruct_pix2pix", 512 * 512, ""),
+    ],
+)
+def test_a_picture_from_text_alone_is_the_largest_square(family: str, max_pixels: int, told: str) -> None:
+    assert offer(tiny.checkpoint(family), Options(Limits(max_pixels, 8))).generation_size == told

@@ -1,10 +1,12 @@
 """The safety checker's torch module. Imported by `export`."""
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from families.errors import BadCheckpointError
 from families.interface import Tensor
@@ -28,16 +30,20 @@ def sample(_tensor: Tensor, shape: tuple[int, ...], generator: torch.Generator) 
 def thresholds(checkpoint: Path) -> dict[str, list[float]]:
     """By output, the cosines above which a picture is near to a concept. Raises BadCheckpointError."""
     folder = checkpoint / NAME
-    found: dict[str, list[float]] = {}
-    for file in sorted(folder.glob("*.safetensors"), key=lambda file: len(file.name)):
+    found = {name: limits for file in folder.glob("*.safetensors") for name, limits in _limits(file)}
+    if not all(name in found and all(map(math.isfinite, found[name])) for name in THRESHOLDS.values()):
+        names = " and ".join(THRESHOLDS.values())
+        raise BadCheckpointError(f"{folder}: its safetensors hold no finite {names} (no pickles are read)")
+    return {output: found[name] for output, name in THRESHOLDS.items()}
+
+
+def _limits(file: Path) -> Iterator[tuple[str, list[float]]]:
+    try:
         with safe_open(file, "pt") as weights:
-            names = set(weights.keys())
-            for output, name in THRESHOLDS.items():
-                if name in names and output not in found:
-                    found[output] = weights.get_tensor(name).float().tolist()
-    if found.keys() != THRESHOLDS.keys():
-        raise BadCheckpointError(f"{folder}: its safetensors hold no {' and '.join(THRESHOLDS.values())}")
-    return found
+            for name in sorted(set(THRESHOLDS.values()) & set(weights.keys())):
+                yield name, weights.get_tensor(name).float().tolist()
+    except (OSError, SafetensorError) as error:
+        raise BadCheckpointError(f"{file} is not a whole safetensors file: {error}") from error
 
 
 class _Checker(torch.nn.Module):

@@ -128,7 +128,7 @@ def test_another_checker_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadCheckpointError, match="and not a StableDiffusionSafetyChecker"):
         table.component(folder)
     (folder / NAME / "model.safetensors").unlink()
-    with pytest.raises(BadCheckpointError, match="its safetensors hold no special_care_embeds_weights and"):
+    with pytest.raises(BadCheckpointError, match="hold no finite special_care_embeds_weights and"):
         modules.thresholds(folder)
     with pytest.raises(BadCheckpointError, match=r"safety_checker/config\.json is missing"):
         table.component(tmp_path)

@@ -6,6 +6,7 @@ input name to arrays by output name. With ``max_batch_size`` above 0 every array
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
+
+from backends.in_place import PARAMETER, Memories
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
@@ -136,6 +139,8 @@ class _Job:
     index: int
     request: pb_utils.InferenceRequest
     inputs: Arrays
+    room: Array | None
+    """Where the only output goes, if it is not sent."""
 
     @property
     def rows(self) -> int:
@@ -147,9 +152,11 @@ class _Job:
 
 
 def answer(
-    requests: Sequence[pb_utils.InferenceRequest], signature: Signature, infer: Infer
+    requests: Sequence[pb_utils.InferenceRequest], signature: Signature, infer: Infer, memories: Memories
 ) -> list[pb_utils.InferenceResponse]:
     """Run every request, those of one shape in one call, and answer each for itself.
+
+    `memories`: those of this model's callers.
 
     A request that fails, alone or in company, fails alone: a merged call that failed is repeated one by one.
     """
@@ -157,7 +164,7 @@ def answer(
     groups: dict[object, list[_Job]] = {}
     for index, request in enumerate(requests):
         try:
-            job = _Job(index, request, _read_inputs(request, signature))
+            job = _Job(index, request, *_read_inputs(request, signature, memories))
         except ValueError as error:
             answers[index] = _failure(error)
             continue
@@ -168,15 +175,34 @@ def answer(
     return [answers[index] for index in range(len(requests))]
 
 
-def _read_inputs(request: pb_utils.InferenceRequest, signature: Signature) -> Arrays:
-    tensors = {tensor.name(): tensor for tensor in request.inputs()}
+def _read_inputs(
+    request: pb_utils.InferenceRequest, signature: Signature, memories: Memories
+) -> tuple[Arrays, Array | None]:
+    """What was sent and what is read in place, and the room for the answer."""
+    tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+    said, room = json.loads(request.parameters() or "{}").get(PARAMETER), None
+    if said is not None:
+        found, room = memories.read(said)
+        for spec in signature.inputs:
+            if spec.name in found and not _accepts_array(spec, found[spec.name]):
+                raise ValueError(f"{spec} is {found[spec.name].dtype} {list(found[spec.name].shape)} in memory")
+        tensors |= found
     missing = [spec.name for spec in signature.inputs if spec.name not in tensors]
     if missing:
         raise ValueError(f"input {missing[0]} is missing")
-    arrays = {spec.name: tensors[spec.name].as_numpy() for spec in signature.inputs}
+    arrays = {spec.name: tensors[spec.name] for spec in signature.inputs}
     if signature.batched and len({array.shape[0] for array in arrays.values()}) > 1:
         raise ValueError("the inputs differ in their number of rows")
-    return arrays
+    return arrays, room
+
+
+def _accepts_array(spec: TensorSpec, array: Array) -> bool:
+    """Whether the config lets it through: Triton has not seen it."""
+    return (
+        array.dtype == spec.dtype
+        and len(array.shape) == len(spec.shape)
+        and all(size in {ANY, given} for size, given in zip(spec.shape, array.shape, strict=True))
+    )
 
 
 def _run_group(
@@ -222,6 +248,10 @@ def _split(outputs: Arrays, rows: Sequence[int]) -> list[Arrays]:
 
 
 def _success(job: _Job, outputs: Arrays, signature: Signature, *, keep: bool) -> pb_utils.InferenceResponse:
+    if job.room is not None:
+        (output,) = outputs.values()
+        np.copyto(job.room, output, casting="no")
+        return pb_utils.InferenceResponse([])
     wanted = set(job.request.requested_output_names())
     tensors = [
         pb_utils.Tensor(spec.name, outputs[spec.name].copy() if keep else outputs[spec.name])

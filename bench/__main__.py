@@ -10,6 +10,7 @@ BENCHES = {
     "inflight": "long and short edits together, in flight and one at a time",
     "memory": "resident memory of the whole stack beside the diffusers process",
     "adapters": "what adapters cost in a call of the denoiser",
+    "handover": "what a step costs outside a denoiser whose inputs are large",
     "load": "the gateway under load, before a Triton that does nothing but take its time",
     "tensorrt": "what compiling a model of full size costs; needs no GPU",
     "gpu": "the engines on this machine's GPU",

@@ -23,13 +23,16 @@ class Setup:
     exact_pixels: int
 
     def checkpoint(self) -> Path:
-        """The checkpoint's folder; that of full size is made the first time, which takes a minute."""
+        """The checkpoint's folder; but for the demo's it is made the first time, which takes up to a minute."""
         if self.name == "demo":
             return ROOT / "demo" / "checkpoint"
-        from bench.full_size import checkpoint  # noqa: PLC0415 - imports torch
+        from bench import full_size, klein_width  # noqa: PLC0415 - import torch
 
-        folder = BUILD / "full-size"
-        return folder if (folder / "model_index.json").exists() else checkpoint(folder)
+        make, folder = {
+            "full": (full_size.checkpoint, BUILD / "full-size"),
+            "klein-width": (klein_width.checkpoint, BUILD / "klein-width"),
+        }[self.name]
+        return folder if (folder / "model_index.json").exists() else make(folder)
 
     def repository(self, precision: str = "auto", engine: str = "openvino") -> Path:
         """The exported repository; the export skips what is up to date. Raises CalledProcessError."""
@@ -45,3 +48,5 @@ SETUPS = {
     "demo": Setup("demo", ("--guidance-when-zero", "1"), 1.0, 384 * 384, 384 * 384),
     "full": Setup("full", ("--max-batch", "3"), 7.5, 512 * 512, 256 * 256),
 }
+KLEIN_WIDTH = Setup("klein-width", ("--max-batch", "4", "--max-images", "1"), 1.0, 1024 * 1024, 1024 * 1024)
+"""Only its interfaces are of full width: for what is spent between engines."""

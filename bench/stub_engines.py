@@ -4,31 +4,41 @@ import json
 import re
 from pathlib import Path
 
+from bench.setups import ROOT
 from bench.watch import ENGINES
 
 MODEL = """
 import json
+import sys
+
 import numpy as np
-import triton_python_backend_utils as pb_utils
+
+sys.path.append({root!r})
+from backends.common import answer, read_signature
+from backends.in_place import Memories
 
 SCALE = {scale}
 
 class TritonPythonModel:
     def initialize(self, args):
-        config = json.loads(args["model_config"])
-        self.input, self.output = config["input"][0]["name"], config["output"][0]
-        self.batched = config["max_batch_size"] > 0
+        self.signature, self.memories = read_signature(json.loads(args["model_config"])), Memories()
+        self.known = {{}}
 
     def execute(self, requests):
-        return [self.respond(request) for request in requests]
+        return answer(requests, self.signature, self.infer, self.memories)
 
-    def respond(self, request):
-        given = pb_utils.get_input_tensor_by_name(request, self.input).as_numpy()
-        dims = [int(size) for size in self.output["dims"]]
-        if dims[-1] == -1:
-            dims[-2:] = [int(size * SCALE) for size in given.shape[-2:]]
-        zeros = np.zeros((len(given), *dims) if self.batched else dims, np.float32)
-        return pb_utils.InferenceResponse([pb_utils.Tensor(self.output["name"], zeros)])
+    def infer(self, inputs):
+        given = inputs[self.signature.inputs[0].name].shape
+        return {{spec.name: self.zeros(given, spec.shape) for spec in self.signature.outputs}}
+
+    def zeros(self, given, shape):
+        # Rows stay what they are; of pictures and tokens the last axes do, or are scaled.
+        skipped = len(given) - len(shape)
+        sizes = [int(given[n + skipped] * SCALE) if size == -1 and n else size for n, size in enumerate(shape)]
+        sizes[0] = given[0] if shape[0] == -1 else shape[0]
+        if tuple(sizes) not in self.known:
+            self.known[tuple(sizes)] = np.zeros(sizes, np.float32)
+        return self.known[tuple(sizes)]
 """
 
 
@@ -42,7 +52,7 @@ def repository(original: Path, folder: Path) -> Path:
     for name in ENGINES:
         (folder / name / "1").mkdir(parents=True)
         scale = {"vae_encoder": 1 / multiple, "vae_decoder": multiple}.get(name, 1)
-        (folder / name / "1" / "model.py").write_text(MODEL.format(scale=scale))
+        (folder / name / "1" / "model.py").write_text(MODEL.format(scale=scale, root=str(ROOT)))
         config = re.sub(r"parameters .*\n", "", (original / name / "config.pbtxt").read_text())
         config = re.sub(r'backend: "\w+"', 'backend: "python"', config)
         (folder / name / "config.pbtxt").write_text(re.sub(r"kind: KIND_\w+", "kind: KIND_CPU", config))

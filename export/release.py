@@ -35,7 +35,13 @@ def require(checkpoint: Checkpoint, table: Table, options: "Options") -> None:
 
 
 def settings(
-    checkpoint: Checkpoint, table: Table, components: Sequence[Component], routes: Sequence[str], options: "Options"
+    checkpoint: Checkpoint,
+    table: Table,
+    components: Sequence[Component],
+    routes: Sequence[str],
+    options: "Options",
+    *,
+    in_place: bool,
 ) -> Settings:
     """What the Python models must know of this export.
 
@@ -67,6 +73,7 @@ def settings(
         max_tokens=own.max_tokens,
         adapters=tuple(routes),
         banks=tuple(component.name for component in components if ADAPTER in component.inputs),
+        in_place=in_place,
         outputs={model.name: tuple(tensor.name for tensor in model.outputs) for model in _models(components)},
         own=own.own,
         safety=_safety(options.safety_checker),

@@ -17,7 +17,7 @@ from export.report import Report, Row
 from export.store import Store
 from families import load
 from families.errors import BadCheckpointError
-from families.interface import Component, Limits, Table
+from families.interface import DENOISER, Component, Limits, Table
 from families.safety_checker import table as safety_checker
 
 if TYPE_CHECKING:
@@ -50,8 +50,9 @@ def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Stor
         components = [bank.extend(component) for component in table.components(checkpoint.path, options.limits)]
         if options.safety_checker:
             components.append(safety_checker.component(options.safety_checker))
-        settings = release.settings(checkpoint, table, components, bank.routes, options)
         chosen = options.precisions.of(components, engine)
+        in_place = engine.serving(chosen[DENOISER]).in_place
+        settings = release.settings(checkpoint, table, components, bank.routes, options, in_place=in_place)
         store.require_free(release.models(components))
         makes = [_make(checkpoint, engine, component, chosen[component.name], bank) for component in components]
         with store.locked():

@@ -32,6 +32,8 @@ class Settings:
     """Routes, in the bank's order."""
     banks: tuple[str, ...]
     """Components with a bank of adapters."""
+    in_place: bool
+    """Whether the denoiser's backend reads tensors in memory of `edit`'s."""
     outputs: Mapping[str, tuple[str, ...]]
     """Of every model that `edit` calls."""
     own: Mapping[str, Any]

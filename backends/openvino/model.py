@@ -25,6 +25,7 @@ from backends.common import (
     check_signature,
     read_signature,
 )
+from backends.in_place import Memories
 from backends.pages import release
 from backends.silent import openvino as ov
 
@@ -174,6 +175,7 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         folder = Path(args["model_repository"], args["model_version"])
         try:
+            self._memories = Memories()
             self._signature = read_signature(config)
             options = read_options(config)
             self._engine = Engine(folder / (config["default_model_filename"] or _MODEL_FILE), options, self._signature)
@@ -183,4 +185,4 @@ class TritonPythonModel:
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Answer the requests of one batch."""
-        return answer(requests, self._signature, self._engine.infer)
+        return answer(requests, self._signature, self._engine.infer, self._memories)

@@ -15,6 +15,7 @@ import tensorrt_rtx as trt
 import triton_python_backend_utils as pb_utils
 
 from backends.common import TensorSpec, answer, check_signature, read_signature
+from backends.in_place import Memories
 from backends.plan import Options, Plan
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class TritonPythonModel:
         try:
             if not file.exists():
                 raise ValueError(f"there is no {file}")
+            self._memories = Memories()
             self._signature = read_signature(config)
             self._plan = Plan(trt, file, read_options(config, int(args["model_instance_device_id"])))
             check_signature(self._signature, _specs(self._plan.inputs), _specs(self._plan.outputs))
@@ -68,4 +70,4 @@ class TritonPythonModel:
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Answer the requests of one batch."""
-        return answer(requests, self._signature, self._plan.infer)
+        return answer(requests, self._signature, self._plan.infer, self._memories)

@@ -16,7 +16,7 @@ def write(component: Component, serving: Serving) -> str:
         f'name: "{component.name}"',
         f'backend: "{serving.backend}"',
         f"max_batch_size: {component.ranges[ROWS].max if batched else 0}",
-        f"input [\n{ports(component.inputs, batched)}\n]",
+        f"input [\n{ports(component.inputs, batched, optional=component.role == 'denoiser' and serving.in_place)}\n]",
         f"output [\n{ports(component.outputs, batched)}\n]",
         f"instance_group [ {{ kind: {serving.instance_kind} count: 1 }} ]",
         *parameters(serving.parameters),
@@ -43,10 +43,11 @@ def short_calls(component: Component) -> range:
     return range(1, min(2 * rows.opt, rows.max) + 1)
 
 
-def ports(tensors: Iterable[Tensor], batched: bool = False) -> str:
+def ports(tensors: Iterable[Tensor], batched: bool = False, *, optional: bool = False) -> str:
     """The entries of `input` or `output`."""
+    more = " optional: true" if optional else ""
     return ",\n".join(
-        f'  {{ name: "{t.name}" data_type: TYPE_{t.dtype} dims: [ {_dims(t, batched)} ] }}' for t in tensors
+        f'  {{ name: "{t.name}" data_type: TYPE_{t.dtype} dims: [ {_dims(t, batched)} ]{more} }}' for t in tensors
     )
 
 

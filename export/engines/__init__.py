@@ -38,6 +38,7 @@ class Serving:
 
     `warm_up`: whether a first call is slow enough for Triton to make it before it says that it is ready.
     `cuda_graphs`: whether the backend captures them for the shapes that config.pbtxt lists.
+    `in_place`: whether it is one of `backends`, which read a denoiser's large inputs in memory of `edit`'s.
     """
 
     backend: str
@@ -45,6 +46,7 @@ class Serving:
     parameters: Mapping[str, str] = field(default_factory=dict)
     warm_up: bool = False
     cuda_graphs: bool = False
+    in_place: bool = False
 
 
 class Engine(Protocol):

@@ -52,7 +52,7 @@ class OpenVino:
         return run
 
     def serving(self, precision: str) -> Serving:
-        return Serving("openvino", "KIND_CPU", {"INFERENCE_PRECISION": HINTS[precision]})
+        return Serving("openvino", "KIND_CPU", {"INFERENCE_PRECISION": HINTS[precision]}, in_place=True)
 
 
 @contextmanager

@@ -136,7 +136,7 @@ class TensorRt:
     def serving(self, precision: str) -> Serving:  # noqa: ARG002 - it is in the plan
         if self.name == "tensorrt":
             return Serving("tensorrt", "KIND_GPU", warm_up=True, cuda_graphs=True)
-        return Serving("tensorrt_rtx", "KIND_GPU", {"CUDA_GRAPHS": "YES"}, warm_up=True)
+        return Serving("tensorrt_rtx", "KIND_GPU", {"CUDA_GRAPHS": "YES"}, warm_up=True, in_place=True)
 
 
 def profile(empty: Any, component: Component) -> Any:

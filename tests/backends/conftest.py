@@ -51,9 +51,13 @@ class Request:
     arrays: dict[str, Any]
     wanted: tuple[str, ...] = ("y",)
     cancelled: bool = False
+    said: str = ""
 
     def inputs(self) -> list[Tensor]:
         return [Tensor(name, array) for name, array in self.arrays.items()]
+
+    def parameters(self) -> str:
+        return self.said
 
     def requested_output_names(self) -> list[str]:
         return list(self.wanted)

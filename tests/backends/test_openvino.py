@@ -51,7 +51,7 @@ def holds(one, response):
 
 def answer(backend, requests, engine, **changes):
     signature = backend.common.read_signature({**TENSORS, **changes})
-    return backend.common.answer(requests, signature, engine)
+    return backend.common.answer(requests, signature, engine, backend.common.Memories())
 
 
 def test_requests_of_one_shape_run_in_one_call_and_each_gets_its_rows(backend):

@@ -112,7 +112,8 @@ def test_the_models_defaults_are_the_examples():
 
     assert DecodingLimits.from_environment(shown) == DecodingLimits()
     sources = "".join(path.read_text() for path in (ROOT / "model_repository").glob("*/1/*.py"))
-    assert f"DEFAULT_MAX_JOBS = {shown['TRITOUCH_MAX_JOBS']}\n" in sources
+    for name in ("MAX_JOBS", "IN_PLACE_BYTES"):
+        assert f"DEFAULT_{name} = {shown[f'TRITOUCH_{name}']}\n" in sources
 
 
 def test_only_the_gateway_is_published_unless_a_profile_asks(compose):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from batcher import Batcher
 from families.interface import Loop, Plan, Step, Tensors
 from jobs import Job, StoppingError
+from rows import JoinedRows
 
 TOKENS = 4
 
@@ -121,7 +122,7 @@ class Harness:
         self.clock = 0.0
         self.results: dict[str, Any] = {}
         self.batcher = Batcher(
-            denoise,
+            JoinedRows(denoise),
             max_rows=max_rows,
             max_tokens=max_tokens,
             max_jobs=max_jobs,

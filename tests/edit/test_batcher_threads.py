@@ -1,22 +1,24 @@
 """The batcher's own threads: answering, asking, stopping."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from numpy.typing import NDArray
 
-from batcher import Batcher, Denoiser
+from batcher import Batcher
 from families.interface import Plan, Tensors
 from jobs import Job, StoppingError
+from rows import JoinedRows
 from tests.edit.harness import TOKENS, Harness, Intake, Metrics, denoiser, plan
 
 
-def make(denoise: Denoiser, metrics: Metrics, max_jobs: int = 8, threads: int = 4) -> Batcher:
+def make(denoise: Callable[[Tensors], NDArray[Any]], metrics: Metrics, max_jobs: int = 8, threads: int = 4) -> Batcher:
     preparers, answerers = ThreadPoolExecutor(threads), ThreadPoolExecutor(threads)
     return Batcher(
-        denoise,
+        JoinedRows(denoise),
         max_rows=8,
         max_tokens=8 * TOKENS,
         max_jobs=max_jobs,

@@ -25,6 +25,7 @@ SETTINGS = Settings(
     max_tokens=4096,
     adapters=("ink", "oil"),
     banks=(),
+    in_place=False,
     outputs={"denoiser": ("prediction",)},
     own={},
 )

@@ -251,6 +251,7 @@ def settings_of(family: str, checkpoint: Path) -> Settings:
         max_tokens=defaults.max_tokens,
         adapters=(),
         banks=(),
+        in_place=False,
         outputs={},
         own=json.loads(json.dumps(dict(defaults.own))),
     )

@@ -10,21 +10,18 @@ Knows plans, jobs, groups, rows and one denoiser callable; nothing of Triton, of
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from disconnect_watcher import DisconnectWatcher
 from families.interface import Tensors
 from jobs import OUTCOMES, CancelledError, ExpiredError, Intake, Job, Metrics, QueueFullError, StoppingError
+from rows import Denoiser
 
 log = logging.getLogger(__name__)
-
-Denoiser = Callable[[Tensors], NDArray[Any]]
-"""One forward pass: inputs of N rows -> prediction of N rows. Rows do not influence one another."""
 
 
 class Batcher:
@@ -58,9 +55,6 @@ class Batcher:
         self._ready: list[Job] = []  # those with a plan, oldest first
         self._turns, self._stopping = 0, False
         self._served: dict[Hashable, int] = {}  # group -> turn that last served it
-        self._constants: dict[
-            Hashable, tuple[tuple[Job, ...], Tensors]
-        ] = {}  # group -> jobs and their joined constants
         self._changed = threading.Condition()  # guards the collections of jobs, and the metrics
         self._asking = threading.Lock()  # held while a caller is asked for: never after its job has moved on
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
@@ -201,34 +195,21 @@ class Batcher:
     def _step(self, jobs: tuple[Job, ...]) -> None:
         """One denoiser call and one step of each job. A failed call fails these jobs alone."""
         began = self._clock()
-        ends = np.cumsum([job.rows for job in jobs])
         with self._changed:
             for job in jobs:
                 if not job.begun:
                     job.begun = True
                     self._mark(job, "queue")
         try:
-            changing = _join([job.pending.inputs for job in jobs])
-            prediction = self._denoiser({**self._joined_constants(jobs), **changing})
-            if len(prediction) != ends[-1]:
-                raise ValueError(f"the denoiser answered {len(prediction)} rows to {ends[-1]}")
+            predictions = self._denoiser([job.part() for job in jobs])
         except Exception as error:  # noqa: BLE001 - whatever the engine raises
             for job in jobs:
                 self._leave(job, error)
             return
         with self._changed:
-            self._metrics.call(int(ends[-1]), len(jobs), self._clock() - began)
-        for job, part in zip(jobs, np.split(prediction, ends[:-1]), strict=True):
-            self._advance(job, part)
-
-    def _joined_constants(self, jobs: tuple[Job, ...]) -> Tensors:
-        """The inputs that do not change, joined anew only when the batch's members have changed."""
-        group = jobs[0].group
-        members, joined = self._constants.get(group, ((), {}))
-        if members != jobs:
-            joined = _join([job.plan.constant for job in jobs])
-            self._constants[group] = (jobs, joined)
-        return joined
+            self._metrics.call(sum(job.rows for job in jobs), len(jobs), self._clock() - began)
+        for job, prediction in zip(jobs, predictions, strict=True):
+            self._advance(job, prediction)
 
     def _advance(self, job: Job, prediction: NDArray[Any]) -> None:
         try:
@@ -240,11 +221,12 @@ class Batcher:
 
     def _leave(self, job: Job, error: Exception | None = None, done: Any = None) -> None:
         """Takes the job out of the batch; an answerer answers it."""
-        self._constants.pop(job.group, None)
         with self._asking, self._changed:
             self._ready.remove(job)
             if error is None:
                 self._mark(job, "denoise")
+        if all(job.group != left.group for left in tuple(self._ready)):
+            self._denoiser.forget(job.group)
         if error is None:
             self._answerers.submit(self._finish, job, done)
         else:
@@ -286,8 +268,3 @@ class Batcher:
     def _report(self) -> None:
         active = sum(job.begun for job in self._in_flight)
         self._metrics.in_flight(active, len(self._in_flight) - active)
-
-
-def _join(parts: Sequence[Tensors]) -> Tensors:
-    """Several jobs' inputs as one, along the rows axis."""
-    return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

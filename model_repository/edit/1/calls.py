@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,6 +15,8 @@ from families.images.sources import pixels_held
 from families.interface import ADAPTER, DENOISER, PREDICTION, REFERENCE, ROWS, Tensors
 from families.settings import Settings
 
+IN_PLACE = "in_place"
+"""Parameter of a call whose tensors stand in memory of `edit`'s."""
 LARGE_PIXELS = 1 << 23
 """A picture of which so many are in memory while it is decoded takes a second rather than a moment."""
 LARGE_AT_ONCE = min(2, len(os.sched_getaffinity(0)))
@@ -62,16 +64,28 @@ def denoise_rows(rows: Tensors) -> NDArray[Any]:
     return call(DENOISER, rows, (PREDICTION,))[PREDICTION]
 
 
-def call(model: str, inputs: Tensors, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """One BLS call. The arrays returned have memory of their own. Raises ModelError, InvalidEditError."""
+def denoise_in_place(sent: Tensors, memory: str) -> NDArray[Any] | None:
+    """The same, where `memory` says which inputs and what room there is. None: the prediction is there."""
+    return call(DENOISER, sent, (PREDICTION,), {IN_PLACE: memory}).get(PREDICTION)
+
+
+def call(
+    model: str, inputs: Tensors, outputs: Sequence[str], parameters: Mapping[str, str] | None = None
+) -> dict[str, NDArray[Any]]:
+    """One BLS call. The arrays returned, those of `outputs` that there are, have memory of their own.
+
+    Raises ModelError, InvalidEditError.
+    """
     request = pb_utils.InferenceRequest(
         model_name=model,
         requested_output_names=list(outputs),
         inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
         preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
+        parameters=dict(parameters or {}),
     )
     response = request.exec()
     if response.has_error():
         said = response.error().message()
         raise invalid_edit(said) or ModelError(said)
-    return {name: pb_utils.get_output_tensor_by_name(response, name).as_numpy().copy() for name in outputs}
+    found = {name: pb_utils.get_output_tensor_by_name(response, name) for name in outputs}
+    return {name: tensor.as_numpy().copy() for name, tensor in found.items() if tensor is not None}

@@ -3,12 +3,14 @@
 Knows plans and nothing of how they are batched.
 """
 
+import itertools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from families.errors import EDIT_TOO_LARGE, InvalidEditError
 from families.interface import Plan, Step, Tensors
+from rows import Part
 
 
 class QueueFullError(Exception):
@@ -100,6 +102,9 @@ class Job:
     group: Hashable = field(default=None, init=False)
     """Jobs of equal groups may share a call: the plan's key, and the shapes of all inputs."""
 
+    number: int = field(default_factory=itertools.count().__next__, init=False)
+    """Tells jobs apart for as long as the process runs."""
+
     def planned(self, plan: Plan) -> None:
         """Takes its plan, and runs it to its first call. Raises whatever the loop raises."""
         self.plan, self.pending = plan, next(plan.loop)
@@ -120,3 +125,7 @@ class Job:
         if self.rows > max_rows or tokens > max_tokens:
             needs, most = f"{self.rows} rows and {tokens} tokens", f"{max_rows} rows and {max_tokens} tokens"
             raise InvalidEditError(EDIT_TOO_LARGE, f"the edit needs {needs} a call, and a call holds {most}")
+
+    def part(self) -> Part:
+        """Its rows of the next call."""
+        return Part(self.number, self.group, self.rows, dict(self.plan.constant), dict(self.pending.inputs))

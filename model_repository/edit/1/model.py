@@ -16,7 +16,7 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from batcher import Batcher
-from calls import EditCall, adapter_rows, call, denoise_rows
+from calls import EditCall, adapter_rows, call, denoise_in_place, denoise_rows
 from families import load
 from families.edit import Edit, read
 from families.errors import InvalidEditError
@@ -28,10 +28,13 @@ from families.settings import Settings, count
 from intake import STOP_FILE, Intake
 from jobs import CancelledError, ExpiredError, Job, QueueFullError, StoppingError
 from metrics import TritonMetrics
+from rows import Denoiser, JoinedRows
+from shared_rows import DEFAULT_IN_PLACE_BYTES, SharedRows
 
 PIPELINE = Path(__file__).parent / "pipeline"
 MAX_JOBS = "TRITOUCH_MAX_JOBS"
 DEFAULT_MAX_JOBS = 64
+IN_PLACE_BYTES = "TRITOUCH_IN_PLACE_BYTES"
 WORKERS = 16
 """Threads that condition edits, as many for their calls side by side, and as many that render: they only wait."""
 
@@ -60,7 +63,7 @@ class TritonPythonModel:
         self._schedules = NoiseSchedules(PIPELINE / "scheduler" / "scheduler_config.json", self._settings.scheduler)
         self._callers = ThreadPoolExecutor(WORKERS, "call")
         self._batcher = Batcher(
-            denoise_rows,
+            self._denoiser(),
             max_rows=self._settings.max_rows,
             max_tokens=self._settings.max_tokens,
             max_jobs=count(os.environ, MAX_JOBS, DEFAULT_MAX_JOBS),
@@ -70,6 +73,12 @@ class TritonPythonModel:
             answerers=ThreadPoolExecutor(WORKERS, "answer"),
         )
         self._batcher.start()
+
+    def _denoiser(self) -> Denoiser:
+        sent = JoinedRows(denoise_rows)
+        if not self._settings.in_place:
+            return sent
+        return SharedRows(denoise_in_place, sent, count(os.environ, IN_PLACE_BYTES, DEFAULT_IN_PLACE_BYTES))
 
     def execute(self, requests: list[Any]) -> None:
         """Takes requests in and returns at once; answers follow through each request's response sender."""

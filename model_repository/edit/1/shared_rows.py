@@ -1,0 +1,187 @@
+"""The rows of large denoiser calls, in memory that the denoiser's process reads and writes in place.
+
+Triton copies a tensor twice on its way from one Python model to another, and its answer three times: for a transformer
+that reads 512 tokens of text, some 20 MB a row and step. So what is large stands in memory of our own, which the
+request names, and is written once: what does not change when an edit joins, the rest at every step.
+The memory is a memfd: it has no name that others could open, needs no room in /dev/shm, and goes with the process.
+`backends/in_place.py` is the other side.
+"""
+
+import json
+import math
+import mmap
+import os
+import secrets
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from families.interface import Tensors
+from rows import Denoiser, Part, join, split
+
+Send = Callable[[Tensors, str], NDArray[Any] | None]
+"""Runs the denoiser on the tensors that are sent, and on what the text says of those that are not.
+
+Returns the prediction, or None where it was written to where the text says.
+"""
+
+SMALL_BYTES = 4096
+"""Of a tensor's row: what is smaller is sent, for Triton wants to be sent something."""
+DEFAULT_IN_PLACE_BYTES = 1048576
+"""Of an edit's large rows: sending less than that costs less than a millisecond."""
+ALIGNMENT = 64
+
+
+def _large(tensors: Tensors) -> Tensors:
+    return {name: array for name, array in tensors.items() if array.nbytes >= SMALL_BYTES * len(array)}
+
+
+class Memory:
+    """Bytes that two processes map."""
+
+    def __init__(self, size: int) -> None:
+        """Raises OSError where there is no room."""
+        self.token = f"tritouch-{secrets.token_hex(16)}"
+        self.descriptor = os.memfd_create(self.token)
+        try:
+            os.posix_fallocate(self.descriptor, 0, size)
+            self._mapped = mmap.mmap(self.descriptor, size)
+        except OSError:
+            os.close(self.descriptor)
+            raise
+
+    def view(self, offset: int, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
+        """An array in it."""
+        return np.frombuffer(self._mapped, dtype, math.prod(shape), offset).reshape(shape)
+
+    def close(self) -> None:
+        """Gives its pages back at once; the other side may have it mapped for a while yet."""
+        self._mapped.madvise(mmap.MADV_REMOVE)
+        os.close(self.descriptor)
+
+
+@dataclass
+class Block:
+    """One input's rows in the memory. `version` is another whenever a row was written."""
+
+    offset: int
+    rows: NDArray[Any]
+    version: int = 0
+
+    def write(self, first: int, rows: NDArray[Any]) -> None:
+        """From that row on."""
+        self.rows[first : first + len(rows)] = rows
+        self.version += 1
+
+
+class Group:
+    """Memory for the rows of edits that may share a call, and for what is predicted of them."""
+
+    def __init__(self, part: Part, rows: int) -> None:
+        """For at most so many rows like this part's. Raises OSError."""
+        self.rows = rows
+        large = _large(part.constant | part.changing)
+        offsets = [0]
+        for array in large.values():
+            offsets.append(offsets[-1] + -(-rows * array[0].nbytes // ALIGNMENT) * ALIGNMENT)
+        self.answer_offset = offsets[-1]
+        self.answer_bytes = rows * max(array[0].nbytes for array in part.changing.values())
+        self.memory = Memory(self.answer_offset + self.answer_bytes)
+        self.blocks = {
+            name: Block(offset, self.memory.view(offset, (rows, *array.shape[1:]), array.dtype))
+            for (name, array), offset in zip(large.items(), offsets, strict=False)
+        }
+        self.predicted: tuple[tuple[int, ...], str] | None = None
+        """Shape of a row of the prediction, and its type: known after the first call."""
+        self._places: dict[int, int] = {}
+
+    def place(self, parts: Sequence[Part]) -> list[Part]:
+        """Writes the parts that have changed. Returns all in the order of their rows."""
+        placed = arrange(parts, self._places)
+        before, self._places, first = self._places, {}, 0
+        for part in placed:
+            tensors = part.changing if before.get(part.edit) == first else part.constant | part.changing
+            for name in tensors.keys() & self.blocks.keys():
+                self.blocks[name].write(first, tensors[name])
+            self._places[part.edit] = first
+            first += part.rows
+        return placed
+
+    def says(self, rows: int) -> str:
+        """What the denoiser's side reads: JSON."""
+        answer = None
+        if self.predicted is not None:
+            shape, dtype = self.predicted
+            answer = [self.answer_offset, dtype, [rows, *shape]]
+        tensors = {
+            name: [block.offset, block.rows.dtype.str, [rows, *block.rows.shape[1:]], block.version]
+            for name, block in self.blocks.items()
+        }
+        file = f"/proc/{os.getpid()}/fd/{self.memory.descriptor}"
+        return json.dumps({"file": file, "token": self.memory.token, "tensors": tensors, "answer": answer})
+
+    def prediction(self, sent: NDArray[Any] | None, rows: int) -> NDArray[Any]:
+        """What the denoiser sent, or wrote. Notes what it looks like, if there is room for such in the memory."""
+        if sent is not None:
+            if sent.nbytes <= self.answer_bytes:
+                self.predicted = sent.shape[1:], sent.dtype.str
+            return sent
+        if self.predicted is None:
+            raise ValueError("the denoiser answered nothing")
+        shape, dtype = self.predicted
+        return self.memory.view(self.answer_offset, (rows, *shape), dtype)
+
+
+def arrange(parts: Sequence[Part], places: Mapping[int, int]) -> list[Part]:
+    """The parts in an order in which as many as can be stay at the row that they had (`places`, by edit).
+
+    A gap that an edit has left is filled with a new one, else with the last that has as few rows.
+    """
+    known = sorted((part for part in parts if part.edit in places), key=lambda part: places[part.edit])
+    new, order, row = [part for part in parts if part.edit not in places], list[Part](), 0
+    while known or new:
+        gap = places[known[0].edit] - row if known else sum(part.rows for part in new)
+        fitting = [part for part in (*new, *reversed(known)) if part.rows <= gap]
+        part = fitting[0] if gap > 0 and fitting else known[0]
+        (new if part in new else known).remove(part)
+        order.append(part)
+        row += part.rows
+    return order
+
+
+class SharedRows:
+    """A Denoiser of edits whose large rows have `in_place_bytes` or more; `small` is that of others."""
+
+    def __init__(self, send: Send, small: Denoiser, in_place_bytes: int = DEFAULT_IN_PLACE_BYTES) -> None:
+        self._send, self._small, self._in_place_bytes = send, small, in_place_bytes
+        self._groups: dict[Hashable, Group] = {}
+
+    def __call__(self, parts: Sequence[Part]) -> Sequence[NDArray[Any]]:
+        """As Denoiser says. Raises OSError where there is no memory."""
+        if sum(array.nbytes for array in _large(parts[0].constant | parts[0].changing).values()) < self._in_place_bytes:
+            return self._small(parts)
+        rows = sum(part.rows for part in parts)
+        group = self._group(parts[0], rows)
+        placed = group.place(parts)
+        sent = [{n: a for n, a in (part.constant | part.changing).items() if n not in group.blocks} for part in placed]
+        prediction = group.prediction(self._send(join(sent), group.says(rows)), rows)
+        found = dict(zip([part.edit for part in placed], split(prediction, placed), strict=True))
+        # Samplers keep predictions for later steps, and this memory is written anew at the next.
+        return [found[part.edit].copy() for part in parts]
+
+    def forget(self, group: Hashable) -> None:
+        """Lets its memory go."""
+        self._small.forget(group)
+        gone = self._groups.pop(group, None)
+        if gone:
+            gone.memory.close()
+
+    def _group(self, part: Part, rows: int) -> Group:
+        known = self._groups.get(part.group)
+        if known and known.rows >= rows:
+            return known
+        self.forget(part.group)
+        return self._groups.setdefault(part.group, Group(part, rows))

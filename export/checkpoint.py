@@ -3,27 +3,27 @@
 Knows diffusers' folder layout and the safetensors file format; nothing of any family.
 """
 
-import json
 import re
-import struct
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from export import single_file
 from export.errors import BadInputError
 from families import PIPELINES
 from families.errors import BadCheckpointError
 from families.parts.configs import read_json
+from families.parts.weight_files import NAMES, read_header, stored
+from families.parts.weight_files import weight_files as families_files
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-HUB_FILES = ["model_index.json", "*/*.json", "*/*.txt", "*/model.safetensors", "*/diffusion_pytorch_model.safetensors"]
-HUB_FILES += ["*/*-of-*.safetensors", "*/*.safetensors.index.json"]
+HUB_FILES = ["model_index.json", "*/*.json", "*/*.txt"]
+HUB_FILES += [f"*/{name}{end}.safetensors" for name in NAMES for end in ("", "-*-of-*")]
 UNUSED_FOLDERS = ["safety_checker/*", "feature_extractor/*", "image_encoder/*"]
 """What pipelines name beside the models of the editing itself; nothing here reads them."""
-WEIGHT_NAMES = ("diffusion_pytorch_model", "model")
-MAX_HEADER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,10 @@ class Checkpoint:
 def find(model: str, revision: str | None) -> Checkpoint:
     """The checkpoint in a folder, or downloaded from the hub. Raises BadInputError."""
     path = Path(model).expanduser()
+    if path.is_file():
+        single_file.refuse(path)
     if not path.is_dir():
-        path = download(model, revision, HUB_FILES)
+        path = _downloaded(model, revision)
     elif revision is not None:
         raise BadInputError(f"--revision belongs to a hub id; {model} is a folder")
     index = _read_json(path / "model_index.json")
@@ -56,16 +58,18 @@ def find(model: str, revision: str | None) -> Checkpoint:
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """The safetensors files of one component, each proven whole. Raises BadInputError naming the file."""
-    for name in WEIGHT_NAMES:
-        single, index = folder / f"{name}.safetensors", folder / f"{name}.safetensors.index.json"
-        files = [single] if single.exists() else _shards(index) if index.exists() else []
-        for file in files:
-            require_whole(file)
-        if files:
-            return tuple(files)
-    raise BadInputError(
-        f"{folder}: no {' or '.join(f'{name}.safetensors' for name in WEIGHT_NAMES)} (no pickles are read)"
-    )
+    with _as_bad_input():
+        files = families_files(folder)
+        stored(files)
+    return files
+
+
+def _downloaded(model: str, revision: str | None) -> Path:
+    """The hub's folder, with the weights of a variant where a component has no others."""
+    path = download(model, revision, HUB_FILES)
+    configs = [file.parent for file in path.glob("*/config.json")]
+    bare = [folder.name for folder in configs if not any(folder.glob("*.safetensors"))]
+    return download(model, revision, [f"{name}/*.safetensors" for name in bare]) if bare else path
 
 
 def download(model: str, revision: str | None, files: list[str]) -> Path:
@@ -96,40 +100,20 @@ def hide_bars() -> None:
         sys.modules["transformers"].utils.logging.disable_progress_bar()
 
 
-def _shards(index: Path) -> list[Path]:
-    names = _read_json(index).get("weight_map")
-    if not isinstance(names, dict) or not names:
-        raise BadInputError(f"{index} has no weight_map")
-    return [index.parent / Path(str(name)).name for name in sorted(set(names.values()))]
+def require_whole(file: Path) -> None:
+    """Raises BadInputError where a safetensors file is missing, cut off, damaged, or something else."""
+    with _as_bad_input():
+        read_header(file)
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    try:
+    with _as_bad_input():
         return read_json(file)
+
+
+@contextmanager
+def _as_bad_input() -> Iterator[None]:
+    try:
+        yield
     except BadCheckpointError as error:
         raise BadInputError(str(error)) from error
-
-
-def require_whole(file: Path) -> None:
-    """A safetensors file is 8 bytes of header length, a JSON header, and data that ends where the header says.
-
-    Raises BadInputError for any other.
-    """
-    try:
-        size = file.stat().st_size
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length)) if length <= min(size, MAX_HEADER_BYTES) else None
-        end = max(_ends(header)) if header else None
-    except FileNotFoundError as error:
-        raise BadInputError(f"{file} is missing") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise BadInputError(f"{file} is not a safetensors file (no pickles are read)") from error
-    if end is None:
-        raise BadInputError(f"{file} is not a safetensors file (no pickles are read), or one cut off in its header")
-    if size != 8 + length + end:
-        raise BadInputError(f"{file} is truncated or damaged: {size} bytes")
-
-
-def _ends(header: dict[str, dict[str, list[int]]]) -> Iterator[int]:
-    return (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")

@@ -53,6 +53,13 @@ def mislabelled(checkpoint: Path) -> None:
     loras.mislabel(checkpoint / "text_encoder" / "model.safetensors")
 
 
+def variants(checkpoint: Path) -> None:
+    """Two files of which neither says that it is the one."""
+    for variant in ("fp16", "bf16"):
+        shutil.copy(checkpoint / UNET, (checkpoint / UNET).with_suffix(f".{variant}.safetensors"))
+    (checkpoint / UNET).unlink()
+
+
 def tokenizer_without(*files: str) -> Callable[[Path], None]:
     """A fault that leaves the tokenizer's folder without these files."""
 
@@ -84,6 +91,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "half a unet": (cut(UNET, 0.5), "truncated"),
     "an empty file": (cut(UNET, 0.0), "not a safetensors file"),
     "little more than a header": (cut(UNET, 0.1), "truncated"),
+    "several variants": (variants, "unet has weights of several variants (bf16, fp16)"),
     "no unet config": (lambda c: (c / "unet/config.json").unlink(), "config.json is missing"),
     "unreadable vae config": (cut("vae/config.json", 0.3), "config.json cannot be read"),
     "a config without a field": (edited("vae/config.json", lambda c: c.pop("latent_channels")), "latent_channels"),
@@ -110,13 +118,13 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         edited("model_index.json", lambda c: c.update(scheduler=["diffusers", "DPMSolverSDEScheduler"])),
         "DPMSolverSDEScheduler requires the torchsde library",
     ),
-    "weights that are mislabelled": (mislabelled, "do not fit"),
+    "weights that are mislabelled": (mislabelled, "is damaged"),
     "a tensor too few": (without_a_tensor, "do not fit"),
     "weights of another shape": (edited("unet/config.json", lambda c: c.update(layers_per_block=2)), "do not fit"),
 }
 
 
-BUILT = ("weights that are mislabelled", "a tensor too few", "weights of another shape")
+BUILT = ("a tensor too few", "weights of another shape")
 """What is seen only while a component is made, after those before it."""
 
 
@@ -282,6 +290,29 @@ def test_sharded_weights_need_every_shard(checkpoint: Path, tmp_path: Path) -> N
         weight_files(folder)
     shutil.copy(checkpoint / UNET, folder / names[1])
     assert [file.name for file in weight_files(folder)] == names
+
+
+def test_a_variant_is_downloaded_where_a_component_has_nothing_else(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, local, asked = tmp_path / "hub", tmp_path / "local", []
+    shutil.copytree(checkpoint, hub)
+    (hub / UNET).rename((hub / UNET).with_suffix(".fp16.safetensors"))
+    shutil.copy(hub / "vae/diffusion_pytorch_model.safetensors", hub / "vae/diffusion_pytorch_model.fp16.safetensors")
+
+    def snapshot(_model: str, allow_patterns: list[str], **_options: object) -> str:
+        asked.append(allow_patterns)
+        names = [str(file.relative_to(hub)) for file in hub.rglob("*") if file.is_file()]
+        for name in filter_repo_objects(names, allow_patterns=allow_patterns):
+            (local / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(hub / name, local / name)
+        return str(local)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert find("owner/name", None).path == local
+    assert asked[1:] == [["unet/*.safetensors"]]
+    assert [file.name for file in weight_files(local / "unet")] == ["diffusion_pytorch_model.fp16.safetensors"]
+    assert not (local / "vae/diffusion_pytorch_model.fp16.safetensors").exists()
 
 
 def test_a_good_checkpoint_names_its_family_and_sampler(checkpoint: Path) -> None:

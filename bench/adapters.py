@@ -82,7 +82,7 @@ class Denoisers:
     def build(self, count: int, rank: int) -> Callable[[Inputs], object]:
         """One engine, ready to run; prints what it cost."""
         began = time.monotonic()
-        module = self._modules.module(self._denoiser.name, self._checkpoint.path, torch.float32)
+        module = self._modules.module(self._denoiser.name, self._checkpoint.path)
         plain = sum(parameter.numel() for parameter in module.parameters())
         if count:
             adapters = [(f"a{i}", random_lora(module, self._denoiser.name, rank, seed=i), 1.0) for i in range(count)]
@@ -92,7 +92,7 @@ class Denoisers:
         work.folder.mkdir()
         shape = dict(component.shapes[1])
         inputs = [torch.from_numpy(array) for array in self._inputs(component, shape, count).values()]
-        graph.write(module.requires_grad_(False), component, inputs, work.onnx, simplify=self._engine.traces_narrow)
+        graph.write(module, inputs, work, self._engine)
         self._engine.compile(work)
         run = self._engine.open(work)
         size = sum(file.stat().st_size for file in work.folder.rglob("*") if file.is_file())

@@ -34,6 +34,7 @@ from bench.full_size import checkpoint
 from bench.tensorrt import FAMILY, LIMITS
 from families import load as load_family
 from families.interface import DENOISER, ROWS, Component
+from families.parts.pretrained import fill
 
 ROW_COUNTS = (1, 2, 3, 4, 6, 8, 12)
 REPEATS = 20
@@ -145,7 +146,7 @@ def in_torch(folder: Path, *, compiled: bool) -> None:
     """Reports torch's times of the same call in fp16; eager, also the rate and the floor."""
     component = denoiser(folder)
     with torch.inference_mode():
-        module: Any = load_family(FAMILY, "modules").module(DENOISER, folder, torch.float16).cuda()
+        module: Any = fill(load_family(FAMILY, "modules").module(DENOISER, folder), torch.float16).cuda()
         if compiled:
             module = torch.compile(module, dynamic=True)
         else:

@@ -116,7 +116,7 @@ def measured(setup: Setup, side: int, calls: int) -> tuple[str, list[Call]]:
         name = component.name
         file = repository / name / "1" / "model.xml"
         plain, profiled = compiled(file, precision), compiled(file, precision, profiled=True)
-        module = modules.module(name, checkpoint.path, torch.float32).to("meta")
+        module = modules.module(name, checkpoint.path).to("meta")
         for rows in ROWS_OF_A_CALL[name]:
             tensors = inputs_of(component, modules, rows, side)
             arrays = {tensor.name: t.numpy() for tensor, t in zip(component.inputs, tensors, strict=True)}

@@ -46,25 +46,23 @@ def measure(folder: Path, name: str, targets: list[str], precision: str) -> dict
 
     modules, metrics = load_family(FAMILY, "modules"), dict[str, Any](component=name)
     component = next(c for c in load_family(FAMILY, "table").components(folder, LIMITS) if c.name == name)
-    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         work = Work(Path(scratch, "model.onnx"), component, precision, Path(scratch), Path(scratch))
         with timed(metrics, "trace_s"):
-            module = modules.module(name, folder, dtype)
-            graph.write(module, component, _inputs(modules, component, 1), work.onnx, simplify=True)
-            del module
+            module, engine = modules.module(name, folder), load("tensorrt_rtx", targets)
+            weights = graph.write(module, _inputs(modules, component, 1), work, engine)
         metrics["trace_peak_gib"] = _peak()
         with timed(metrics, "compile_s"):
-            load("tensorrt_rtx", targets).compile(work)
+            engine.compile(work)
         metrics["peak_gib"] = _peak()
         gpu = BuildLog.of(tensorrt_rtx).memory
         metrics |= {f"gpu_{name.lower()}_mb": round(size / 1e6) for name, size in gpu.items()}
         metrics["onnx_mb"] = round(sum(file.stat().st_size for file in Path(scratch).glob("model.onnx*")) / 1e6)
         metrics["plan_mb"] = round((Path(scratch) / "model.plan").stat().st_size / 1e6)
         run = reference.open_onnx(work.onnx, component)
-        error = check.against_torch(
-            run, modules.module(name, folder, torch.float32), component, _inputs(modules, component, 0)
-        )
+        weights.widen(torch.float32)
+        with weights.computing(torch.device("cpu")) as compute:
+            error = check.against_torch(run, compute, component, _inputs(modules, component, 0))
         metrics["onnx_error"] = float(f"{error:.1e}")
     return metrics
 

@@ -167,11 +167,12 @@ class Table(Protocol):
 class Modules(Protocol):
     """`modules.py`."""
 
-    def module(self, name: str, checkpoint: Path, dtype: "torch.dtype") -> "torch.nn.Module":
-        """A component with its weights in `dtype`, taking the table's inputs in order, giving its outputs in order.
+    def module(self, name: str, checkpoint: Path) -> "torch.nn.Module":
+        """A component, taking the table's inputs in order, giving its outputs in order.
 
-        Floats go in and out as float32 whatever the dtype. Its network, whose layers LoRA files name, is its attribute
-        `model`. Raises families.errors.BadCheckpointError.
+        Its weights are not read: `families.parts.pretrained` says where they lie, and its `fill` reads them. Floats go
+        in and out as float32 whatever their type. Its network, whose layers LoRA files name, is its attribute `model`.
+        Raises families.errors.BadCheckpointError.
         """
 
     def sample(self, tensor: Tensor, shape: tuple[int, ...], generator: "torch.Generator") -> "torch.Tensor":

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,12 +14,12 @@ import torch
 from export.adapters import Bank
 from export.checkpoint import Checkpoint
 from export.component import check, config, graph
+from export.component.weights import Weights
 from export.engines import Engine, Run, Work, reference
 from export.errors import ExportError
 from families.interface import ADAPTER, Component, Modules
 
 SEED = 7
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 RECORD = "component.json"
 STAGES = 2
 """Loading with tracing, and compiling; each comparison is one more."""
@@ -75,20 +76,20 @@ class Builder:
     def build(self, make: Make, folder: Path, bar: Bar) -> None:
         """Fills `folder`, a Triton model. Raises ExportError, also where the engine is out of tolerance."""
         component, precision = make.component, make.precision
-        seconds, version, file = Seconds(), folder / "1", folder / "model.onnx"
+        seconds, version = Seconds(), folder / "1"
+        work = Work(folder / "model.onnx", component, precision, version, self.caches, bar.part)
         version.mkdir()
         with seconds.of("tracing"):
             bar("tracing")
-            module = self._module(component, precision)
+            module = self.bank.fill(self.modules.module(component.name, self.checkpoint.path), component)
             inputs = self._inputs(component, component.shapes[1])
-            graph.write(module, component, inputs, file, simplify=self.engine.traces_narrow)
+            weights = graph.write(module, inputs, work, self.engine)
         with seconds.of("compiling"):
             bar("compiling")
-            work = Work(file, component, precision, version, self.caches, bar.part)
             self.engine.compile(work)
         with seconds.of("checking"):
             checked_in, run = self._opened(work)
-            compared = self._compare(component, run, _widened(module), bar)
+            compared = self._compare(component, run, weights, bar)
         for leftover in folder.glob("*.onnx*"):
             leftover.unlink()
         measured = {"checked_in": checked_in, "compared": compared, "seconds": seconds.spent}
@@ -115,26 +116,26 @@ class Builder:
         (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
         (folder / "config.pbtxt").write_text(config.write(component, self.engine.serving(precision)), "utf-8")
 
-    def _module(self, component: Component, precision: str) -> torch.nn.Module:
-        """Loaded once, in the type that is traced: weights that are too much for memory twice are there once."""
-        dtype = DTYPES[precision] if self.engine.traces_narrow else torch.float32
-        module = self.modules.module(component.name, self.checkpoint.path, dtype)
-        return self.bank.fill(module, component).to(dtype)
-
     def _opened(self, work: Work) -> tuple[str, Run]:
         """What the comparison runs in, and one forward pass of it."""
         if self.engine.runs_here():
             return self.engine.name, self.engine.open(work)
         return reference.NAME, reference.open_onnx(work.onnx, work.component)
 
-    def _compare(self, component: Component, run: Run, module: torch.nn.Module, bar: Bar) -> dict[str, float]:
-        """The relative error by where it was taken."""
+    def _compare(self, component: Component, run: Run, weights: Weights, bar: Bar) -> dict[str, float]:
+        """The relative error by where it was taken. Torch computes on a GPU where there is one, in the engine's type;
+        on a processor, which is slow in narrow types, in fp32, with weights rounded as the engine's."""
         compared: dict[str, float] = {}
-        device = next(module.parameters()).device.type
-        for comparison in check.bounded(module, component, lambda sizes: self._inputs(component, sizes), device):
-            bar(f"checking {comparison}")
-            inputs = self._inputs(component, comparison.sizes)
-            compared[str(comparison)] = check.against_torch(run, module, component, inputs)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if device.type == "cpu":
+            weights.widen(torch.float32)
+        sampled = partial(self._inputs, component)
+        comparisons = list(check.bounded(weights.module, component, sampled, device.type))
+        with weights.computing(device) as compute:
+            for comparison in comparisons:
+                bar(f"checking {comparison}")
+                error = check.against_torch(run, compute, component, sampled(comparison.sizes))
+                compared[str(comparison)] = error
         return compared
 
     def _inputs(self, component: Component, sizes: Mapping[str, int]) -> Sequence[torch.Tensor]:
@@ -146,9 +147,3 @@ class Builder:
 
     def _sample(self, tensor: Any, sizes: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:
         return self.modules.sample(tensor, tensor.shape(sizes), generator)
-
-
-def _widened(module: torch.nn.Module) -> torch.nn.Module:
-    """The same weights where torch computes: on a GPU as they are; on a processor, which is slow in narrow types, in
-    fp32, rounded as the engine's."""
-    return module.cuda() if torch.cuda.is_available() else module.float()

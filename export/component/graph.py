@@ -5,30 +5,35 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 
+from export.component import initializers
+from export.component.weights import Weights
+from export.engines import Engine, Work
 from families.interface import Component
 
 OPSET = 18
-INLINE_BYTES = 1_500_000_000
-"""Weights beyond this go beside the file: protobuf ends at 2 GB."""
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+"""By the names of precisions."""
 
 
-def write(
-    module: torch.nn.Module, component: Component, inputs: Sequence[torch.Tensor], file: Path, *, simplify: bool = False
-) -> None:
-    """Traces `module` at `inputs` and writes `file`; `simplify` folds constants and rewrites sequences as tensors.
+def write(module: torch.nn.Module, inputs: Sequence[torch.Tensor], work: Work, engine: Engine) -> Weights:
+    """Traces `module` at `inputs` and writes `work.onnx` for `engine`, with the large weights beside it.
+
+    Returns the weights; the module is left with placeholders of the large ones.
 
     The inputs should be of a shape whose sides halve to odd numbers: then a UNet's up path is traced as it is for any
     size (it takes the size of each skip connection), and the graph holds for every size of the ranges.
     """
+    component, precision = work.component, work.precision
     dynamic = tuple(
         {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(tensor.axes) if is_dynamic(axis, component)}
         for tensor in component.inputs
     )
+    weights = Weights(module, DTYPES[precision] if engine.traces_narrow else torch.float32)
     with _quiet(), _uncollected(), torch.no_grad():
         program = torch.export.export(_Positional(module), tuple(inputs), dynamic_shapes=(dynamic,), strict=False)
         graph = torch.onnx.export(
@@ -37,13 +42,21 @@ def write(
             opset_version=OPSET,
             input_names=[tensor.name for tensor in component.inputs],
             output_names=[tensor.name for tensor in component.outputs],
-            optimize=simplify,
+            optimize=False,
             verbose=False,
         )
-    if graph is None:
-        raise RuntimeError("torch.onnx.export returned nothing")
-    size = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
-    graph.save(str(file), external_data=size > INLINE_BYTES)
+        if graph is None:
+            raise RuntimeError("torch.onnx.export returned nothing")
+        initializers.attach(graph.model, weights)
+        if engine.traces_narrow:
+            initializers.simplify(graph.model)
+        initializers.save(graph.model, work.onnx, partial(_kept, engine, precision))
+    return weights
+
+
+def _kept(engine: Engine, precision: str, lying: torch.dtype) -> torch.dtype:
+    known = next((name for name, dtype in DTYPES.items() if dtype == lying), None)
+    return DTYPES[engine.keeps(precision, known)]
 
 
 class _Positional(torch.nn.Module):

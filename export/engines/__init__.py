@@ -52,8 +52,8 @@ class Serving:
 class Engine(Protocol):
     """One engine kind. `precisions` lists what it compiles.
 
-    `traces_narrow`: whether it computes in the types of the ONNX file, so that the weights must be narrowed before
-    tracing; then the file must also be free of sequences, which TensorRT cannot read.
+    `traces_narrow`: whether it computes in the types of the ONNX file, so that the graph is traced in its precision;
+    then the file must also be free of sequences, which TensorRT cannot read.
     """
 
     name: str
@@ -67,6 +67,12 @@ class Engine(Protocol):
 
     def versions(self) -> Mapping[str, str]:
         """What the compiled file depends on, for its fingerprint."""
+
+    def keeps(self, precision: str, lying: str | None) -> str:
+        """The type of a weight in the ONNX file, cast in the graph where the graph computes in another.
+
+        `lying`: its type in the checkpoint; None for one that is no precision of ours.
+        """
 
     def compile(self, work: Work) -> None:
         """Writes the engine's files into `work.folder`."""

@@ -64,6 +64,10 @@ class TensorRt:
         gpu = {"gpu": self._gpu.name} if self._gpu and self.name == "tensorrt" else {}
         return {self.name: str(self._trt.__version__), "compute_capability": " ".join(self.targets), **gpu}
 
+    def keeps(self, precision: str, lying: str | None) -> str:  # noqa: ARG002 - a plan computes in one type
+        """As it is computed with."""
+        return precision
+
     def compile(self, work: Work) -> None:
         """Raises ExportError in one line where TensorRT refuses the graph."""
         log, component = BuildLog.of(self._trt), work.component

@@ -1,6 +1,5 @@
 """The torch modules of FLUX.2 klein. Imported by `export`."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -9,13 +8,8 @@ from transformers import Qwen3Model
 
 from families.flux2_klein.table import PATCH, STATES, TOKENS
 from families.interface import Tensor
-from families.parts import pretrained
+from families.parts import autoencoder_kl, pretrained
 from families.parts.samples import sample_latents
-
-
-def module(name: str, checkpoint: Path, dtype: torch.dtype) -> torch.nn.Module:
-    """The component, from safetensors, never pickles. Whatever the dtype it takes and gives float32."""
-    return _MODULES[name](checkpoint, dtype).eval().requires_grad_(False)
 
 
 def sample(tensor: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
@@ -35,9 +29,9 @@ class _TextEncoder(torch.nn.Module):
     Layers after the last state are dropped, and the final norm with them: it comes after layers that are not here.
     """
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+    def __init__(self, checkpoint: Path) -> None:
         super().__init__()
-        self.model = pretrained.load(Qwen3Model, checkpoint / "text_encoder", dtype)
+        self.model = pretrained.load(Qwen3Model, checkpoint / "text_encoder")
         self.model.layers = self.model.layers[: STATES[-1]]
         self.model.config.num_hidden_layers = STATES[-1]
         self.model.norm = torch.nn.Identity()
@@ -47,35 +41,27 @@ class _TextEncoder(torch.nn.Module):
         return torch.cat([encoded.hidden_states[state] for state in STATES], dim=2).float()
 
 
-class _Encoder(torch.nn.Module):
+class _Encoder(autoencoder_kl.Encoder):
     """`pixels` (1, 3, H, W) in [-1, 1] -> the mode's patches, normalised, (1, C, h, w)."""
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.model = pretrained.load(AutoencoderKLFlux2, checkpoint / "vae", dtype)
+    network = AutoencoderKLFlux2
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        moments: torch.Tensor = self.model.encode(pixels.to(self.model.dtype), return_dict=False)[0].parameters
-        means = moments[:, : moments.shape[1] // 2]
+    def scaled(self, means: torch.Tensor) -> torch.Tensor:
+        """Patches, normalised."""
         mean, deviation = _statistics(self.model)
         patches: torch.Tensor = (torch.nn.functional.pixel_unshuffle(means, PATCH) - mean) / deviation
-        return patches.float()
+        return patches
 
 
-class _Decoder(torch.nn.Module):
+class _Decoder(autoencoder_kl.Decoder):
     """`latents` (1, C, h, w), normalised patches -> `pixels` (1, 3, H, W), about [-1, 1]."""
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.model = pretrained.load(AutoencoderKLFlux2, checkpoint / "vae", dtype)
+    network = AutoencoderKLFlux2
 
-    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+    def unscaled(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents of normalised patches."""
         mean, deviation = _statistics(self.model)
-        patches = latents.to(self.model.dtype) * deviation + mean
-        pixels: torch.Tensor = self.model.decode(torch.nn.functional.pixel_shuffle(patches, PATCH), return_dict=False)[
-            0
-        ]
-        return pixels.float()
+        return torch.nn.functional.pixel_shuffle(latents.to(self.model.dtype) * deviation + mean, PATCH)
 
 
 def _statistics(model: AutoencoderKLFlux2) -> tuple[torch.Tensor, torch.Tensor]:
@@ -93,9 +79,9 @@ class _Transformer(torch.nn.Module):
     positions for all rows: rows of one call must have the same.
     """
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+    def __init__(self, checkpoint: Path) -> None:
         super().__init__()
-        self.model = pretrained.load(Flux2Transformer2DModel, checkpoint / "transformer", dtype)
+        self.model = pretrained.load(Flux2Transformer2DModel, checkpoint / "transformer")
         places = torch.arange(TOKENS, dtype=torch.float32)[:, None]
         self.register_buffer("text_ids", torch.cat([torch.zeros(TOKENS, 3), places], dim=1), persistent=False)
 
@@ -121,9 +107,9 @@ class _Transformer(torch.nn.Module):
         return prediction[:, : sample.shape[1]].float()
 
 
-_MODULES: Mapping[str, Callable[[Path, torch.dtype], torch.nn.Module]] = {
-    "text_encoder": _TextEncoder,
-    "vae_encoder": _Encoder,
-    "denoiser": _Transformer,
-    "vae_decoder": _Decoder,
-}
+module = pretrained.by_name(
+    text_encoder=_TextEncoder,
+    vae_encoder=_Encoder,
+    denoiser=_Transformer,
+    vae_decoder=_Decoder,
+)

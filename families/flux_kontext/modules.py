@@ -1,21 +1,15 @@
 """The torch modules of FLUX.1 Kontext. Imported by `export`."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, FluxTransformer2DModel
+from diffusers import FluxTransformer2DModel
 from transformers import CLIPTextModel, T5EncoderModel
 
 from families.flux_kontext.table import AXES, PATCH, TOKENS
 from families.interface import Tensor
-from families.parts import pretrained
+from families.parts import autoencoder_kl, pretrained
 from families.parts.samples import sample_latents
-
-
-def module(name: str, checkpoint: Path, dtype: torch.dtype) -> torch.nn.Module:
-    """The component, from safetensors, never pickles. Whatever the dtype it takes and gives float32."""
-    return _MODULES[name](checkpoint, dtype).eval().requires_grad_(False)
 
 
 def sample(tensor: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
@@ -30,9 +24,9 @@ def sample(tensor: Tensor, shape: tuple[int, ...], generator: torch.Generator) -
 class _Clip(torch.nn.Module):
     """`input_ids` (rows, tokens) -> pooled text (rows, width)."""
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+    def __init__(self, checkpoint: Path) -> None:
         super().__init__()
-        self.model = pretrained.load(CLIPTextModel, checkpoint / "text_encoder", dtype)
+        self.model = pretrained.load(CLIPTextModel, checkpoint / "text_encoder")
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         pooled: torch.Tensor = self.model(input_ids).pooler_output
@@ -42,41 +36,33 @@ class _Clip(torch.nn.Module):
 class _T5(torch.nn.Module):
     """`input_ids` (rows, 512) -> last hidden states (rows, 512, width); padding is attended."""
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+    def __init__(self, checkpoint: Path) -> None:
         super().__init__()
-        self.model = pretrained.load(T5EncoderModel, checkpoint / "text_encoder_2", dtype)
+        self.model = pretrained.load(T5EncoderModel, checkpoint / "text_encoder_2")
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         states: torch.Tensor = self.model(input_ids)[0]
         return states.float()
 
 
-class _Encoder(torch.nn.Module):
+class _Encoder(autoencoder_kl.Encoder):
     """`pixels` (1, 3, H, W) in [-1, 1] -> patches of the mode, scaled, (1, C, h, w)."""
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.model = pretrained.load(AutoencoderKL, checkpoint / "vae", dtype)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        moments: torch.Tensor = self.model.encode(pixels.to(self.model.dtype), return_dict=False)[0].parameters
+    def scaled(self, means: torch.Tensor) -> torch.Tensor:
+        """Patches, scaled."""
         config = self.model.config
-        scaled = (moments[:, : moments.shape[1] // 2] - config.shift_factor) * config.scaling_factor
-        return torch.nn.functional.pixel_unshuffle(scaled, PATCH).float()
+        return torch.nn.functional.pixel_unshuffle((means - config.shift_factor) * config.scaling_factor, PATCH)
 
 
-class _Decoder(torch.nn.Module):
+class _Decoder(autoencoder_kl.Decoder):
     """`latents` (1, C, h, w), scaled patches -> `pixels` (1, 3, H, W), about [-1, 1]."""
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.model = pretrained.load(AutoencoderKL, checkpoint / "vae", dtype)
-
-    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+    def unscaled(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents of scaled patches."""
         config = self.model.config
-        plain = torch.nn.functional.pixel_shuffle(latents, PATCH) / config.scaling_factor + config.shift_factor
-        pixels: torch.Tensor = self.model.decode(plain.to(self.model.dtype), return_dict=False)[0]
-        return pixels.float()
+        plain = torch.nn.functional.pixel_shuffle(latents, PATCH)
+        unscaled: torch.Tensor = plain / config.scaling_factor + config.shift_factor
+        return unscaled
 
 
 class _Transformer(torch.nn.Module):
@@ -87,9 +73,9 @@ class _Transformer(torch.nn.Module):
     the checkpoint reads it `guidance` (rows, 1). The network takes the first row's positions for all rows.
     """
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+    def __init__(self, checkpoint: Path) -> None:
         super().__init__()
-        self.model = pretrained.load(FluxTransformer2DModel, checkpoint / "transformer", dtype)
+        self.model = pretrained.load(FluxTransformer2DModel, checkpoint / "transformer")
         self.register_buffer("text_ids", torch.zeros(TOKENS, AXES), persistent=False)
 
     def forward(  # noqa: PLR0917 - the table's inputs
@@ -117,10 +103,10 @@ class _Transformer(torch.nn.Module):
         return prediction[:, : sample.shape[1]].float()
 
 
-_MODULES: Mapping[str, Callable[[Path, torch.dtype], torch.nn.Module]] = {
-    "text_encoder": _Clip,
-    "text_encoder_2": _T5,
-    "vae_encoder": _Encoder,
-    "denoiser": _Transformer,
-    "vae_decoder": _Decoder,
-}
+module = pretrained.by_name(
+    text_encoder=_Clip,
+    text_encoder_2=_T5,
+    vae_encoder=_Encoder,
+    denoiser=_Transformer,
+    vae_decoder=_Decoder,
+)

@@ -1,6 +1,5 @@
 """The torch modules of InstructPix2Pix. Imported by `export`."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -12,11 +11,6 @@ from families.parts import autoencoder_kl, pretrained
 from families.parts.samples import sample_latents
 
 
-def module(name: str, checkpoint: Path, dtype: torch.dtype) -> torch.nn.Module:
-    """The component, from safetensors, never pickles. Whatever the dtype it takes and gives float32."""
-    return _MODULES[name](checkpoint, dtype).eval().requires_grad_(False)
-
-
 def sample(tensor: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """Inputs as an edit has them."""
     return sample_latents(tensor, shape, generator)
@@ -25,9 +19,9 @@ def sample(tensor: Tensor, shape: tuple[int, ...], generator: torch.Generator) -
 class _TextEncoder(torch.nn.Module):
     """`input_ids` (rows, tokens) -> last hidden states (rows, tokens, width)."""
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+    def __init__(self, checkpoint: Path) -> None:
         super().__init__()
-        self.model = pretrained.load(CLIPTextModel, checkpoint / "text_encoder", dtype)
+        self.model = pretrained.load(CLIPTextModel, checkpoint / "text_encoder")
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         states: torch.Tensor = self.model(input_ids)[0]
@@ -37,9 +31,9 @@ class _TextEncoder(torch.nn.Module):
 class _Unet(torch.nn.Module):
     """`sample` (rows, 2C, h, w), `timestep` (rows, 1), text (rows, tokens, width) -> prediction (rows, C, h, w)."""
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+    def __init__(self, checkpoint: Path) -> None:
         super().__init__()
-        self.model = pretrained.load(UNet2DConditionModel, checkpoint / "unet", dtype)
+        self.model = pretrained.load(UNet2DConditionModel, checkpoint / "unet")
 
     def forward(self, sample: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         sample, text = sample.to(self.model.dtype), text.to(self.model.dtype)
@@ -47,9 +41,9 @@ class _Unet(torch.nn.Module):
         return prediction.float()
 
 
-_MODULES: Mapping[str, Callable[[Path, torch.dtype], torch.nn.Module]] = {
-    "text_encoder": _TextEncoder,
-    "vae_encoder": autoencoder_kl.Encoder,
-    "denoiser": _Unet,
-    "vae_decoder": autoencoder_kl.Decoder,
-}
+module = pretrained.by_name(
+    text_encoder=_TextEncoder,
+    vae_encoder=autoencoder_kl.Encoder,
+    denoiser=_Unet,
+    vae_decoder=autoencoder_kl.Decoder,
+)

@@ -1,6 +1,7 @@
 """AutoencoderKL as two components: a picture's latents, and the picture of latents."""
 
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL
@@ -11,21 +12,30 @@ from families.parts import pretrained
 class Encoder(torch.nn.Module):
     """`pixels` (1, 3, H, W) in [-1, 1] -> mode of the latents' distribution (1, C, h, w), not scaled."""
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+    network: ClassVar[Any] = AutoencoderKL
+
+    def __init__(self, checkpoint: Path) -> None:
         super().__init__()
-        self.model = pretrained.load(AutoencoderKL, checkpoint / "vae", dtype)
+        self.model = pretrained.load(self.network, checkpoint / "vae")
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         moments: torch.Tensor = self.model.encode(pixels.to(self.model.dtype), return_dict=False)[0].parameters
-        return moments[:, : moments.shape[1] // 2].float()  # the means; the variances come after them
+        means = moments[:, : moments.shape[1] // 2]  # the variances come after them
+        return self.scaled(means).float()
+
+    def scaled(self, means: torch.Tensor) -> torch.Tensor:
+        """Latents as the denoiser takes them."""
+        return means
 
 
 class Decoder(torch.nn.Module):
     """`latents` (1, C, h, w) in the noise schedule's scale -> `pixels` (1, 3, H, W), about [-1, 1]."""
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+    network: ClassVar[Any] = AutoencoderKL
+
+    def __init__(self, checkpoint: Path) -> None:
         super().__init__()
-        self.model = pretrained.load(AutoencoderKL, checkpoint / "vae", dtype)
+        self.model = pretrained.load(self.network, checkpoint / "vae")
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         pixels: torch.Tensor = self.model.decode(self.unscaled(latents).to(self.model.dtype), return_dict=False)[0]

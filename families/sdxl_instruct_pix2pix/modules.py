@@ -1,6 +1,5 @@
 """The torch modules of SDXL's InstructPix2Pix. Imported by `export`."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -10,11 +9,6 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from families.interface import Tensor
 from families.parts import autoencoder_kl, pretrained
 from families.parts.samples import sample_latents
-
-
-def module(name: str, checkpoint: Path, dtype: torch.dtype) -> torch.nn.Module:
-    """The component, from safetensors, never pickles. Whatever the dtype it takes and gives float32."""
-    return _MODULES[name](checkpoint, dtype).eval().requires_grad_(False)
 
 
 def sample(tensor: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
@@ -27,9 +21,9 @@ def sample(tensor: Tensor, shape: tuple[int, ...], generator: torch.Generator) -
 class _TextEncoder(torch.nn.Module):
     """`input_ids` (rows, tokens) -> hidden states before the last layer (rows, tokens, width)."""
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+    def __init__(self, checkpoint: Path) -> None:
         super().__init__()
-        self.model = pretrained.load(CLIPTextModel, checkpoint / "text_encoder", dtype)
+        self.model = pretrained.load(CLIPTextModel, checkpoint / "text_encoder")
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         states: torch.Tensor = self.model(input_ids, output_hidden_states=True).hidden_states[-2]
@@ -39,9 +33,9 @@ class _TextEncoder(torch.nn.Module):
 class _TextEncoder2(torch.nn.Module):
     """`input_ids` (rows, tokens) -> the same states, and the projected pooled text (rows, pooled)."""
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+    def __init__(self, checkpoint: Path) -> None:
         super().__init__()
-        whole = pretrained.load(CLIPTextModelWithProjection, checkpoint / "text_encoder_2", dtype)
+        whole = pretrained.load(CLIPTextModelWithProjection, checkpoint / "text_encoder_2")
         self.model, self.projection = whole.text_model, whole.text_projection
 
     def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,9 +47,9 @@ class _Unet(torch.nn.Module):
     """`sample` (rows, 2C, h, w), `timestep` (rows, 1), text (rows, tokens, widths), `text_embeds` (rows, pooled),
     `time_ids` (rows, 6) -> prediction (rows, C, h, w)."""
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype) -> None:
+    def __init__(self, checkpoint: Path) -> None:
         super().__init__()
-        self.model = pretrained.load(UNet2DConditionModel, checkpoint / "unet", dtype)
+        self.model = pretrained.load(UNet2DConditionModel, checkpoint / "unet")
 
     def forward(
         self,
@@ -86,10 +80,10 @@ class _Decoder(autoencoder_kl.Decoder):
         return plain * torch.tensor(std).view(by_channel) + torch.tensor(mean).view(by_channel)
 
 
-_MODULES: Mapping[str, Callable[[Path, torch.dtype], torch.nn.Module]] = {
-    "text_encoder": _TextEncoder,
-    "text_encoder_2": _TextEncoder2,
-    "vae_encoder": autoencoder_kl.Encoder,
-    "denoiser": _Unet,
-    "vae_decoder": _Decoder,
-}
+module = pretrained.by_name(
+    text_encoder=_TextEncoder,
+    text_encoder_2=_TextEncoder2,
+    vae_encoder=autoencoder_kl.Encoder,
+    denoiser=_Unet,
+    vae_decoder=_Decoder,
+)

@@ -15,6 +15,7 @@ from export.component import check, cost
 from export.component.check import Comparison, bounded
 from families import load
 from families.interface import Component, Limits, Range, Tensor
+from families.parts.pretrained import fill
 from tests.families import small, tiny
 
 COMPONENT = Component(
@@ -116,7 +117,7 @@ def test_an_autoencoder_that_halves_twice_only_fits_into_the_memory_of_its_check
     components = {c.name: c for c in family.components(tmp_path, limits)}
     for name in ("vae_encoder", "vae_decoder", "denoiser"):
         component, generator = components[name], torch.Generator()
-        module = modules.module(name, tmp_path, torch.float32)
+        module = fill(modules.module(name, tmp_path), torch.float32)
 
         def sample(
             sizes: Mapping[str, int], component: Component = component, generator: torch.Generator = generator

@@ -164,13 +164,17 @@ def test_the_text_encoder_is_cached_on_openvino_too(table):
 
 
 @pytest.mark.slow
-def test_weights_beside_the_onnx_file_are_found(checkpoint, table, tmp_path, monkeypatch):
-    monkeypatch.setattr(graph, "INLINE_BYTES", 0)
+@pytest.mark.parametrize(("precision", "beside"), [("fp16", ["m.onnx.data"]), ("fp32", ["m.onnx.0", "m.onnx.data"])])
+def test_weights_beside_the_onnx_file_are_found(checkpoint, table, tmp_path, precision, beside):
     component, inputs = table["text_encoder"], [torch.zeros(2, 77, dtype=torch.int64)]
-    module = load_family("instruct_pix2pix", "modules").module(component.name, checkpoint, torch.float16)
-    graph.write(module, component, inputs, tmp_path / "m.onnx", simplify=True)
-    assert (tmp_path / "m.onnx.data").exists()
-    load("tensorrt_rtx", TARGETS[:1]).compile(Work(tmp_path / "m.onnx", component, "fp16", tmp_path, tmp_path))
+    module, engine = (
+        load_family("instruct_pix2pix", "modules").module(component.name, checkpoint),
+        load("tensorrt_rtx", TARGETS[:1]),
+    )
+    work = Work(tmp_path / "m.onnx", component, precision, tmp_path, tmp_path)
+    graph.write(module, inputs, work, engine)
+    assert sorted(file.name for file in tmp_path.glob("m.onnx.*")) == beside
+    engine.compile(work)
     assert (tmp_path / "model.plan").exists()
 
 
@@ -180,9 +184,11 @@ def test_a_bank_of_adapters_compiles(tmp_path):
     tokens = {"inputs": (Tensor("x", "FP32", ("rows", "width", 8)), ADAPTER)}
     tokens["outputs"] = (Tensor("y", "FP32", ("rows", "width", 8)),)
     component = Component(**vars(SIMPLE) | tokens)
-    inputs, file = [torch.zeros(2, 6, 8), torch.zeros(2, 1, dtype=torch.int32)], tmp_path / "m.onnx"
-    graph.write(bank.build(module, SIMPLE.name, [("a", lora, 1.0)]), component, inputs, file, simplify=True)
-    load("tensorrt_rtx", TARGETS[:1]).compile(Work(file, component, "fp32", tmp_path, tmp_path))
+    inputs = [torch.zeros(2, 6, 8), torch.zeros(2, 1, dtype=torch.int32)]
+    engine = load("tensorrt_rtx", TARGETS[:1])
+    work = Work(tmp_path / "m.onnx", component, "fp32", tmp_path, tmp_path)
+    graph.write(bank.build(module, SIMPLE.name, [("a", lora, 1.0)]), inputs, work, engine)
+    engine.compile(work)
     assert (tmp_path / "model.plan").exists()
 
 

@@ -23,6 +23,7 @@ from embedded.server import serve
 from families import PIPELINES, load
 from families.edit import canvas, read
 from families.interface import DENOISER, PIXELS, PREDICTION, REFERENCE, Component, Limits, Tensors, denoise_alone
+from families.parts.pretrained import fill
 from families.picture import DecodingLimits, decode, scale, size_rule, to_tensor
 from families.schedules import NoiseSchedules
 from families.settings import Settings
@@ -79,7 +80,7 @@ def test_previews_come_nearer_to_the_picture(family: str) -> None:
     """The loop with torch in the place of the engines, and the decoder's inputs on the way."""
     checkpoint, table, modules = tiny.checkpoint(family), load(family, "table"), load(family, "modules")
     components = {c.name: c for c in table.components(checkpoint, LIMITS)}
-    denoiser = modules.module(DENOISER, checkpoint, torch.float32)
+    denoiser = fill(modules.module(DENOISER, checkpoint), torch.float32)
     settings = settings_of(family, checkpoint)
     edit = read(given(), settings)
     decoder = next(c for c in components.values() if c.role == "decoder")
@@ -267,7 +268,7 @@ def conditioned(family: str, checkpoint: Path, settings: Settings, edit: Any) ->
                 rule = size_rule(inputs["size_rule"][0])
                 inputs = {PIXELS: to_tensor(scale(decode(inputs["image"][0], DecodingLimits()), rule))}
                 model = next(c.name for c in components.values() if [t.name for t in c.inputs] == [PIXELS])
-            module = load(family, "modules").module(model, checkpoint, torch.float32)
+            module = fill(load(family, "modules").module(model, checkpoint), torch.float32)
             with torch.inference_mode():
                 made = module(*(torch.from_numpy(inputs[t.name]) for t in components[model].inputs))
             made = [made] if isinstance(made, torch.Tensor) else made

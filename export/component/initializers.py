@@ -1,0 +1,135 @@
+"""Where the numbers of an ONNX file lie: large weights in the checkpoint's own files where they can, else beside it.
+
+An ONNX file names files of its own folder, and engines follow no symbolic link out of it: so a checkpoint's file is
+hard linked there. A weight that is to be of another type, or whose file is on another disk, is written by itself.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import onnx_ir as ir
+import torch
+from onnx_ir import tensor_adapters
+from onnxscript.optimizer import optimize_ir
+from onnxscript.rewriter.onnx_fusions import fuse
+
+from export.component.weights import Large, Weights
+from families.parts.weight_files import Stored
+
+ALIGNMENT = 64
+"""Bytes, of weights in the file that is written."""
+
+Kept = Callable[[torch.dtype], torch.dtype]
+"""The type of a float as it lies -> the type that it has in the ONNX file."""
+
+
+class _Weight(ir.LazyTensor):
+    """A large weight, which is read when someone looks at its numbers."""
+
+    __slots__ = ("weight",)
+
+    def __init__(self, weight: Large, name: str, dtype: torch.dtype) -> None:
+        kind, shape = tensor_adapters.from_torch_dtype(dtype), ir.Shape(weight.source.shape)
+        super().__init__(lambda: tensor_adapters.TorchTensor(weight.read(dtype)), kind, shape, name=name)
+        self.weight = weight
+
+
+def attach(model: ir.Model, weights: Weights) -> None:
+    """Puts the weights in the place of the placeholders that `model` was traced with."""
+    for name, value in model.graph.initializers.items():
+        raw = getattr(value.const_value, "raw", None)
+        weight = weights.at(raw.data_ptr()) if isinstance(raw, torch.Tensor) else None
+        if isinstance(raw, torch.Tensor) and weight is not None:
+            value.const_value = _Weight(weight, name, raw.dtype)
+
+
+def simplify(model: ir.Model) -> None:
+    """Folds constants and rewrites sequences as tensors, but folds no large weight: that would read it into memory."""
+
+    def should_fold(node: ir.Node) -> bool | None:
+        large = any(value is not None and isinstance(value.const_value, _Weight) for value in node.inputs)
+        return False if large else None
+
+    optimize_ir(model, should_fold=should_fold)
+    fuse(model)
+
+
+def save(model: ir.Model, file: Path, kept: Kept) -> None:
+    """Writes `file` and what lies beside it, all of it named as `file` is and more."""
+    with file.with_name(f"{file.name}.data").open("wb") as data:
+        beside = _Beside(file, data)
+        for name, value in list(model.graph.initializers.items()):
+            if isinstance(value.const_value, _Weight):
+                _place(model.graph, name, value, beside.tensor(value.const_value.weight, kept))
+    ir.save(model, file)
+
+
+def _place(graph: ir.Graph, name: str, value: ir.Value, outside: ir.ExternalTensor) -> None:
+    """Makes a value what lies outside, or where that is of another type a Cast of it."""
+    outside.name = name
+    if outside.dtype == value.dtype:
+        value.const_value = outside
+        return
+    outside.name = f"{name}.stored"
+    lying = ir.Value(name=outside.name, shape=outside.shape, type=ir.TensorType(outside.dtype), const_value=outside)
+    del graph.initializers[name]
+    value.const_value = None
+    graph.register_initializer(lying)
+    graph.insert_before(graph[0], ir.node("Cast", [lying], {"to": value.dtype}, outputs=[value]))
+
+
+@dataclass
+class _Beside:
+    """The files beside an ONNX file. `data`: of weights that are written. `links`: by the file that they link to."""
+
+    file: Path
+    data: BinaryIO
+    links: dict[Path, str | None] = field(default_factory=dict)
+
+    def tensor(self, weight: Large, kept: Kept) -> ir.ExternalTensor:
+        """Where a weight lies, as it is kept."""
+        dtype = self._kept(weight, kept)
+        source = weight.source
+        link = self._link(source.file) if isinstance(source, Stored) and dtype == weight.dtype else None
+        if isinstance(source, Stored) and link:
+            return self._external(link, source.offset, source.bytes, dtype, source.shape)
+        return self._write(weight, dtype)
+
+    def _write(self, weight: Large, dtype: torch.dtype) -> ir.ExternalTensor:
+        offset = -(-self.data.tell() // ALIGNMENT) * ALIGNMENT
+        self.data.seek(offset)
+        tensor = weight.read(dtype).contiguous()
+        tensor.flatten().view(torch.uint8).numpy().tofile(self.data)
+        return self._external(Path(self.data.name).name, offset, tensor.nbytes, dtype, tuple(tensor.shape))
+
+    def _external(
+        self, name: str, offset: int, size: int, dtype: torch.dtype, shape: tuple[int, ...]
+    ) -> ir.ExternalTensor:
+        kind = tensor_adapters.from_torch_dtype(dtype)
+        return ir.ExternalTensor(
+            name, offset, size, kind, shape=ir.Shape(shape), name="", base_dir=str(self.file.parent)
+        )
+
+    def _link(self, source: Path) -> str | None:
+        """The name of a hard link to `source`, or None where there can be none."""
+        if source not in self.links:
+            name = f"{self.file.name}.{len(self.links)}"
+            try:
+                os.link(source.resolve(), self.file.with_name(name))
+                self.links[source] = name
+            except OSError:  # on another disk, or another user's
+                self.links[source] = None
+        return self.links[source]
+
+    @staticmethod
+    def _kept(weight: Large, kept: Kept) -> torch.dtype:
+        """As floats of its type are kept, unless the weight has numbers that are too large for it."""
+        if not weight.dtype.is_floating_point:
+            return weight.dtype
+        dtype = kept(weight.dtype)
+        if dtype == torch.float16 != weight.dtype and not bool(weight.read(dtype).isfinite().all()):
+            return torch.float32
+        return dtype

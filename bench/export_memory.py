@@ -101,7 +101,8 @@ def _write(folder: Path, shapes: dict[str, tuple[int, ...]]) -> int:
 
 def _random(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """Such that what a layer makes of unit noise is half as large, and bf16 does not lose itself in the depth."""
-    return (torch.randn(shape, generator=generator) * 0.5 / shape[-1] ** 0.5).bfloat16()
+    wide: torch.Tensor = torch.randn(shape, generator=generator) * (0.5 / shape[-1] ** 0.5)
+    return wide.bfloat16()
 
 
 def _shards(shapes: dict[str, tuple[int, ...]]) -> Iterator[list[str]]:

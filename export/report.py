@@ -94,6 +94,10 @@ class Report:
             for bar in bars.values():
                 bar.end()
 
+    def say(self, line: str) -> None:
+        """Prints a line before the bars."""
+        self.console.print(line, highlight=False, soft_wrap=True)
+
     def add(self, row: Row) -> None:
         """Adds a finished component."""
         self.rows.append(row)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from export import release, workers
+from export import needs, release, workers
 from export.adapters import Bank, Source, read_bank
 from export.checkpoint import Checkpoint, weight_files
 from export.component import fingerprint
@@ -65,6 +65,9 @@ def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Stor
                 store,
                 bool(engine.targets) and engine.runs_here(),
             )
+            if missing:
+                together = workers.together(job, missing)
+                report.say(needs.of(missing, checkpoint, engine, store.folder, together).require(store.folder))
             workers.build(job, missing, report)
             engines = {make.component.name: _installed(store, report, make, make in missing) for make in makes}
             store.install(release.compose(checkpoint, table, components, settings, engines))

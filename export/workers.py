@@ -68,7 +68,7 @@ def build(job: Job, makes: Sequence[Make], report: Report) -> None:
     context = multiprocessing.get_context(METHOD)
     said = context.SimpleQueue()
     with report.progress({make.component.name: make.stages for make in makes}) as bars, _listening(said, bars):
-        pool = ProcessPoolExecutor(_workers(job, makes), context, _begin, (job, said))
+        pool = ProcessPoolExecutor(together(job, makes), context, _begin, (job, said))
         try:
             _wait({pool.submit(_make, make): make for make in sorted(makes, key=_weight(job), reverse=True)})
             pool.shutdown()
@@ -88,7 +88,8 @@ def _wait(futures: Mapping["Future[None]", Make]) -> None:
             raise ExportError(f"{futures[future].component.name}: {why}; nothing was installed") from error
 
 
-def _workers(job: Job, makes: Sequence[Make]) -> int:
+def together(job: Job, makes: Sequence[Make]) -> int:
+    """How many components are made at once."""
     files = {file for make in makes for file in weight_files(job.checkpoint.path / make.component.weights)}
     small = sum(file.stat().st_size for file in files) <= TOGETHER_BYTES
     return min(len(makes), 2, os.cpu_count() or 1) if small and not job.on_gpu else 1

@@ -74,6 +74,9 @@ class Engine(Protocol):
         `lying`: its type in the checkpoint; None for one that is no precision of ours.
         """
 
+    def takes(self, precision: str, numbers: int) -> tuple[int, int]:
+        """About how many bytes of main memory, and of a GPU's, compiling and calling so many weights takes."""
+
     def compile(self, work: Work) -> None:
         """Writes the engine's files into `work.folder`."""
 

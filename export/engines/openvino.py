@@ -35,6 +35,10 @@ class OpenVino:
             return lying
         return "fp32" if precision == "fp32" else "fp16"
 
+    def takes(self, precision: str, numbers: int) -> tuple[int, int]:
+        """A packed copy of the weights, as wide as the arithmetic."""
+        return numbers * (4 if precision == "fp32" else 2), 0
+
     def compile(self, work: Work) -> None:
         """Converts the ONNX file; OpenVINO compiles for the processor when the model is loaded.
 

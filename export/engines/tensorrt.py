@@ -25,6 +25,8 @@ WORKSPACE_BYTES = 16 << 30
 A profile is a box: its largest height and width come together, though no picture has both, and the plan asks for the
 memory of that corner when it is loaded. `python -m bench.tensorrt` prints how much.
 """
+COPIES = 3
+"""Of the weights, in main memory while a plan is built; `bench/` has what was measured."""
 DTYPES = {"FP32": "FLOAT", "INT32": "INT32", "INT64": "INT64", "BOOL": "BOOL"}
 
 
@@ -67,6 +69,11 @@ class TensorRt:
     def keeps(self, precision: str, lying: str | None) -> str:  # noqa: ARG002 - a plan computes in one type
         """As it is computed with."""
         return precision
+
+    def takes(self, precision: str, numbers: int) -> tuple[int, int]:
+        """The weights as they are parsed and again in the plan, and on a GPU where there is one."""
+        size = numbers * (4 if precision == "fp32" else 2)
+        return COPIES * size, 2 * size if self._gpu else 0
 
     def compile(self, work: Work) -> None:
         """Raises ExportError in one line where TensorRT refuses the graph."""

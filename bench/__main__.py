@@ -12,7 +12,7 @@ BENCHES = {
     "adapters": "what adapters cost in a call of the denoiser",
     "handover": "what a step costs outside a denoiser whose inputs are large",
     "load": "the gateway under load, before a Triton that does nothing but take its time",
-    "export-memory": "what an export takes of memory, beside its weights",
+    "export_memory": "what an export takes of memory, beside its weights",
     "tensorrt": "what compiling a model of full size costs; needs no GPU",
     "gpu": "the engines on this machine's GPU",
 }
@@ -26,7 +26,7 @@ def main() -> int:
         return 2
     name = sys.argv.pop(1)
     sys.argv[0] = f"bench {name}"
-    return int(import_module(f"bench.{name.replace('-', '_')}").main() or 0)
+    return int(import_module(f"bench.{name}").main() or 0)
 
 
 if __name__ == "__main__":

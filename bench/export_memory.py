@@ -1,6 +1,6 @@
 """What an export takes of memory: klein's transformer at its real widths, with random weights in bf16 and fewer blocks.
 
-    python -m bench export-memory [--blocks 5,13] [--precision bf16] [--work DIR]
+    python -m bench export_memory [--blocks 5,13] [--precision bf16] [--work DIR]
 
 One component is made in a process of its own, as an export makes it, and looked at fifty times a second. Anonymous
 memory is what the system cannot take back; pages of files, which it can, count in what is resident. Then a fresh one
@@ -192,7 +192,7 @@ def main() -> int:
     parser = report.parser(__doc__)
     parser.add_argument("--blocks", default="5,13", help="double and single ones; 5,20 are klein 4B's")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
-    parser.add_argument("--work", type=Path, default=BUILD / "export-memory", help="is made, and deleted at the end")
+    parser.add_argument("--work", type=Path, default=BUILD / "export_memory", help="is made, and deleted at the end")
     options = parser.parse_args()
     doubles, singles = map(int, options.blocks.split(","))
     options.work.mkdir(parents=True)

@@ -17,11 +17,6 @@ THRESHOLDS = {SPECIAL: "special_care_embeds_weights", CONCEPTS: "concept_embeds_
 """Which of the checkpoint's weights are thresholds of which output."""
 
 
-def module(name: str, checkpoint: Path, dtype: torch.dtype) -> torch.nn.Module:
-    """The checker, from safetensors, never pickles. Whatever the dtype it takes and gives float32."""
-    return _Checker(checkpoint / name, dtype).eval().requires_grad_(False)
-
-
 def sample(_tensor: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """A picture as it is prepared: of mean 0 and deviation 1."""
     return torch.randn(shape, generator=generator)
@@ -46,19 +41,32 @@ def _limits(file: Path) -> Iterator[tuple[str, list[float]]]:
         raise BadCheckpointError(f"{file} is not a whole safetensors file: {error}") from error
 
 
+class _Directions(torch.nn.Module):
+    """Concepts (n, width) as directions."""
+
+    def __init__(self, embeddings: torch.nn.Parameter) -> None:
+        super().__init__()
+        self.embeddings = embeddings
+
+    def forward(self) -> torch.Tensor:
+        return torch.nn.functional.normalize(self.embeddings)
+
+
 class _Checker(torch.nn.Module):
     """Prepared pictures (N, 3, S, S) -> their cosines to the special concepts (N, 3), and to the others (N, 17)."""
 
-    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
+    def __init__(self, checkpoint: Path) -> None:
         super().__init__()
-        self.model = pretrained.load(StableDiffusionSafetyChecker, folder, dtype)
+        self.model = pretrained.load(StableDiffusionSafetyChecker, checkpoint / NAME)
+        self.special = _Directions(self.model.special_care_embeds)
+        self.concepts = _Directions(self.model.concept_embeds)
+        # A module's weights are there while it computes, and the whole checker never does.
+        del self.model.special_care_embeds, self.model.concept_embeds
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         pooled = self.model.vision_model(pixels.to(self.model.dtype))[1]
-        seen = _directions(self.model.visual_projection(pooled))
-        special, concepts = self.model.special_care_embeds, self.model.concept_embeds
-        return (seen @ _directions(special).t()).float(), (seen @ _directions(concepts).t()).float()
+        seen = torch.nn.functional.normalize(self.model.visual_projection(pooled))
+        return (seen @ self.special().t()).float(), (seen @ self.concepts().t()).float()
 
 
-def _directions(embeddings: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.normalize(embeddings)
+module = pretrained.by_name(**{NAME: _Checker})

@@ -1,18 +1,23 @@
 """How the tests ask running servers, and the command that starts them."""
 
+import re
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 
-from embedded.supervisor import SHM, SHM_PREFIX
+from embedded.supervisor import SHM_PREFIX
 
 STUB = "triton_python_backend_stub"
 
 
-def regions():
-    return set(SHM.glob(f"{SHM_PREFIX}*"))
+def regions(server):
+    """A pattern of the names in /dev/shm of the Triton with this process id."""
+    (prefix,) = re.findall(r"shm-region-prefix-name=([^\0]+)", Path(f"/proc/{server}/cmdline").read_text())
+    assert prefix.startswith(SHM_PREFIX)
+    return f"{prefix}*"
 
 
 def status(url):

@@ -1,16 +1,15 @@
 """The safety checker's torch module. Imported by `export`."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-from safetensors import SafetensorError, safe_open
 
 from families.errors import BadCheckpointError
 from families.interface import Tensor
 from families.parts import pretrained
+from families.parts.weight_files import stored, weight_files
 from families.safety_checker import CONCEPTS, NAME, SPECIAL
 
 THRESHOLDS = {SPECIAL: "special_care_embeds_weights", CONCEPTS: "concept_embeds_weights"}
@@ -25,20 +24,12 @@ def sample(_tensor: Tensor, shape: tuple[int, ...], generator: torch.Generator) 
 def thresholds(checkpoint: Path) -> dict[str, list[float]]:
     """By output, the cosines above which a picture is near to a concept. Raises BadCheckpointError."""
     folder = checkpoint / NAME
-    found = {name: limits for file in folder.glob("*.safetensors") for name, limits in _limits(file)}
+    weights = stored(weight_files(folder))
+    found = {name: pretrained.read(weights[name]).tolist() for name in THRESHOLDS.values() if name in weights}
     if not all(name in found and all(map(math.isfinite, found[name])) for name in THRESHOLDS.values()):
         names = " and ".join(THRESHOLDS.values())
-        raise BadCheckpointError(f"{folder}: its safetensors hold no finite {names} (no pickles are read)")
+        raise BadCheckpointError(f"{folder}: its safetensors hold no finite {names}")
     return {output: found[name] for output, name in THRESHOLDS.items()}
-
-
-def _limits(file: Path) -> Iterator[tuple[str, list[float]]]:
-    try:
-        with safe_open(file, "pt") as weights:
-            for name in sorted(set(THRESHOLDS.values()) & set(weights.keys())):
-                yield name, weights.get_tensor(name).float().tolist()
-    except (OSError, SafetensorError) as error:
-        raise BadCheckpointError(f"{file} is not a whole safetensors file: {error}") from error
 
 
 class _Directions(torch.nn.Module):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from families.errors import BadCheckpointError, InvalidEditError
+from families.parts.pretrained import fill
 from families.safety_checker import CONCEPTS, NAME, PIXELS, RULE, SPECIAL, modules, table
 from families.safety_checker.decision import refuses, require_safe
 from families.safety_checker.picture import Preparation
@@ -42,7 +43,7 @@ def test_the_usual_size_is_prepared_so_too(tmp_path: Path) -> None:
 
 def test_the_module_gives_what_the_class_compares(folder: Path) -> None:
     checker, pixels = safety.load(folder), torch.randn(1, 3, safety.SIDE, safety.SIDE)
-    special, concepts = modules.module(NAME, folder, torch.float32)(pixels)
+    special, concepts = fill(modules.module(NAME, folder), torch.float32)(pixels)
     with torch.no_grad():
         view = checker.visual_projection(checker.vision_model(pixels)[1])
         for ours, embeddings in ((special, checker.special_care_embeds), (concepts, checker.concept_embeds)):

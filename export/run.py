@@ -48,8 +48,7 @@ def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Stor
         workers.begin(checkpoint.family)
         bank = read_bank(checkpoint, options.adapters)
         components = [bank.extend(component) for component in table.components(checkpoint.path, options.limits)]
-        if options.safety_checker:
-            components.append(safety_checker.component(options.safety_checker))
+        components += _beside(options)
         chosen = options.precisions.of(components, engine)
         in_place = engine.serving(chosen[DENOISER]).in_place
         settings = release.settings(checkpoint, table, components, bank.routes, options, in_place=in_place)
@@ -73,6 +72,11 @@ def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Stor
             store.install(release.compose(checkpoint, table, components, settings, engines))
     except BadCheckpointError as error:
         raise BadInputError(str(error)) from error
+
+
+def _beside(options: Options) -> list[Component]:
+    """Engines that are of no family."""
+    return [safety_checker.component(options.safety_checker)] if options.safety_checker else []
 
 
 def _make(checkpoint: Checkpoint, engine: Engine, component: Component, precision: str, bank: Bank) -> Make:

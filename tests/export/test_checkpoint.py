@@ -220,7 +220,7 @@ def of_another_kind(folder: Path) -> None:
     [
         (not_there, "safety_checker/config.json is missing"),
         (without_weights, "(no pickles are read)"),
-        (cut_off, "is not a whole safetensors file"),
+        (cut_off, "is truncated or damaged"),
         (without_a_limit, "hold no finite special_care_embeds_weights and concept_embeds_weights"),
         (of_another_kind, "and not a StableDiffusionSafetyChecker"),
     ],

@@ -35,27 +35,14 @@ def seconds(name: str, default: float) -> float:
     return value
 
 
-def main() -> None:
-    """Becomes the supervisor. Ends with exit code 2 where the engines cannot be served here, each reason a line."""
-    # What is needed lies beside this script's folder, which alone Python would search. Triton inherits none of it.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from backends import compatibility  # noqa: PLC0415
-    from embedded import command, memory  # noqa: PLC0415
+def supervised_triton(repository: Path, shm_bytes: int) -> list[str]:
+    """The supervisor's program and arguments, Triton's among them."""
+    from embedded import command  # noqa: PLC0415
 
-    repository = os.environ["TRITOUCH_REPOSITORY"]
-    if compatibility.main([repository, "--served", os.environ["ENGINES"]]):
-        sys.exit(2)
-    shm_bytes = number("TRITOUCH_TRITON_SHM_BYTES", command.SHM_BYTES)
-    missing = memory.shared_memory_missing(Path(repository), shm_bytes)
-    if missing:
-        sys.exit(missing)
-    short = memory.memory_short(Path(repository))
-    if short:
-        sys.stderr.write(f"{short}\n")
     exit_seconds = math.ceil(seconds("TRITOUCH_EDIT_TIMEOUT_SECONDS", EDIT_SECONDS))
     options = command.TritonOptions(
         "tritonserver",
-        Path(repository),
+        repository,
         "0.0.0.0",  # noqa: S104 - the container's networks decide who may call
         command.TritonPorts(
             number("TRITOUCH_TRITON_HTTP_PORT", 8000),
@@ -67,11 +54,31 @@ def main() -> None:
         shm_bytes=shm_bytes,
     )
     stop_file = Path(tempfile.gettempdir(), f"tritouch-stop-{os.getpid()}")
-    line = command.supervised(
+    return command.supervised(
         command.command_line(options),
         exit_seconds + command.END_SECONDS,
         *("--watch", command.PYTHON_PROCESS, "--stop-file", str(stop_file)),
     )
+
+
+def main() -> None:
+    """Becomes the supervisor. Ends with exit code 2 where the engines cannot be served here, each reason a line."""
+    # What is needed lies beside this script's folder, which alone Python would search. Triton inherits none of it.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from backends import compatibility  # noqa: PLC0415
+    from embedded import command, memory  # noqa: PLC0415
+
+    repository = Path(os.environ["TRITOUCH_REPOSITORY"])
+    if compatibility.main([str(repository), "--served", os.environ["ENGINES"]]):
+        sys.exit(2)
+    shm_bytes = number("TRITOUCH_TRITON_SHM_BYTES", command.SHM_BYTES)
+    missing = memory.shared_memory_missing(repository, shm_bytes)
+    if missing:
+        sys.exit(missing)
+    short = memory.memory_short(repository)
+    if short:
+        sys.stderr.write(f"{short}\n")
+    line = supervised_triton(repository, shm_bytes)
     os.execv(line[0], line)  # noqa: S606 - in this process's place, so that Docker's signals reach it
 
 

@@ -28,6 +28,16 @@ def dockerfile_commands() -> dict[str, list[str]]:
     return commands
 
 
+def dockerfile_engines() -> dict[str, str]:
+    """Stage of Triton's image -> the engine kinds that it serves."""
+    engines, stage = {}, ""
+    for line in (DEPLOY / "triton.Dockerfile").read_text().splitlines():
+        stage = match[1] if (match := re.match(r"FROM \S+ AS (\S+)", line)) else stage
+        if match := re.match(r"ENV ENGINES=(\S+)", line):
+            engines[stage] = match[1]
+    return engines
+
+
 def run_here(command: list[str], app: Path = ROOT) -> list[str]:
     """The same command with this checkout, or another folder, for the image's /app."""
     return [part.replace("/app/", f"{app}/") for part in command]
@@ -60,6 +70,10 @@ def arguments(command: list[str], program: str, folder: Path, variables: Mapping
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.split("\0")[:-1]
+
+
+def healthy(url: str) -> bool:
+    return subprocess.run([sys.executable, str(DEPLOY / "healthy.py"), url], check=False).returncode == 0
 
 
 @pytest.fixture

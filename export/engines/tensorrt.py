@@ -26,7 +26,7 @@ A profile is a box: its largest height and width come together, though no pictur
 memory of that corner when it is loaded. `python -m bench.tensorrt` prints how much.
 """
 COPIES = 3
-"""Of the weights, in main memory while a plan is built; `bench/` has what was measured."""
+"""Of the weights, in main memory while a plan is built: assumed. `python -m bench tensorrt` prints what one took."""
 DTYPES = {"FP32": "FLOAT", "INT32": "INT32", "INT64": "INT64", "BOOL": "BOOL"}
 
 

@@ -108,6 +108,7 @@ def test_a_crash_at_any_moment_leaves_a_whole_repository(
     assert not list((tmp_path / "edit/.tritouch").rglob(".unfinished-*"))
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments_leaves_a_whole_repository(tmp_path: Path) -> None:
     install(Store(tmp_path), "old")
     program = (

@@ -178,6 +178,7 @@ def test_weights_beside_the_onnx_file_are_found(checkpoint, table, tmp_path, pre
     assert (tmp_path / "model.plan").exists()
 
 
+@pytest.mark.slow
 def test_a_bank_of_adapters_compiles(tmp_path):
     lora = {SIMPLE.name: {"0": Factors(torch.zeros(2, 8), torch.zeros(8, 2), 1.0)}}
     module = torch.nn.Sequential(OrderedDict(model=torch.nn.Sequential(torch.nn.Linear(8, 8))))

@@ -20,6 +20,7 @@ from families.interface import Component, Range, Tensor
 from families.parts import pretrained
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 
 
@@ -199,7 +200,6 @@ print(most[0] - before)
 """
 
 
-@pytest.mark.slow
 def test_weights_do_not_pass_through_memory(tmp_path: Path) -> None:
     """Traced, written for OpenVINO, and compared with torch: all but the engine's own compiling."""
     file = stack(tmp_path / "stack", 4096, 9, torch.bfloat16) / "diffusion_pytorch_model.safetensors"

@@ -5,7 +5,7 @@ Knows safetensors and the names that LoRA files use; nothing of any family.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +18,7 @@ from export.component import bank, fingerprint
 from export.component.bank import refuse
 from export.errors import BadInputError
 from families import load
-from families.interface import ADAPTER, ROWS, Component, LoraFiles
+from families.interface import ADAPTER, ADAPTERS, ROWS, Component, LoraFiles, Tensor
 from families.parts.lora import Lora
 
 ROUTE = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
@@ -58,7 +58,7 @@ class Bank:
         """The component as it is with a bank, where an adapter changes it; else as it is."""
         if not (component.adapts and any(lora.get(component.name) for lora in self._loras)):
             return component
-        return replace(component, inputs=(*component.inputs, ADAPTER))
+        return bank.extend(component)
 
     def fill(self, module: nn.Module, component: Component) -> nn.Module:
         """The component's module with its bank. Raises BadInputError where an adapter does not fit it."""
@@ -76,9 +76,12 @@ class Bank:
             for source, lora in zip(self._sources, self._loras, strict=True)
         ]
 
-    def sample(self, sizes: Mapping[str, int]) -> torch.Tensor:
-        """`adapter` (rows, 1) int32: all of them in turn, none among them."""
-        return (torch.arange(1, sizes[ROWS] + 1, dtype=torch.int32) % (len(self.routes) + 1))[:, None]
+    def sample(self, tensor: Tensor, sizes: Mapping[str, int]) -> torch.Tensor:
+        """One of a bank's inputs (rows, adapters of each): all adapters in turn, none among them, scales of -1 to 1."""
+        places = torch.arange(1, sizes[ROWS] * sizes[ADAPTERS] + 1).view(sizes[ROWS], sizes[ADAPTERS])
+        if tensor == ADAPTER:
+            return (places % (len(self.routes) + 1)).int()
+        return 1.0 - places % 5 / 2
 
 
 def prefixes_of(family: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Knows nothing of Triton's API, nor of what a family makes of the values.
 
 import json
 import math
+import re
 from dataclasses import dataclass
 
 from families.errors import (
@@ -17,18 +18,21 @@ from families.errors import (
     UNKNOWN_MODEL,
     InvalidEditError,
 )
-from families.interface import Tensors
+from families.interface import MOST_ADAPTERS, Tensors
 from families.picture import RESPONSE_FORMATS, WorkingSize
 from families.settings import Settings
 
 MAX_STEPS = 50
 MAX_GUIDANCE = 100.0
 MAX_PROMPT_CHARS = 10_000
+MAX_ADAPTER_SCALE = 10.0
+ADAPTER_SCALE = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
+"""As it stands behind a route: `oil:0.7`."""
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One edit, every default filled in. `images`: encoded files. `adapter`: counted from 1, 0 for none.
+    """One edit, every default filled in. `images`: encoded files. `adapters`: each counted from 1, with its scale.
 
     Without images a picture is made from text alone, of `size`, (width, height) in pixels; with images that is None.
     `guidance_scale`: up to 1 is off. `image_guidance_scale`: how closely the picture is kept, where a family has it.
@@ -40,7 +44,7 @@ class Edit:
     guidance_scale: float
     image_guidance_scale: float
     seed: int
-    adapter: int
+    adapters: tuple[tuple[int, float], ...]
     response_format: str
     size: tuple[int, int] | None = None
 
@@ -65,7 +69,7 @@ def read(given: Tensors, settings: Settings) -> Edit:
         guidance_scale=_scale(given, "guidance_scale", settings.guidance_scale),
         image_guidance_scale=_scale(given, "image_guidance_scale", settings.image_guidance_scale),
         seed=int(given["seed"][0]),
-        adapter=_adapter(_text(given, "model", PARAMETER_INVALID), settings.adapters),
+        adapters=_adapters(_text(given, "model", PARAMETER_INVALID), settings.adapters),
         response_format=response_format,
         size=size,
     )
@@ -122,13 +126,26 @@ def _size(given: Tensors, images: tuple[bytes, ...], settings: Settings) -> tupl
     return width, height
 
 
-def _adapter(route: str, routes: tuple[str, ...]) -> int:
-    if not route:
-        return 0
+def _adapters(model: str, routes: tuple[str, ...]) -> tuple[tuple[int, float], ...]:
+    """What `oil:0.7+ink` names, in the order of the bank: what an edit is does not depend on the order of its parts."""
+    parts = model.split("+") if model else []
+    if len(parts) > MOST_ADAPTERS:
+        raise InvalidEditError(PARAMETER_INVALID, f"model names {len(parts)} adapters; at most {MOST_ADAPTERS}")
+    adapters = dict(_adapter(part, routes) for part in parts)
+    if len(adapters) < len(parts):
+        raise InvalidEditError(PARAMETER_INVALID, "model names an adapter twice: give it one scale instead")
+    return tuple(sorted(adapters.items()))
+
+
+def _adapter(part: str, routes: tuple[str, ...]) -> tuple[int, float]:
+    route, colon, text = part.partition(":")
     if route not in routes:
-        known = ", ".join(routes) or "none"
-        raise InvalidEditError(UNKNOWN_MODEL, f"there is no such model; adapters: {known}; empty for the base model")
-    return routes.index(route) + 1
+        known = f"adapters: {', '.join(routes) or 'none'}; empty for the base model"
+        raise InvalidEditError(UNKNOWN_MODEL, f"there is no such model: no adapter is called {route[:64]!r}; {known}")
+    if colon and not (ADAPTER_SCALE.fullmatch(text) and abs(float(text)) <= MAX_ADAPTER_SCALE):
+        message = f"the scale of adapter {route} must be a number from -{MAX_ADAPTER_SCALE:g} to {MAX_ADAPTER_SCALE:g}"
+        raise InvalidEditError(PARAMETER_INVALID, message)
+    return routes.index(route) + 1, float(text) if colon else 1.0
 
 
 def _text(given: Tensors, name: str, code: str) -> str:

@@ -71,11 +71,17 @@ class Tensor:
         return tuple(axis if isinstance(axis, int) else sizes[axis] for axis in self.axes)
 
 
-ADAPTER = Tensor("adapter", "INT32", (ROWS, 1))
-"""Whose low-rank factors a row is computed with: 0 for none, else one of the export's adapters, counted from 1.
-
-The last input of a component that has a bank of adapters. The export adds it and `edit` fills it: no family names it.
-"""
+ADAPTERS = "adapters"
+"""The axis of the adapters that one row adds up. As long as the row of a call that has most of them needs."""
+MOST_ADAPTERS = 4
+"""Of one edit."""
+ADAPTER = Tensor("adapter", "INT32", (ROWS, ADAPTERS))
+"""Whose low-rank factors a row is computed with: 0 for none, else one of the export's adapters, counted from 1."""
+ADAPTER_SCALE = Tensor("adapter_scale", "FP32", (ROWS, ADAPTERS))
+"""What multiplies that which each of them adds, beside the scale that the export gave it."""
+BANK = (ADAPTER, ADAPTER_SCALE)
+"""The last inputs of a component that has a bank of adapters. The export adds them and `edit` fills them: no family
+names them."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +199,7 @@ class LoraFiles(Protocol):
 
 
 class Call(Protocol):
-    """Calls an engine or ensemble in Triton for one edit, with the edit's adapter where the engine has a bank."""
+    """Calls an engine or ensemble in Triton for one edit, with the edit's adapters where the engine has a bank."""
 
     def __call__(self, model: str, inputs: Tensors) -> Tensors:
         """All outputs of the model; the arrays are the caller's own. Raises whatever makes the edit fail."""

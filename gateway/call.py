@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from gateway.schemas import BASE_MODEL, OWN, EditParameters, ImageFormat, PictureParameters
+from gateway.adapters import BASE_MODEL
+from gateway.schemas import OWN, EditParameters, ImageFormat, PictureParameters
 from gateway.triton import Edit, Picture
 
 DRAWN_SEED_BITS: Final = 53  # Every JSON client can read these back: doubles hold them exactly.

@@ -11,6 +11,7 @@ import structlog
 from fastapi import APIRouter, Depends, Request, Response
 
 from gateway import body, failures, form_call, generation_call, idempotency, json_call
+from gateway.adapters import BASE_MODEL
 from gateway.admission import Gate, Held, Memory
 from gateway.auth import Keys
 from gateway.call import Call
@@ -21,7 +22,6 @@ from gateway.loader import Loader
 from gateway.metrics import Metrics
 from gateway.openapi import edit_operation, generation_operation
 from gateway.orphans import Orphans
-from gateway.schemas import BASE_MODEL
 from gateway.settings import Settings
 from gateway.threads import Threads
 from gateway.triton import Triton
@@ -104,7 +104,7 @@ class Edits:
             known = ", ".join([BASE_MODEL, *(await self._triton.offer()).adapters])
         except PublicError:
             return error
-        return PublicError(error.code, param="model", message=f"There is no such model. There are: {known}.")
+        return PublicError(error.code, param="model", message=f"{error.message} There are: {known}.")
 
     async def _called(
         self, request: Request, parser: Parser, caller: str, held: Held, place: ExitStack

@@ -27,6 +27,7 @@ CALLER_CODES: Final = {
     "picture_refused": None,
 }
 _SAID: Final = {
+    "unknown_model": re.compile(r"no adapter is called '[A-Za-z0-9][A-Za-z0-9_.-]{0,63}'", re.ASCII),
     "steps_unavailable": re.compile(r"the nearest number that works is [0-9]{1,3}"),
     "size_unavailable": re.compile(
         r"width and height must be multiples of [0-9]{1,5} from [0-9]{1,5} to [0-9]{1,5}, "
@@ -37,7 +38,7 @@ _SAID: Final = {
         r"(?:bytes|pixels|times its shorter one)"
     ),
 }
-"""What of the text around a code is for the public all the same: fixed words and numbers."""
+"""What of the text around a code is for the public all the same: fixed words, numbers, and a name of few letters."""
 MAX_CAUSE: Final = 500
 _NOT_PLAIN: Final = re.compile(r"(?:[^ -~\s]|\\(?:x..|u....|U........))+")
 _WORD: Final = re.compile(r"[^\W_]+")

@@ -6,11 +6,11 @@ import orjson
 from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from gateway.adapters import BASE_MODEL
 from gateway.auth import Keys
 from gateway.errors import PublicError
 from gateway.metrics import CONTENT_TYPE, Metrics
 from gateway.openapi import error_responses
-from gateway.schemas import BASE_MODEL
 from gateway.triton import Offer, Triton
 
 

@@ -10,15 +10,14 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticKnownError
 
+from gateway import adapters
 from gateway.errors import PublicError
 
 MAX_SEED: Final = 2**64 - 1
 MAX_GUIDANCE: Final = 100.0
 MAX_PROMPT_CHARS: Final = 10_000
-BASE_MODEL: Final = "base"
 OWN: Final = 0
 """What stands for the model repository's own default."""
-MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,99})", re.ASCII)
 NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 
@@ -73,7 +72,8 @@ class PictureParameters(BaseModel):
     )
     model: str | None = Field(
         None,
-        description="Routes the request to a specific adapter.",
+        description="Routes the request to a specific adapter. As an extension up to 4 of them are joined by `+`, each "
+        "with a scale of -10 to 10 behind a colon, 1 when absent: `oil:0.7+ink`.",
         examples=["(adapter-route)"],
         json_schema_extra=_no_default,
     )
@@ -111,9 +111,8 @@ class PictureParameters(BaseModel):
 
     @field_validator("model")
     @classmethod
-    def _model_is_a_name(cls, model: str | None) -> str | None:
-        if model and not MODEL_NAME.fullmatch(model):
-            raise PublicError("unknown_model", param="model")
+    def _model_names_adapters(cls, model: str | None) -> str | None:
+        adapters.check(model or "")
         return model
 
 

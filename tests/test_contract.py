@@ -13,14 +13,16 @@ from tritonclient.grpc import model_config_pb2
 import families.edit
 from export import adapters
 from export import configs as written
+from export.component import bank
 from export.component import config as engine_config
 from export.engines import load as load_engine
 from families import PIPELINES
 from families import load as load_family
 from families.errors import CODES, GENERATIONS_UNAVAILABLE
-from families.interface import ADAPTER, PREDICTION, Limits
+from families.interface import MOST_ADAPTERS, PREDICTION, Limits
 from families.picture import RESPONSE_FORMATS, DecodingLimits
 from families.safety_checker import table as safety_table
+from gateway import adapters as gateway_adapters
 from gateway import schemas
 from gateway.errors import KINDS
 from gateway.failures import problem_of
@@ -66,12 +68,12 @@ def configs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
     With a bank of adapters in all of the components that may have one and a safety checker, and with neither.
     """
-    family, bank = request.param
+    family, banked = request.param
     files = sorted((ROOT / "model_repository").glob("*/config.pbtxt"))
     found = {file.parent.name: parse(file.read_text()) for file in files if not file.is_symlink()}
     serving = load_engine("openvino").serving("fp32")
     table = [
-        replace(component, inputs=(*component.inputs, ADAPTER)) if bank and component.adapts else component
+        bank.extend(component) if banked and component.adapts else component
         for component in load_family(family, "table").components(tiny.checkpoint(family), Limits(512 * 512, 12))
     ]
     if bank:
@@ -169,6 +171,9 @@ def test_both_sides_of_triton_have_the_same_bounds() -> None:
     assert Settings().max_image_bytes == DecodingLimits().max_bytes
     assert schemas.MAX_PROMPT_CHARS == families.edit.MAX_PROMPT_CHARS
     assert schemas.MAX_GUIDANCE == families.edit.MAX_GUIDANCE
+    assert gateway_adapters.MOST == MOST_ADAPTERS
+    assert gateway_adapters.MAX_SCALE == families.edit.MAX_ADAPTER_SCALE
+    assert gateway_adapters.SCALE == families.edit.ADAPTER_SCALE
     body = {"image": {"image": "x"}, "prompt": "p"}
     for steps in (1, families.edit.MAX_STEPS):
         schemas.ContainerImageEditBody.model_validate({**body, "num_inference_steps": steps})
@@ -197,7 +202,7 @@ def test_the_gateway_hands_on_which_sizes_are_served() -> None:
 
 
 def test_a_route_of_the_export_is_a_name_to_the_gateway() -> None:
-    assert adapters.BASE_MODEL == schemas.BASE_MODEL
+    assert adapters.BASE_MODEL == gateway_adapters.BASE_MODEL
     for route in ("a", "0", "Oil_painting-2.1", "x" * 64):
         assert adapters.ROUTE.fullmatch(route)
-        assert schemas.MODEL_NAME.fullmatch(route)
+        assert gateway_adapters.ROUTE.fullmatch(route)

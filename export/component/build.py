@@ -17,7 +17,7 @@ from export.component import check, config, graph
 from export.component.weights import Weights
 from export.engines import Engine, Run, Work, reference
 from export.errors import ExportError
-from families.interface import ADAPTER, Component, Modules
+from families.interface import BANK, Component, Modules
 
 SEED = 7
 RECORD = "component.json"
@@ -141,7 +141,7 @@ class Builder:
     def _inputs(self, component: Component, sizes: Mapping[str, int]) -> Sequence[torch.Tensor]:
         generator = torch.Generator().manual_seed(SEED)
         return [
-            self.bank.sample(sizes) if tensor == ADAPTER else self._sample(tensor, sizes, generator)
+            self.bank.sample(tensor, sizes) if tensor in BANK else self._sample(tensor, sizes, generator)
             for tensor in component.inputs
         ]
 

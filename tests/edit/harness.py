@@ -1,7 +1,7 @@
 """A fake denoiser, loops whose results tell what they were sent, and a batcher driven turn by turn."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -117,6 +117,8 @@ class Harness:
         max_jobs: int = 16,
         max_tokens: int = 8 * TOKENS,
         preparers: Executor | None = None,
+        *,
+        padded: Sequence[str] = (),
     ) -> None:
         self.metrics, self.intake = Metrics(), Intake()
         self.clock = 0.0
@@ -130,6 +132,7 @@ class Harness:
             intake=self.intake,
             preparers=preparers or Here(),
             answerers=Here(),
+            padded=padded,
             clock=lambda: self.clock,
         )
 

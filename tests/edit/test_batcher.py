@@ -39,6 +39,25 @@ def test_a_result_does_not_depend_on_neighbours() -> None:
     assert len(harness.metrics.calls) < sum(steps for _, steps, _, _ in edits.values())
 
 
+def test_edits_that_differ_in_a_padded_input_share_a_call() -> None:
+    seen: list[Any] = []
+
+    def denoise(rows: Tensors) -> NDArray[Any]:
+        seen.append(rows["adapter"].tolist())
+        return denoiser(rows)
+
+    def adapted(steps: int, rows: int, *adapters: int) -> Plan:
+        made = plan(1.0, steps, rows=rows)
+        constant = {**made.constant, "adapter": np.array([adapters] * rows, np.int32)}
+        return Plan(made.key, constant, made.loop, made.tokens)
+
+    harness = Harness(denoise, padded=("adapter",))
+    harness.submit("one", adapted(3, 2, 4))
+    harness.submit("three", adapted(1, 1, 7, 8, 9))
+    harness.turns(2)
+    assert seen == [[[4, 0, 0], [4, 0, 0], [7, 8, 9]], [[4], [4]]], "and alone it pays for its own"
+
+
 def test_rows_not_jobs_fill_a_call() -> None:
     harness = Harness(max_rows=7)
     for i in range(3):

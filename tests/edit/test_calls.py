@@ -43,7 +43,7 @@ def test_small_pictures_pass_large_ones(calls: Any, monkeypatch: pytest.MonkeyPa
 
         def ask(image: bytes) -> Any:
             given = {"image": np.array([image], np.object_)}
-            return threads.submit(calls.EditCall(settings, 0, threads), REFERENCE, given)
+            return threads.submit(calls.EditCall(settings, (), threads), REFERENCE, given)
 
         large = [ask(LARGE) for _ in range(8)]
         for _ in range(calls.LARGE_AT_ONCE):
@@ -53,3 +53,12 @@ def test_small_pictures_pass_large_ones(calls: Any, monkeypatch: pytest.MonkeyPa
         release.set()
         assert not wait(large, SECONDS).not_done
     assert decoding.count(LARGE) == len(large)
+
+
+def test_every_row_of_an_edit_has_all_its_adapters(calls: Any) -> None:
+    none, two = calls.adapter_rows((), 3), calls.adapter_rows(((2, 0.5), (7, -1.0)), 2)
+    assert none["adapter"].tolist() == [[0]] * 3
+    assert none["adapter_scale"].tolist() == [[0.0]] * 3
+    assert two["adapter"].tolist() == [[2, 7]] * 2
+    assert two["adapter_scale"].tolist() == [[0.5, -1.0]] * 2
+    assert [array.dtype for array in two.values()] == [np.int32, np.float32]

@@ -1,4 +1,4 @@
-"""`--adapter`: every naming read alike, whatever a bank cannot express refused, each row computed with its own."""
+"""`--adapter`: every naming read alike, whatever a bank cannot express refused."""
 
 import json
 import pickle
@@ -9,15 +9,12 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from torch import nn
 
 from export import adapters
 from export.adapters import MOST, Source
-from export.component import bank
 from export.errors import BadInputError
 from families.errors import BadCheckpointError
 from families.instruct_pix2pix.lora import PREFIXES, READER
-from families.parts.lora import Factors
 from families.parts.lora_files import WRAPPED
 from tests import loras
 from tests.conftest import ADAPTERS, ROUTES, run_export
@@ -139,77 +136,6 @@ def test_a_folder_of_pickles_is_refused_unread(tmp_path: Path) -> None:
     pickled(tmp_path / "pytorch_lora_weights.bin")
     with pytest.raises(BadInputError, match=r"no .safetensors file .no pickles are read."):
         find([f"oil={tmp_path}"])
-
-
-class Network(nn.Module):
-    """Something with the layers that LoRA files name."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.linear, self.narrow = nn.Linear(6, 4), nn.Conv2d(4, 5, 1)
-        self.wide, self.norm = nn.Conv2d(5, 5, 3, padding=1), nn.GroupNorm(1, 5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(rows, n, 6) -> (rows, 5, n, 1)."""
-        lines: torch.Tensor = self.linear(x)
-        out: torch.Tensor = self.norm(self.wide(self.narrow(lines.mT[..., None])))
-        return out
-
-
-class Module(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = Network()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.model(x)
-        return result
-
-
-def factors(out: int, width: int, rank: int, scale: float = 1.0, kernel: tuple[int, ...] = ()) -> Factors:
-    generator = torch.Generator().manual_seed(rank)
-    down = torch.randn(rank, width, *kernel, generator=generator)
-    return Factors(down, torch.randn(out, rank, *((1,) * len(kernel)), generator=generator), scale)
-
-
-@pytest.mark.parametrize(
-    ("layer", "own", "words"),
-    [
-        ("nowhere", factors(4, 6, 2), "denoiser has no such layers: nowhere"),
-        ("linear", factors(4, 7, 2), "denoiser has layers of other shapes: linear"),
-        ("linear", factors(5, 6, 2), "denoiser has layers of other shapes: linear"),
-        ("narrow", factors(5, 4, 2, kernel=(3, 3)), "denoiser has layers of other shapes: narrow"),
-        ("wide", factors(5, 5, 2, kernel=(3, 3)), "beyond linear layers and 1 x 1 convolutions: wide"),
-        ("norm", factors(5, 5, 2), "beyond linear layers and 1 x 1 convolutions: norm"),
-        ("linear", Factors(torch.full((2, 6), torch.nan), torch.ones(4, 2), 1.0), "not finite numbers: linear"),
-        ("linear", factors(4, 6, 2, scale=float("inf")), "not finite numbers: linear"),
-    ],
-)
-def test_what_does_not_fit_is_refused_by_route_and_layer(layer: str, own: Factors, words: str) -> None:
-    with pytest.raises(BadInputError, match=f"adapter oil: .*{words}"):
-        bank.build(Module(), "denoiser", [("oil", {"denoiser": {layer: own}}, 1.0)])
-
-
-def test_each_row_is_computed_with_its_own_adapter() -> None:
-    loras = [
-        {"denoiser": {"linear": factors(4, 6, 2, scale=0.5)}},
-        {"denoiser": {"linear": factors(4, 6, 3), "narrow": factors(5, 4, 1, kernel=(1, 1))}},
-        {"text_encoder": {"elsewhere": factors(1, 1, 1)}},
-    ]
-    scales = [1.0, -2.0, 1.0]
-    adapters = [(str(i), lora, scale) for i, (lora, scale) in enumerate(zip(loras, scales, strict=True))]
-    banked = bank.build(Module(), "denoiser", adapters)
-    x, rows = torch.randn(5, 7, 6), torch.tensor([[2], [0], [1], [3], [2]], dtype=torch.int32)
-    ours = banked(x, rows)
-    for row, (index,) in enumerate(rows.tolist()):
-        merged = Module()
-        own = loras[index - 1].get("denoiser", {}) if index else {}
-        for layer, parts in own.items():
-            weight: torch.Tensor = getattr(merged.model, layer).weight.data
-            product = parts.up.flatten(1) @ parts.down.flatten(1)
-            weight += scales[index - 1] * parts.scale * product.view_as(weight)
-        torch.testing.assert_close(ours[row], merged(x[row : row + 1])[0], rtol=1e-4, atol=1e-5)
 
 
 def test_peft_own_folders_read_as_diffusers_files_do(checkpoint: Path, tmp_path: Path) -> None:

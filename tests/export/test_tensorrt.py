@@ -21,7 +21,7 @@ from export.engines import Serving, Work, load, reference
 from export.engines.tensorrt import TensorRt
 from export.errors import BadInputError
 from families import load as load_family
-from families.interface import ADAPTER, Component, Limits, Tensor
+from families.interface import Component, Limits, Tensor
 from families.parts.guidance import PictureGuidance
 from families.parts.lora import Factors
 from tests.conftest import SHARED, TARGETS, run_export
@@ -182,10 +182,10 @@ def test_weights_beside_the_onnx_file_are_found(checkpoint, table, tmp_path, pre
 def test_a_bank_of_adapters_compiles(tmp_path):
     lora = {SIMPLE.name: {"0": Factors(torch.zeros(2, 8), torch.zeros(8, 2), 1.0)}}
     module = torch.nn.Sequential(OrderedDict(model=torch.nn.Sequential(torch.nn.Linear(8, 8))))
-    tokens = {"inputs": (Tensor("x", "FP32", ("rows", "width", 8)), ADAPTER)}
+    tokens = {"inputs": (Tensor("x", "FP32", ("rows", "width", 8)),)}
     tokens["outputs"] = (Tensor("y", "FP32", ("rows", "width", 8)),)
-    component = Component(**vars(SIMPLE) | tokens)
-    inputs = [torch.zeros(2, 6, 8), torch.zeros(2, 1, dtype=torch.int32)]
+    component = bank.extend(Component(**vars(SIMPLE) | tokens))
+    inputs = [torch.zeros(2, 6, 8), torch.zeros(2, 2, dtype=torch.int32), torch.zeros(2, 2)]
     engine = load("tensorrt_rtx", TARGETS[:1])
     work = Work(tmp_path / "m.onnx", component, "fp32", tmp_path, tmp_path)
     graph.write(bank.build(module, SIMPLE.name, [("a", lora, 1.0)]), inputs, work, engine)

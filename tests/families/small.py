@@ -3,7 +3,7 @@
 import functools
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -127,14 +127,17 @@ def pipeline(kind: Any, checkpoint: Path) -> Any:
 
 
 @contextmanager
-def adapted(diffusers: Any, adapter: tuple[Path, float] | None) -> Iterator[Any]:
-    """The pipeline with one LoRA at a scale, where there is one, until the block ends."""
-    if adapter is not None:
-        file, scale = adapter
-        diffusers.load_lora_weights(file, adapter_name="adapter")
-        diffusers.set_adapters("adapter", scale)
+def adapted(diffusers: Any, adapters: Sequence[tuple[Path, float]]) -> Iterator[Any]:
+    """The pipeline with these LoRA files, each at a scale, until the block ends."""
+    names = [f"adapter_{place}" for place in range(len(adapters))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft warns of every adapter beside another
+        for name, (file, _) in zip(names, adapters, strict=True):
+            diffusers.load_lora_weights(file, adapter_name=name)
+    if adapters:
+        diffusers.set_adapters(names, [scale for _, scale in adapters])
     yield diffusers
-    if adapter is not None:
+    if adapters:
         diffusers.unload_lora_weights()
 
 

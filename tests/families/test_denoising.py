@@ -43,7 +43,7 @@ def schedules(folder: Path, name: str, **config: Any) -> NoiseSchedules:
 
 
 def edit(scales: tuple[float, float], steps: int = 7) -> Edit:
-    return Edit((b"",), "p", steps, *scales, seed=11, adapter=0, response_format="raw")
+    return Edit((b"",), "p", steps, *scales, seed=11, adapters=(), response_format="raw")
 
 
 def tensors(scales: tuple[float, float]) -> Tensors:

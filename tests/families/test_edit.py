@@ -62,6 +62,14 @@ def given(**changed: Any) -> Tensors:
         ({"model": [b"\xff"]}, "parameter_invalid"),
         ({"model": [b"../etc"]}, "unknown_model"),
         ({"model": [b"Oil"]}, "unknown_model"),
+        ({"model": [b"oil+nope"]}, "unknown_model"),
+        ({"model": [b"oil+"]}, "unknown_model"),
+        ({"model": [b"oil+oil:2"]}, "parameter_invalid"),
+        ({"model": [b"oil:10.1"]}, "parameter_invalid"),
+        ({"model": [b"oil:"]}, "parameter_invalid"),
+        ({"model": [b"oil:nan"]}, "parameter_invalid"),
+        ({"model": [b"oil:1e3"]}, "parameter_invalid"),
+        ({"model": [b"oil+ink+oil+ink+oil"]}, "parameter_invalid"),
         ({"image": [b"x"] * 3}, "too_many_images"),
         ({"size": [64, 64]}, "parameter_invalid"),
         ({"image": [], "size": [512, 520]}, "size_unavailable"),
@@ -81,7 +89,7 @@ def test_a_value_outside_the_contract_is_refused(changed: dict[str, Any], code: 
 
 def test_what_is_absent_or_zero_takes_the_exports_default() -> None:
     zeros = given(num_inference_steps=[0], guidance_scale=[0], image_guidance_scale=[0], model=[b""])
-    expected = Edit((b"one",), "make it snow", 12, 7.5, 1.5, 7, 0, "jpeg")
+    expected = Edit((b"one",), "make it snow", 12, 7.5, 1.5, 7, (), "jpeg")
     assert read(given(), SETTINGS) == read(zeros, SETTINGS) == expected
 
 
@@ -92,11 +100,12 @@ def test_values_inside_are_taken_as_they_are() -> None:
         guidance_scale=[0.5],
         image_guidance_scale=[100],
         seed=[2**64 - 1],
-        model=[b"oil"],
+        model=[b"oil:-2.5+ink"],
         response_format=[b"raw"],
         prompt=["é".encode() * 8000],
     )
-    assert read(asked, SETTINGS) == Edit((b"one", b"two"), "é" * 8000, 50, 0.5, 100.0, 2**64 - 1, 2, "raw")
+    adapters = ((1, 1.0), (2, -2.5))
+    assert read(asked, SETTINGS) == Edit((b"one", b"two"), "é" * 8000, 50, 0.5, 100.0, 2**64 - 1, adapters, "raw")
 
 
 @pytest.mark.parametrize(
@@ -135,8 +144,12 @@ def test_a_number_of_steps_that_the_sampler_cannot_make_names_the_nearest(asked:
 
 
 def test_an_unknown_model_names_the_adapters() -> None:
-    with pytest.raises(InvalidEditError, match="adapters: ink, oil; empty for the base model"):
-        read(given(model=[b"nope"]), SETTINGS)
+    with pytest.raises(InvalidEditError, match="is called 'nope'; adapters: ink, oil; empty for the base model"):
+        read(given(model=[b"oil:0.5+nope"]), SETTINGS)
+
+
+def test_the_order_of_adapters_makes_no_other_edit() -> None:
+    assert read(given(model=[b"oil:0.5+ink"]), SETTINGS) == read(given(model=[b"ink:1+oil:0.50"]), SETTINGS)
 
 
 def test_settings_come_back_from_their_file_as_they_were() -> None:

@@ -1,8 +1,8 @@
 """What every family must hold, over the registry: a family without a tiny checkpoint of its own fails here.
 
 `tests/families/<name>/tiny.py` offers `build(folder)`, `adapters(checkpoint)` (route -> file and scale; empty where the
-family takes none), `reference(checkpoint, picture, prompt, steps, seed, guidance, adapter)`: diffusers' picture, (H, W,
-3) uint8, `GUIDANCE` (name -> text and image scale), `SAMPLERS` (class -> configuration), and `FLAGS` of its export.
+family takes none), `reference(checkpoint, picture, prompt, steps, seed, guidance, adapters)`: diffusers' picture, (H,
+W, 3) uint8, `GUIDANCE` (name -> text and image scale), `SAMPLERS` (class -> configuration), and `FLAGS` of its export.
 Where the family makes pictures from text alone, `reference` does for the picture None, and takes its `size`.
 """
 
@@ -144,7 +144,8 @@ def test_text_alone_equals_diffusers_or_is_404(served: Served) -> None:
 @served_each
 def test_neighbours_do_not_matter(served: Served) -> None:
     guidances = list(islice(cycle(served.kit.GUIDANCE.values()), 8))
-    routes = list(islice(cycle(["", *served.kit.adapters(served.checkpoint)]), 8))
+    own = list(served.kit.adapters(served.checkpoint))
+    routes = list(islice(cycle(["", *own, *([f"{own[0]}:0.5+{own[1]}:-1", "+".join(own)] if len(own) > 1 else [])]), 8))
     asked = [
         {"size": (96, 96) if i % 2 else (128, 72), "guidance": guidance, "num_inference_steps": 4 + i, "seed": i}
         | {"model": route}
@@ -162,13 +163,18 @@ def test_neighbours_do_not_matter(served: Served) -> None:
 @served_each
 def test_adapters_are_what_diffusers_makes_of_them(served: Served) -> None:
     guidance = next(iter(served.kit.GUIDANCE.values()))
+    files = served.kit.adapters(served.checkpoint)
+    asked = {route: [adapter] for route, adapter in files.items()}
+    if len(files) > 1:
+        (one, (first, own)), (other, (second, others)) = islice(files.items(), 2)
+        asked[f"{one}:0.7+{other}:-0.5"] = [(first, 0.7 * own), (second, -0.5 * others)]
     plain = ours(served.client, (96, 96), guidance)
-    for route, adapter in served.kit.adapters(served.checkpoint).items():
-        picture = ours(served.client, (96, 96), guidance, model=route)
-        asked: dict[str, Any] = {"steps": STEPS, "seed": SEED, "guidance": guidance, "adapter": adapter}
-        reference = served.kit.reference(served.checkpoint, colours(96, 96), PROMPT, **asked)
-        assert psnr(picture, reference) >= LEAST_DB, route
-        assert psnr(picture, plain) < SEEN_DB, f"{route} is seen"
+    for model, adapters in asked.items():
+        picture = ours(served.client, (96, 96), guidance, model=model)
+        given: dict[str, Any] = {"steps": STEPS, "seed": SEED, "guidance": guidance, "adapters": adapters}
+        reference = served.kit.reference(served.checkpoint, colours(96, 96), PROMPT, **given)
+        assert psnr(picture, reference) >= LEAST_DB, model
+        assert psnr(picture, plain) < SEEN_DB, f"{model} is seen"
 
 
 @served_each

@@ -60,6 +60,35 @@ def test_two_edits_without_a_seed_draw_two(gateway: Gateway, triton: FakeTriton)
     assert post(gateway).json()["seed"] != post(gateway).json()["seed"]
 
 
+@pytest.mark.parametrize("model", ["oil", "oil:0.7+ink", "a:-10+b:10.0+c:0+d", "x" * 64])
+def test_adapters_go_to_triton_as_they_are_named(gateway: Gateway, triton: FakeTriton, model: str) -> None:
+    assert post(gateway, json=body(model=model)).status_code == 200
+    assert element(tensors(triton.requests[0])["model"]) == model.encode()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("a+b+c+d+e", "model: at most 4 adapters in one request."),
+        ("oil+ink+oil:2", "model: oil is there twice; give it one scale instead."),
+        ("ink+oil:", "model: the scale of oil must be a number from -10 to 10."),
+        ("oil:10.01", "model: the scale of oil must be a number from -10 to 10."),
+        ("oil:1e1", "model: the scale of oil must be a number from -10 to 10."),
+        ("oil:nan", "model: the scale of oil must be a number from -10 to 10."),
+        ("oil:1:2", "model: the scale of oil must be a number from -10 to 10."),
+        ("oil+base", "model: base is the model without adapters, and stands alone."),
+        ("base:0.5", "model: base is the model without adapters, and stands alone."),
+    ],
+)
+def test_a_wrong_part_of_a_model_is_told_by_name(
+    gateway: Gateway, triton: FakeTriton, model: str, message: str
+) -> None:
+    answer = post(gateway, json=body(model=model))
+    assert (answer.status_code, answer.json()["detail"]) == (422, message)
+    assert answer.json()["error"]["param"] == "model"
+    assert not triton.requests
+
+
 def test_nulls_are_as_good_as_left_out(gateway: Gateway, triton: FakeTriton) -> None:
     names = ("model", "seed", "response_format", "num_inference_steps", "guidance_scale", "image_guidance_scale")
     assert post(gateway, json=body(**dict.fromkeys([*names, *NEUTRAL, "anything"]))).status_code == 200

@@ -249,13 +249,23 @@ def test_readyz_follows_the_model(gateway: Gateway, triton: FakeTriton) -> None:
     assert get(gateway, "/readyz").status_code == 503
 
 
-@pytest.mark.parametrize("name", ["no-such", "../etc"])
-def test_an_unknown_model_is_told_the_known_ones(gateway: Gateway, triton: FakeTriton, name: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "said", "told"),
+    [
+        ("oil+no-such", "no adapter is called 'no-such'; adapters: oil", " No adapter is called 'no-such'."),
+        ("no-such", "no adapter is called 'a b'; adapters: oil", ""),
+        ("../etc", "", ""),
+        ("oil+", "", ""),
+    ],
+)
+def test_an_unknown_model_is_told_the_known_ones(
+    gateway: Gateway, triton: FakeTriton, model: str, said: str, told: str
+) -> None:
     triton.offer["adapters"] = "sketch,oil"
-    triton.behave = failing(grpc.StatusCode.INVALID_ARGUMENT, "tritouch:unknown_model")
-    answer = post(gateway, json=body(model=name))
+    triton.behave = failing(grpc.StatusCode.INVALID_ARGUMENT, f"tritouch:unknown_model there is no such model: {said}")
+    answer = post(gateway, json=body(model=model))
     assert failure(answer) == (422, "unknown_model")
-    assert answer.json()["detail"] == "There is no such model. There are: base, sketch, oil."
+    assert answer.json()["detail"] == f"There is no such model.{told} There are: base, sketch, oil."
 
 
 def test_a_number_of_steps_that_cannot_be_made_is_told_the_nearest(gateway: Gateway, triton: FakeTriton) -> None:

@@ -9,7 +9,7 @@ import json, time
 from pathlib import Path
 import triton_python_backend_utils as pb_utils
 
-INPUTS = ("sample", "timestep", "encoder_hidden_states", "adapter")
+INPUTS = ("sample", "timestep", "encoder_hidden_states", "adapter", "adapter_scale")
 FAULTS = Path(__file__).parents[2] / "faults.json"
 
 class TritonPythonModel:

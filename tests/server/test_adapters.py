@@ -1,4 +1,4 @@
-"""Adapters through the served API: each against diffusers with that LoRA alone, all of them in one batch."""
+"""Adapters through the served API: each, and several at once, against diffusers, all of them in one batch."""
 
 import json
 import urllib.request
@@ -6,12 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 
 from tests.conftest import ADAPTERS, ROUTES
-from tests.families.instruct_pix2pix.tiny import pipeline
+from tests.families.instruct_pix2pix import tiny
 from tests.server.asking import Client, colours, psnr
 from tests.server.test_fidelity import LEAST_DB
 
@@ -20,21 +18,23 @@ SEEN_DB = 40.0
 """An adapter's picture is at least so far from the one without."""
 
 
-def reference(checkpoint: Path, route: str) -> Any:
-    """diffusers' answer, (H, W, 3) uint8, with one LoRA loaded, alone and at its scale."""
-    diffusers = pipeline(checkpoint)
-    if route:
+SEVERAL = "kohya:-1+oil:0.25+settings:2.0+ink"
+"""A request for as many adapters as one may have."""
+
+
+def reference(checkpoint: Path, model: str) -> Any:
+    """diffusers' answer, (H, W, 3) uint8, with these LoRAs loaded alone: each at its scale times the request's."""
+    adapters = []
+    for part in filter(None, model.split("+")):
+        route, _, asked = part.partition(":")
         name, _, scale = ROUTES[route].partition(":")
-        diffusers.load_lora_weights(ADAPTERS / name, adapter_name=route)
-        diffusers.set_adapters(route, float(scale or 1))
-    generator = torch.Generator().manual_seed(SEED)
-    edited = diffusers(PROMPT, image=PICTURE, num_inference_steps=STEPS, guidance_scale=1.0, generator=generator).images
-    diffusers.unload_lora_weights()
-    return np.asarray(edited[0])
+        adapters.append((ADAPTERS / name, float(scale or 1) * float(asked or 1)))
+    given: dict[str, Any] = {"steps": STEPS, "seed": SEED, "guidance": (1.0, 1.5), "adapters": adapters}
+    return tiny.reference(checkpoint, PICTURE, PROMPT, **given)
 
 
 def test_one_batch_mixes_adapters_and_each_is_what_diffusers_makes_of_it(client: Client, checkpoint: Path) -> None:
-    models = ["", *ROUTES]
+    models = ["", *ROUTES, SEVERAL]
     asked: dict[str, Any] = {"prompt": PROMPT, "num_inference_steps": STEPS, "seed": SEED}
     rows, calls = client.figure("tritouch_denoiser_rows_total"), client.executions("denoiser")
     with ThreadPoolExecutor(len(models)) as pool:
@@ -69,9 +69,10 @@ def test_models_are_listed_and_others_refused_by_name(client: Client) -> None:
     with urllib.request.urlopen(f"{client.server.http_url}/v1/models") as answer:
         listed = json.load(answer)
     assert [model["id"] for model in listed["data"]] == ["base", *ROUTES]
-    refused = client.edit(PICTURE, model="nope")
+    refused = client.edit(PICTURE, model="oil:0.5+nope")
     assert refused.status == 422
-    assert refused.body["error"]["message"] == f"There is no such model. There are: base, {', '.join(ROUTES)}."
+    known = f"There are: base, {', '.join(ROUTES)}."
+    assert refused.body["error"]["message"] == f"There is no such model. No adapter is called 'nope'. {known}"
 
 
 @pytest.mark.parametrize("model", [None, "", "base"])

@@ -10,7 +10,7 @@ Knows plans, jobs, groups, rows and one denoiser callable; nothing of Triton, of
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from concurrent.futures import Executor
 from typing import Any
 
@@ -30,7 +30,8 @@ class Batcher:
     Tokens of a call are rows x tokens of a row, summed over its jobs.
 
     `preparers` run what comes before the loop and `answerers` what comes after it, so that no answer waits behind edits
-    that have not begun. `clock` gives seconds and never goes back.
+    that have not begun. `padded`: inputs whose second axis may differ between jobs of a call. `clock` gives seconds and
+    never goes back.
     """
 
     def __init__(
@@ -44,12 +45,13 @@ class Batcher:
         intake: Intake,
         preparers: Executor,
         answerers: Executor,
+        padded: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._denoiser, self._intake = denoiser, intake
         self._max_jobs, self._max_rows, self._max_tokens = max_jobs, max_rows, max_tokens
         self._preparers, self._answerers = preparers, answerers
-        self._metrics, self._clock = metrics, clock
+        self._metrics, self._padded, self._clock = metrics, padded, clock
         self._in_flight: set[Job] = set()
         self._waiting: list[Job] = []  # those that no preparer has taken up, oldest first
         self._ready: list[Job] = []  # those with a plan, oldest first
@@ -131,7 +133,7 @@ class Batcher:
     def _prepare(self, job: Job) -> None:
         try:
             job.require_wanted(self._clock(), job.cancelled())
-            job.planned(job.prepare())
+            job.planned(job.prepare(), self._padded)
             del job.prepare  # what it holds may be large, and is needed no more
             job.require_fitting(self._max_rows, self._max_tokens)
         except Exception as error:  # noqa: BLE001 - whatever preparing raises is this job's own

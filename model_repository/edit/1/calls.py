@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from families.errors import invalid_edit
 from families.images.sources import pixels_held
-from families.interface import ADAPTER, DENOISER, PREDICTION, REFERENCE, ROWS, Tensors
+from families.interface import ADAPTER, ADAPTER_SCALE, DENOISER, PREDICTION, REFERENCE, Tensors
 from families.settings import Settings
 
 IN_PLACE = "in_place"
@@ -23,24 +23,28 @@ LARGE_AT_ONCE = min(2, len(os.sched_getaffinity(0)))
 """Large pictures that `preprocess` is given at once: fewer than it has instances, so that one is free for others, and
 so few that their memory is bounded."""
 
+Adapters = tuple[tuple[int, float], ...]
+"""An edit's: index into the bank, counted from 1, and scale."""
+NONE: Adapters = ((0, 0.0),)
+
 
 class ModelError(Exception):
     """A model called through BLS has failed. The message is its own; its Triton code does not come through BLS."""
 
 
 class EditCall:
-    """Implements `families.interface.Call` for one edit: its adapter goes along wherever the engine has a bank."""
+    """Implements `families.interface.Call` for one edit: its adapters go along wherever the engine has a bank."""
 
     _large = threading.BoundedSemaphore(LARGE_AT_ONCE)
 
-    def __init__(self, settings: Settings, adapter: int, workers: ThreadPoolExecutor) -> None:
-        self._settings, self._adapter, self._workers = settings, adapter, workers
+    def __init__(self, settings: Settings, adapters: Adapters, workers: ThreadPoolExecutor) -> None:
+        self._settings, self._adapters, self._workers = settings, adapters, workers
 
     def __call__(self, model: str, inputs: Tensors) -> Tensors:
         """All outputs of the model. Raises ModelError."""
         if model in self._settings.banks:
             rows = len(next(iter(inputs.values())))
-            inputs = {**inputs, ADAPTER.name: adapter_rows(self._adapter, rows)}
+            inputs = {**inputs, **adapter_rows(self._adapters, rows)}
         outputs = self._settings.outputs[model]
         if model != REFERENCE or sum(pixels_held(image) for image in inputs["image"]) < LARGE_PIXELS:
             return call(model, inputs, outputs)
@@ -54,9 +58,13 @@ class EditCall:
         return [first, *(one.result() for one in begun)]
 
 
-def adapter_rows(adapter: int, rows: int) -> NDArray[Any]:
-    """The input `adapter` of a call whose rows are all of one edit."""
-    return np.full(ADAPTER.shape({ROWS: rows}), adapter, np.int32)
+def adapter_rows(adapters: Adapters, rows: int) -> dict[str, NDArray[Any]]:
+    """The inputs of a bank in a call whose rows are all of one edit: (rows, K) each, K its adapters, and at least 1."""
+    chosen, scales = zip(*(adapters or NONE), strict=True)
+    return {
+        ADAPTER.name: np.tile(np.array(chosen, np.int32), (rows, 1)),
+        ADAPTER_SCALE.name: np.tile(np.array(scales, np.float32), (rows, 1)),
+    }
 
 
 def denoise_rows(rows: Tensors) -> NDArray[Any]:

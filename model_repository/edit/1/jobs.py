@@ -4,7 +4,7 @@ Knows plans and nothing of how they are batched.
 """
 
 import itertools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -100,17 +100,18 @@ class Job:
     rows: int = field(default=0, init=False)
     """Of each call."""
     group: Hashable = field(default=None, init=False)
-    """Jobs of equal groups may share a call: the plan's key, and the shapes of all inputs."""
+    """Jobs of equal groups may share a call: the plan's key, and the shapes of all inputs but those that are padded."""
 
     number: int = field(default_factory=itertools.count().__next__, init=False)
     """Tells jobs apart for as long as the process runs."""
 
-    def planned(self, plan: Plan) -> None:
+    def planned(self, plan: Plan, padded: Collection[str]) -> None:
         """Takes its plan, and runs it to its first call. Raises whatever the loop raises."""
         self.plan, self.pending = plan, next(plan.loop)
         inputs = {**plan.constant, **self.pending.inputs}
         self.rows = len(next(iter(inputs.values())))
-        self.group = (plan.key, *sorted((name, array.dtype.str, array.shape[1:]) for name, array in inputs.items()))
+        shapes = {name: () if name in padded else array.shape[1:] for name, array in inputs.items()}
+        self.group = (plan.key, *sorted((name, array.dtype.str, shapes[name]) for name, array in inputs.items()))
 
     def require_wanted(self, now: float, gone: bool) -> None:
         """Raises ExpiredError, or CancelledError where its caller is gone."""

@@ -20,7 +20,7 @@ from calls import EditCall, adapter_rows, call, denoise_in_place, denoise_rows
 from families import load
 from families.edit import Edit, read
 from families.errors import InvalidEditError
-from families.interface import ADAPTER, DENOISER, RENDER, Plan, Tensors
+from families.interface import BANK, DENOISER, RENDER, Plan, Tensors
 from families.safety_checker import RULE
 from families.safety_checker.decision import require_safe
 from families.schedules import NoiseSchedules
@@ -67,6 +67,7 @@ class TritonPythonModel:
             max_rows=self._settings.max_rows,
             max_tokens=self._settings.max_tokens,
             max_jobs=count(os.environ, MAX_JOBS, DEFAULT_MAX_JOBS),
+            padded=[tensor.name for tensor in BANK],
             metrics=TritonMetrics(),
             intake=Intake(os.environ.get(STOP_FILE, "")),
             preparers=ThreadPoolExecutor(WORKERS, "prepare"),
@@ -108,12 +109,12 @@ class TritonPythonModel:
         )
 
     def _prepare(self, edit: Edit) -> Plan:
-        tensors = self._condition(edit, EditCall(self._settings, edit.adapter, self._callers))
+        tensors = self._condition(edit, EditCall(self._settings, edit.adapters, self._callers))
         plan: Plan = self._plan(edit, tensors, self._schedules, self._settings)
         if DENOISER not in self._settings.banks:
             return plan
         rows = len(next(iter(plan.constant.values())))
-        constant = {**plan.constant, ADAPTER.name: adapter_rows(edit.adapter, rows)}
+        constant = {**plan.constant, **adapter_rows(edit.adapters, rows)}
         return Plan(plan.key, constant, plan.loop, plan.tokens)
 
     def _render(self, inputs: Tensors, used: dict[str, NDArray[Any]], sender: Any) -> None:

@@ -64,8 +64,16 @@ class JoinedRows:
 
 
 def join(parts: Sequence[Tensors]) -> Tensors:
-    """Several edits' inputs as one, along the rows axis."""
-    return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    """Several edits' inputs as one, along the rows axis. Where (rows, n) differ in n, zeros fill up to the largest."""
+    columns = {name: [part[name] for part in parts] for name in parts[0]}
+    return parts[0] if len(parts) == 1 else {name: np.concatenate(_even(arrays)) for name, arrays in columns.items()}
+
+
+def _even(arrays: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
+    if len({array.shape[1:] for array in arrays}) == 1:
+        return arrays
+    width = max(array.shape[1] for array in arrays)
+    return [np.pad(array, ((0, 0), (0, width - array.shape[1]))) for array in arrays]
 
 
 def split(prediction: NDArray[Any], parts: Sequence[Part]) -> Sequence[NDArray[Any]]:

@@ -69,8 +69,9 @@ def adapters(checkpoint: Path) -> dict[str, tuple[Path, float]]:
 
 
 def reference(checkpoint: Path, picture: Image.Image, prompt: str, **asked: Any) -> Any:
-    """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image), `adapter` (file, scale)."""
-    with small.adapted(pipeline(checkpoint), asked.get("adapter")) as diffusers:
+    """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image), `adapters` (files and
+    scales)."""
+    with small.adapted(pipeline(checkpoint), asked.get("adapters", ())) as diffusers:
         edited = diffusers(
             prompt,
             image=picture,

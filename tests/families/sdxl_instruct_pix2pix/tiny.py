@@ -90,8 +90,9 @@ def write_adapters(checkpoint: Path, folder: Path) -> None:
 
 
 def reference(checkpoint: Path, picture: Image.Image, prompt: str, **asked: Any) -> Any:
-    """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image), `adapter` (file, scale)."""
-    with small.adapted(pipeline(checkpoint), asked.get("adapter")) as diffusers:
+    """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image), `adapters` (files and
+    scales)."""
+    with small.adapted(pipeline(checkpoint), asked.get("adapters", ())) as diffusers:
         edited = diffusers(
             prompt,
             image=picture,

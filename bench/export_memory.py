@@ -141,7 +141,7 @@ def make(said: Any, folder: Path, precision: str) -> None:
     found = Checkpoint(folder, FAMILY, "FlowMatchEulerDiscreteScheduler")
     component = _denoiser(folder)
     (folder / MADE).mkdir()
-    builder = Builder(found, load_family(FAMILY, "modules"), load("openvino"), Bank((), ()), folder)
+    builder = Builder(found, load_family(FAMILY, "modules"), load("openvino"), Bank((), (), {}), folder)
     builder.build(Make(component, precision, ""), folder / MADE, Bar(said))
 
 

@@ -1,8 +1,9 @@
-"""Finds the LoRA files of `--adapter ROUTE=SOURCE[:SCALE]`, and refuses what is no plain LoRA before it is read.
+"""Finds the LoRA files of `--adapter ROUTE=SOURCE[:SCALE]`, and refuses what no bank can express before it builds any.
 
 Knows safetensors and the names that LoRA files use; nothing of any family.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,23 +19,25 @@ from export.component import bank, fingerprint
 from export.component.bank import refuse
 from export.errors import BadInputError
 from families import load
-from families.interface import ADAPTER, ADAPTERS, ROWS, Component, LoraFiles, Tensor
-from families.parts.lora import Lora
+from families.interface import ADAPTER, ADAPTERS, ROWS, Component, LoraFiles, Modules, Tensor
+from families.parts.lora import Layers, Lora
+from families.parts.lora_weights import LARGEST_RANK, PRODUCTS
 
 ROUTE = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 BASE_MODEL = "base"
 """What callers name to have no adapter."""
 LARGEST_SCALE = 10.0
-LARGEST_RANK = 256
 MOST = 64
 PREFERRED = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 """What diffusers and peft call their files; any other folder must hold one file."""
 HUB_FILES = ["*.safetensors", "adapter_config.json"]
 
-PARTS = re.compile(
-    r"(\.lora_[AB]\.weight|[._]lora\.(down|up)\.weight|\.lora_(down|up)\.weight|\.lora_linear_layer\.(down|up)\.weight|\.alpha)$"
+PLAIN = (
+    r"\.lora_[AB]\.weight|[._]lora\.(down|up)\.weight|\.lora_(down|up)\.weight|\.lora_linear_layer\.(down|up)\.weight"
 )
-"""How the names of a plain LoRA's tensors end."""
+PARTS = re.compile(rf"({PLAIN}|\.alpha|\.({'|'.join(PRODUCTS)}))$")
+"""How the names of tensors end in LoRA, and in LoHa and LoKr of linear layers."""
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 DOWN = re.compile(r"(\.lora_A|[._]lora\.down|\.lora_down|\.lora_linear_layer\.down)\.weight$")
 
 
@@ -48,11 +51,20 @@ class Source:
 
 
 class Bank:
-    """The adapters of one export, in the order of their indices, counted from 1. `loras`: what their files hold."""
+    """The adapters of one export, in the order of their indices, counted from 1. `loras`: what their files hold.
 
-    def __init__(self, sources: Sequence[Source], loras: Sequence[Lora]) -> None:
-        self._sources, self._loras = sources, loras
+    `layers`: of the checkpoint, to which they fit.
+    """
+
+    def __init__(self, sources: Sequence[Source], loras: Sequence[Lora], layers: Layers) -> None:
+        self._sources, self._loras, self.layers = sources, loras, layers
         self.routes = tuple(source.route for source in sources)
+
+    def require_fitting(self) -> None:
+        """Raises BadInputError, naming route and layers, where an adapter does not fit the layers."""
+        for source, lora in zip(self._sources, self._loras, strict=True):
+            for component, own in lora.items():
+                bank.require_fitting(f"adapter {source.route}: {component}", self.layers[component], own)
 
     def extend(self, component: Component) -> Component:
         """The component as it is with a bank, where an adapter changes it; else as it is."""
@@ -93,12 +105,33 @@ def prefixes_of(family: str) -> tuple[str, ...]:
     return names
 
 
-def read_bank(checkpoint: Checkpoint, sources: Sequence[Source]) -> Bank:
+def judged_bank(checkpoint: Checkpoint, sources: Sequence[Source], components: Sequence[Component]) -> Bank:
+    """The bank of these adapters, each of which fits the layers of the checkpoint's components. No weight is read.
+
+    Raises BadInputError, or families.errors.BadCheckpointError for a file that cannot be read.
+    """
+    if not sources:
+        return Bank((), (), {})
+    layers = layers_of(checkpoint, components)
+    made = read_bank(checkpoint, sources, layers)
+    made.require_fitting()
+    return made
+
+
+def layers_of(checkpoint: Checkpoint, components: Sequence[Component]) -> Layers:
+    """The layers of the components that adapters may change."""
+    modules = cast("Modules", load(checkpoint.family, "modules"))
+    adapted = [component.name for component in components if component.adapts]
+    return {name: bank.shapes_of(modules.module(name, checkpoint.path).get_submodule("model")) for name in adapted}
+
+
+def read_bank(checkpoint: Checkpoint, sources: Sequence[Source], layers: Layers) -> Bank:
     """The bank of these adapters. Raises families.errors.BadCheckpointError for a file that cannot be read."""
     if not sources:
-        return Bank((), ())
+        return Bank((), (), {})
     reader = cast("LoraFiles", load(checkpoint.family, "lora"))
-    return Bank(sources, [reader.read_lora(source.file, checkpoint.path) for source in sources])
+    loras = [reader.read_lora(source.file, checkpoint.path, layers) for source in sources]
+    return Bank(sources, loras, layers)
 
 
 def find(arguments: Sequence[str], prefixes: tuple[str, ...]) -> tuple[Source, ...]:
@@ -165,17 +198,27 @@ def _files(file: Path) -> list[Path]:
 
 
 def _require_plain(file: Path, prefixes: tuple[str, ...]) -> None:
-    """Judged by names and shapes alone, so that nothing of a hostile file is computed with."""
+    """Judged by names, shapes and types alone, so that nothing of a hostile file is computed with."""
     try:
         with safetensors.safe_open(file, "pt") as opened:
-            shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+            shapes = {name: tuple(stored.get_shape()) for name, stored in slices.items()}
+            types = {name: stored.get_dtype() for name, stored in slices.items()}
     except safetensors.SafetensorError as error:
         raise BadInputError(f"{file} is damaged: {error}") from error
     refuse(f"{file} is no plain LoRA", [name for name in shapes if not PARTS.search(name)])
     refuse(f"{file} is LoRA of another kind of model", [name for name in shapes if not name.startswith(prefixes)])
-    downs = {name: shape for name, shape in shapes.items() if DOWN.search(name)}
-    if not downs:
+    weights = {name: shape for name, shape in shapes.items() if not name.endswith(".alpha")}
+    if not weights:
         raise BadInputError(f"{file} holds no LoRA weights")
+    refuse(
+        f"{file} has weights that are no floating-point numbers",
+        [f"{name} ({types[name]})" for name in weights if types[name] not in FLOATS],
+    )
+    refuse(
+        f"{file} has an alpha that is no number", [n for n in shapes if n not in weights and math.prod(shapes[n]) != 1]
+    )
+    downs = {name: shape for name, shape in weights.items() if DOWN.search(name)}
     refuse(f"{file} has no rank in", [name for name, shape in downs.items() if len(shape) not in (2, 4)])
     high = [f"{name} ({shape[0]})" for name, shape in downs.items() if not 1 <= shape[0] <= LARGEST_RANK]
     refuse(f"{file} has ranks that are not 1 to {LARGEST_RANK}", high)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from export import needs, release, workers
-from export.adapters import Bank, Source, read_bank
+from export.adapters import Bank, Source, judged_bank
 from export.checkpoint import Checkpoint, weight_files
 from export.component import fingerprint
 from export.component.build import RECORD, Make
@@ -46,9 +46,9 @@ def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Stor
         table = cast("Table", load(checkpoint.family, "table"))
         release.require(checkpoint, table, options)
         workers.begin(checkpoint.family)
-        bank = read_bank(checkpoint, options.adapters)
-        components = [bank.extend(component) for component in table.components(checkpoint.path, options.limits)]
-        components += _beside(options)
+        plain = table.components(checkpoint.path, options.limits)
+        bank = judged_bank(checkpoint, options.adapters, plain)
+        components = [*map(bank.extend, plain), *_beside(options)]
         chosen = options.precisions.of(components, engine)
         in_place = engine.serving(chosen[DENOISER]).in_place
         settings = release.settings(checkpoint, table, components, bank.routes, options, in_place=in_place)
@@ -61,6 +61,7 @@ def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Stor
                 engine.name,
                 engine.targets,
                 options.adapters,
+                bank.layers,
                 store,
                 bool(engine.targets) and engine.runs_here(),
             )

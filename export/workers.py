@@ -29,6 +29,7 @@ from families import load, safety_checker
 
 if TYPE_CHECKING:
     from families.interface import Modules
+    from families.parts.lora import Layers
 
 TOGETHER_BYTES = 2 << 30
 """Weights of a whole checkpoint up to which two components are made at once: beyond, memory weighs more than time."""
@@ -53,6 +54,7 @@ class Job:
     engine: str
     targets: tuple[str, ...]
     adapters: tuple[Source, ...]
+    layers: "Layers"
     store: Store
     on_gpu: bool
     """Whether engines are timed or compared on this machine's GPU, which one at a time should have for itself."""
@@ -165,7 +167,7 @@ def _begin(job: Job, said: Any) -> None:
     logging.disable(logging.WARNING)
     hide_bars()
     modules = cast("Modules", load(job.checkpoint.family, "modules"))
-    engine, bank = load_engine(job.engine, job.targets), read_bank(job.checkpoint, job.adapters)
+    engine, bank = load_engine(job.engine, job.targets), read_bank(job.checkpoint, job.adapters, job.layers)
     _own.update(store=job.store, said=said, builder=Builder(job.checkpoint, modules, engine, bank, job.store.caches))
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from families.edit import Edit
-    from families.parts.lora import Lora
+    from families.parts.lora import Layers, Lora
     from families.schedules import NoiseSchedules
     from families.settings import Settings
 
@@ -191,8 +191,11 @@ class LoraFiles(Protocol):
     PREFIXES: tuple[str, ...]
     """How the names of tensors begin in LoRA files for this family."""
 
-    def read_lora(self, file: Path, checkpoint: Path) -> "Lora":
-        """A LoRA file's factors by component, every tensor of it placed. Raises families.errors.BadCheckpointError."""
+    def read_lora(self, file: Path, checkpoint: Path, layers: "Layers") -> "Lora":
+        """A LoRA file's factors by component, every tensor of it placed.
+
+        `layers`: of the components that it may change. Raises families.errors.BadCheckpointError.
+        """
 
 
 # --- The edit: from its words and pictures to a loop ---------------------------------------------------------------

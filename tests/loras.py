@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,29 @@ def save_as_kohya(file: Path, peft: Weights, alpha: float) -> None:
     alphas = {name: torch.tensor(alpha) for name in named if name.endswith(".alpha")}
     tensors = {name: tensor.contiguous() for name, tensor in (named | alphas).items()}
     safetensors.torch.save_file(tensors, file, {"format": "pt"})
+
+
+def save_under(file: Path, shapes: Mapping[str, tuple[int, int]], rank: int, alpha: float, seed: int) -> None:
+    """A random LoRA of layers under the names of kohya's scripts, each with its outputs and inputs, and its alpha."""
+    torch.manual_seed(seed)
+    tensors = {}
+    for name, (out, width) in shapes.items():
+        tensors[f"{name}.lora_down.weight"] = STRENGTH * torch.randn(rank, width) / width**0.5
+        tensors[f"{name}.lora_up.weight"] = STRENGTH * torch.randn(out, rank) / rank**0.5
+        tensors[f"{name}.alpha"] = torch.tensor(alpha)
+    safetensors.torch.save_file(tensors, file)
+
+
+def save_lokr(file: Path, shapes: Mapping[str, tuple[int, int]], rank: int, alpha: float, seed: int) -> None:
+    """A random LoKr, whose left matrix is whole and whose right one is of a rank, under LyCORIS' names."""
+    torch.manual_seed(seed)
+    tensors = {}
+    for name, (out, width) in shapes.items():
+        tensors[f"{name}.lokr_w1"] = STRENGTH * torch.randn(4, 4) / 2
+        tensors[f"{name}.lokr_w2_a"] = torch.randn(out // 4, rank) / rank**0.5
+        tensors[f"{name}.lokr_w2_b"] = torch.randn(rank, width // 4) / (width // 4) ** 0.5
+        tensors[f"{name}.alpha"] = torch.tensor(alpha)
+    safetensors.torch.save_file(tensors, file)
 
 
 def write(checkpoint: Path, folder: Path) -> None:

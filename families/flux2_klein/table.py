@@ -63,6 +63,7 @@ def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
         **axes.tokens(sizes.rows, limits.max_batch, _images(limits)),
         tolerance=TOLERANCE,
         precisions=PRECISIONS,
+        adapts=True,
     )
     return text_encoder, encoder, denoiser, decoder
 

@@ -59,6 +59,7 @@ def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
         **axes.tokens(1, limits.max_batch, 1),
         tolerance=TOLERANCE,
         precisions=PRECISIONS,
+        adapts=True,
     )
     return (*texts, encoder, denoiser, decoder)
 
@@ -162,4 +163,5 @@ def _text_encoder(name: str, tokens: int, output: Tensor) -> Component:
         precisions=PRECISIONS,
         gathers=True,
         cached=True,
+        adapts=True,
     )

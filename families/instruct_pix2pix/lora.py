@@ -5,13 +5,14 @@ from pathlib import Path
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 
 from families.interface import DENOISER
-from families.parts.lora import Lora
-from families.parts.lora_files import UNET, WRAPPED, LoraReader
+from families.parts.lora import Layers, Lora
+from families.parts.lora_files import UNET, LoraReader
+from families.parts.lora_weights import WRAPPED
 
 PREFIXES = ("unet.", "text_encoder.", "lora_unet_", "lora_te_", "lora_te1_", WRAPPED)
 READER = LoraReader(StableDiffusionLoraLoaderMixin, {UNET: DENOISER, "text_encoder": "text_encoder"})
 
 
-def read_lora(file: Path, _checkpoint: Path) -> Lora:
+def read_lora(file: Path, _checkpoint: Path, _layers: Layers) -> Lora:
     """A LoRA file's factors by component. Raises BadCheckpointError."""
     return READER.read(file)

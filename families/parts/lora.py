@@ -19,3 +19,6 @@ class Factors:
 
 Lora = Mapping[str, Mapping[str, Factors]]
 """Component -> layer, as the component's network names it -> its factors."""
+
+Layers = Mapping[str, Mapping[str, tuple[int, int] | None]]
+"""Component -> layer, as above -> its outputs and inputs; None for what is neither linear nor a 1 x 1 convolution."""

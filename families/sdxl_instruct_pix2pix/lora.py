@@ -7,14 +7,15 @@ from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 
 from families.interface import DENOISER
 from families.parts.configs import read_config
-from families.parts.lora import Lora
-from families.parts.lora_files import UNET, WRAPPED, LoraReader
+from families.parts.lora import Layers, Lora
+from families.parts.lora_files import UNET, LoraReader
+from families.parts.lora_weights import WRAPPED
 
 NETWORKS = {UNET: DENOISER, "text_encoder": "text_encoder", "text_encoder_2": "text_encoder_2"}
 PREFIXES = ("unet.", "text_encoder.", "text_encoder_2.", "lora_unet_", "lora_te1_", "lora_te2_", WRAPPED)
 
 
-def read_lora(file: Path, checkpoint: Path) -> Lora:
+def read_lora(file: Path, checkpoint: Path, _layers: Layers) -> Lora:
     """A LoRA file's factors by component. Raises BadCheckpointError.
 
     Files of SDXL's first code number the UNet's blocks through; diffusers needs its depth to tell them apart.

@@ -1,8 +1,9 @@
-"""`--adapter`: every naming read alike, whatever a bank cannot express refused."""
+"""`--adapter`: every naming read alike, and whatever a bank cannot express refused before anything is built."""
 
 import json
 import pickle
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +13,15 @@ import torch
 
 from export import adapters
 from export.adapters import MOST, Source
+from export.checkpoint import Checkpoint
 from export.errors import BadInputError
+from families import PIPELINES, load
 from families.errors import BadCheckpointError
 from families.instruct_pix2pix.lora import PREFIXES, READER
-from families.parts.lora_files import WRAPPED
+from families.interface import Limits
+from families.parts.lora_weights import WRAPPED
 from tests import loras
-from tests.conftest import ADAPTERS, ROUTES, run_export
+from tests.conftest import ADAPTERS, FAMILY, ROUTES, run_export
 
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 Weights = dict[str, torch.Tensor]
@@ -70,6 +74,12 @@ def test_routes_are_unique_and_bounded(tmp_path: Path) -> None:
     assert [source.route for source in find([f"b={file}", f"a={tmp_path}:-2.5"])] == ["a", "b"]
 
 
+def test_a_family_without_adapters_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PIPELINES, "SomePipeline", "images")  # a folder of families, and not one that reads LoRA
+    with pytest.raises(BadInputError, match="this kind of checkpoint takes no adapters yet"):
+        adapters.prefixes_of("images")
+
+
 def truncated(file: Path) -> None:
     saved(file, pair(LAYER))
     file.write_bytes(file.read_bytes()[:-8])
@@ -93,9 +103,17 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda file: saved(file, {**pair(LAYER), f"unet.{LAYER}.lora_magnitude_vector": torch.ones(32)}),
         f"no plain LoRA: unet.{LAYER}.lora_magnitude_vector",
     ),
-    "LoKr": (
-        lambda file: saved(file, {f"lora_unet_{i}.lokr_w1": torch.ones(2) for i in range(5)}),
-        "no plain LoRA: lora_unet_0.lokr_w1, .* and 2 more",
+    "LoCon": (
+        lambda file: saved(file, {f"lora_unet_{i}.lora_mid.weight": torch.ones(2) for i in range(5)}),
+        "no plain LoRA: lora_unet_0.lora_mid.weight, .* and 2 more",
+    ),
+    "integers": (
+        lambda file: saved(file, {name: tensor.to(torch.int8) for name, tensor in pair(LAYER).items()}),
+        rf"no floating-point numbers: unet.{LAYER}.lora_A.weight \(I8\)",
+    ),
+    "an alpha for each rank": (
+        lambda file: saved(file, {**pair(LAYER), f"unet.{LAYER}.alpha": torch.ones(2)}),
+        f"an alpha that is no number: unet.{LAYER}.alpha",
     ),
     "a transformer's": (
         lambda file: saved(file, pair("blocks.0.attn.to_q", prefix="transformer.")),
@@ -155,6 +173,66 @@ def test_peft_own_folders_read_as_diffusers_files_do(checkpoint: Path, tmp_path:
     assert all(torch.equal(ours[name].down, plain[name].down) for name in ours)
     assert {ours[name].scale for name in ours if name.endswith("attn2.to_q")} == {2.0}
     assert {ours[name].scale for name in ours if not name.endswith("attn2.to_q")} == {0.5}
+
+
+@pytest.fixture
+def bare(checkpoint: Path, tmp_path: Path) -> Checkpoint:
+    """The checkpoint with its weights' names and shapes, and no number of them that could be read."""
+    shutil.copytree(checkpoint, tmp_path / "bare")
+    for file in (tmp_path / "bare").rglob("*.safetensors"):
+        content = file.read_bytes()
+        (length,) = struct.unpack("<Q", content[:8])
+        file.write_bytes(content[: 8 + length] + b"\xff" * (len(content) - 8 - length))
+    return Checkpoint(tmp_path / "bare", FAMILY, "")
+
+
+def judged(checkpoint: Checkpoint, file: Path) -> adapters.Bank:
+    table = load(checkpoint.family, "table").components(checkpoint.path, Limits(256 * 256, 8))
+    return adapters.judged_bank(checkpoint, find([f"oil={file}"]), table)
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        (pair(LAYER, width=31), f"denoiser has layers of other shapes: {LAYER}"),
+        (pair("down_blocks.0.resnets.0.conv1"), "beyond linear layers and 1 x 1 convolutions: down_blocks"),
+        (pair("encoder.layers.9.mlp.fc1", prefix="text_encoder."), "text_encoder has no such layers: encoder.layers.9"),
+        ({name: tensor / 0 for name, tensor in pair(LAYER).items()}, f"not finite numbers: {LAYER}"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_a_weight_is_read(
+    bare: Checkpoint, tmp_path: Path, weights: Weights, words: str
+) -> None:
+    with pytest.raises(BadInputError, match=f"adapter oil: .*{words}"):
+        judged(bare, saved(tmp_path / "a.safetensors", weights))
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float64])
+def test_every_precision_means_its_numbers(bare: Checkpoint, tmp_path: Path, kind: torch.dtype) -> None:
+    narrow = {name: tensor.to(kind) for name, tensor in pair(LAYER).items()}
+    file = saved(tmp_path / "a.safetensors", narrow)
+    assert judged(bare, file).routes == ("oil",)
+    own = READER.read(file)["denoiser"][LAYER]
+    down, up = (tensor.float() for tensor in narrow.values())
+    assert torch.equal(own.down, down)
+    assert torch.equal(own.up, up)
+
+
+def test_kohyas_words_behind_dotted_names_are_read(bare: Checkpoint, tmp_path: Path) -> None:
+    words = {"lora_A": "lora_down", "lora_B": "lora_up"}
+    named = {name.replace(word, words[word]): pair(LAYER)[name] for name, word in zip(pair(LAYER), words, strict=True)}
+    own = READER.read(saved(tmp_path / "a.safetensors", named))["denoiser"][LAYER]
+    assert torch.equal(own.down, pair(LAYER)[f"unet.{LAYER}.lora_A.weight"])
+
+
+@pytest.mark.parametrize("prefix", ["lora_unet_", "unet."])
+def test_lokr_of_a_unet_is_read(tmp_path: Path, prefix: str) -> None:
+    module = prefix + (LAYER if prefix.endswith(".") else LAYER.replace(".", "_"))
+    parts = {"lokr_w1": torch.randn(4, 4), "lokr_w2_a": torch.randn(8, 2), "lokr_w2_b": torch.randn(2, 8)}
+    named = {f"{module}.{name}": tensor for name, tensor in parts.items()} | {f"{module}.alpha": torch.tensor(1.0)}
+    own = READER.read(saved(tmp_path / "a.safetensors", named))["denoiser"][LAYER]
+    whole = 0.5 * torch.kron(parts["lokr_w1"], parts["lokr_w2_a"] @ parts["lokr_w2_b"])
+    torch.testing.assert_close(own.scale * own.up @ own.down, whole)
 
 
 def test_a_changed_set_rebuilds_what_depends_on_it_alone(repository: Path, checkpoint: Path, tmp_path: Path) -> None:

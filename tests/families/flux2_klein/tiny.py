@@ -11,6 +11,7 @@ from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline, Flux2Transformer2D
 from PIL import Image
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from tests import loras
 from tests.families import small
 
 GUIDANCE = {"off": (1.0, 1.0), "text": (3.0, 1.0)}
@@ -75,23 +76,52 @@ def build(folder: Path) -> Path:
     return folder
 
 
-def adapters(_checkpoint: Path) -> dict[str, tuple[Path, float]]:
-    """None: this family takes no adapters yet."""
-    return {}
+def adapters(checkpoint: Path) -> dict[str, tuple[Path, float]]:
+    """LoRA files of random weights, in the namings that people have, and their scales by route."""
+    folder = checkpoint.with_name(f"{checkpoint.name}-adapters")
+    if not folder.exists():
+        write_adapters(checkpoint, folder)
+    return {
+        "oil": (folder / "oil", 3.0),
+        "kohya": (folder / "kohya.safetensors", 4.0),
+        "lokr": (folder / "lokr.safetensors", 4.0),
+    }
+
+
+def write_adapters(checkpoint: Path, folder: Path) -> None:
+    """One of diffusers' trainers, one of kohya's under the names of klein's authors, and one of LyCORIS."""
+    network = Flux2Transformer2DModel.from_pretrained(checkpoint / "transformer")
+    layers = ["attn.to_q", "attn.add_v_proj", "attn.to_qkv_mlp_proj", "ff.linear_out", "norm_out.linear"]
+    weights = loras.weights(network, layers, 4, seed=1)
+    Flux2KleinPipeline.save_lora_weights(folder / "oil", transformer_lora_layers=weights)
+    blocks = {
+        "double_blocks_0_img_attn_qkv": (96, 32),
+        "double_blocks_0_txt_attn_proj": (32, 32),
+        "double_blocks_0_img_mlp_0": (192, 32),
+        "single_blocks_1_linear1": (288, 32),
+        "single_blocks_1_linear2": (32, 128),
+    }
+    named = {f"lora_unet_{name}": shape for name, shape in blocks.items()}
+    loras.save_under(folder / "kohya.safetensors", named, 8, 4.0, seed=2)
+    ours = {"transformer_blocks_0_attn_to_v": (32, 32), "single_transformer_blocks_0_attn_to_qkv_mlp_proj": (288, 32)}
+    named = {f"lycoris_{name}": shape for name, shape in ours.items()}
+    loras.save_lokr(folder / "lokr.safetensors", named, 2, 1.0, seed=3)
 
 
 def reference(checkpoint: Path, picture: Image.Image | list[Image.Image] | None, prompt: str, **asked: Any) -> Any:
-    """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image); without a picture `size`."""
+    """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image), `adapters` (files, scales);
+    without a picture `size`."""
     width, height = asked.get("size", (None, None))
-    edited = pipeline(checkpoint)(
-        prompt=prompt,
-        image=picture,
-        width=width,
-        height=height,
-        num_inference_steps=asked["steps"],
-        guidance_scale=asked["guidance"][0],
-        generator=torch.Generator().manual_seed(asked["seed"]),
-    )
+    with small.adapted(pipeline(checkpoint), asked.get("adapters", ())) as diffusers:
+        edited = diffusers(
+            prompt=prompt,
+            image=picture,
+            width=width,
+            height=height,
+            num_inference_steps=asked["steps"],
+            guidance_scale=asked["guidance"][0],
+            generator=torch.Generator().manual_seed(asked["seed"]),
+        )
     return small.pixels(edited.images[0])
 
 

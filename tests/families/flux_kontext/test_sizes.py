@@ -14,7 +14,6 @@ from families.flux_kontext.denoising import noise
 from families.flux_kontext.table import preferred
 from families.interface import Limits
 from families.picture import size_rule
-from tests.conftest import run_export
 from tests.families import tiny
 
 FAMILY = "flux_kontext"
@@ -84,9 +83,3 @@ def test_configs_that_do_not_fit_together_are_one_line(
     with pytest.raises(BadCheckpointError, match=words) as error:
         load(FAMILY, "table").components(checkpoint, Limits(256 * 256, 8))
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.slow
-def test_adapters_are_refused_in_one_line(tmp_path: Path) -> None:
-    done = run_export(tiny.checkpoint(FAMILY), tmp_path, "--adapter=oil=x", routes={})
-    assert (done.returncode, done.stderr) == (2, "export: --adapter: this kind of checkpoint takes no adapters yet\n")

@@ -9,6 +9,7 @@ from PIL import Image
 from transformers import CLIPTextModel, T5Config, T5EncoderModel
 
 from families.flux_kontext.table import preferred
+from tests import loras
 from tests.families import small
 
 GUIDANCE = {"as trained": (3.5, 1.0), "less": (1.0, 1.0)}
@@ -50,13 +51,36 @@ def build(folder: Path) -> Path:
     return folder
 
 
-def adapters(_checkpoint: Path) -> dict[str, tuple[Path, float]]:
-    """None: this family takes no adapters yet."""
-    return {}
+def adapters(checkpoint: Path) -> dict[str, tuple[Path, float]]:
+    """LoRA files of random weights, in the namings that people have, and their scales by route."""
+    folder = checkpoint.with_name(f"{checkpoint.name}-adapters")
+    if not folder.exists():
+        write_adapters(checkpoint, folder)
+    return {"oil": (folder / "oil", 0.8), "kohya": (folder / "kohya.safetensors", 3.0)}
+
+
+def write_adapters(checkpoint: Path, folder: Path) -> None:
+    """One of diffusers' trainers, of the first text encoder too, and one of kohya's under the names of the authors."""
+    network = FluxTransformer2DModel.from_pretrained(checkpoint / "transformer")
+    layers = ["attn.to_q", "attn.add_v_proj", "ff.net.2", "proj_mlp", "norm1.linear"]
+    FluxKontextPipeline.save_lora_weights(
+        folder / "oil",
+        transformer_lora_layers=loras.weights(network, layers, 4, seed=1),
+        text_encoder_lora_layers=loras.of_text_encoder(checkpoint, loras.TEXT, 4, seed=2),
+    )
+    named = {
+        "lora_unet_double_blocks_0_img_attn_qkv": (96, 32),
+        "lora_unet_double_blocks_0_txt_mod_lin": (192, 32),
+        "lora_unet_double_blocks_0_img_mlp_0": (128, 32),
+        "lora_unet_single_blocks_1_linear2": (32, 160),
+        "lora_te1_text_model_encoder_layers_0_mlp_fc1": (128, 64),
+    }
+    loras.save_under(folder / "kohya.safetensors", named, 8, 4.0, seed=3)
 
 
 def reference(checkpoint: Path, picture: Image.Image | None, prompt: str, **asked: Any) -> Any:
-    """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image), `max_pixels` of the export.
+    """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image), `max_pixels` of the export,
+    `adapters` (files and scales).
 
     At the size at which the picture is edited, which diffusers is told, and does not find by itself; without a picture
     `size`.
@@ -64,17 +88,18 @@ def reference(checkpoint: Path, picture: Image.Image | None, prompt: str, **aske
     width, height = (
         asked["size"] if picture is None else preferred(asked.get("max_pixels", MAX_PIXELS), 16).of(*picture.size)
     )
-    edited = pipeline(checkpoint)(
-        image=picture and picture.resize((width, height), Image.Resampling.LANCZOS),
-        prompt=prompt,
-        width=width,
-        height=height,
-        max_area=width * height,
-        _auto_resize=False,
-        num_inference_steps=asked["steps"],
-        guidance_scale=asked["guidance"][0],
-        generator=torch.Generator().manual_seed(asked["seed"]),
-    )
+    with small.adapted(pipeline(checkpoint), asked.get("adapters", ())) as diffusers:
+        edited = diffusers(
+            image=picture and picture.resize((width, height), Image.Resampling.LANCZOS),
+            prompt=prompt,
+            width=width,
+            height=height,
+            max_area=width * height,
+            _auto_resize=False,
+            num_inference_steps=asked["steps"],
+            guidance_scale=asked["guidance"][0],
+            generator=torch.Generator().manual_seed(asked["seed"]),
+        )
     return small.pixels(edited.images[0])
 
 

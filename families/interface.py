@@ -84,6 +84,10 @@ BANK = (ADAPTER, ADAPTER_SCALE)
 names them."""
 
 
+TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
+"""What rounding leaves of a network of usual depth, and no fault of a graph does."""
+
+
 @dataclass(frozen=True)
 class Component:
     """One engine."""
@@ -98,7 +102,7 @@ class Component:
     """Of every named axis."""
     shapes: tuple[Mapping[str, int], ...]
     """Where the engine is compared with torch, smaller pictures first; it is traced at the second."""
-    tolerance: Mapping[str, float]
+    tolerance: Mapping[str, float] = field(default_factory=lambda: TOLERANCE)
     """Largest relative error (root mean square) by precision."""
     precisions: tuple[str, ...] = ("fp16", "bf16", "fp32")
     """What it may be computed in unless the user names it; the first that the engine runs natively is its default."""

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from families.errors import BadCheckpointError
-from families.interface import DENOISER, PREDICTION, ROWS, Component, Defaults, Limits, Tensor
-from families.parts.configs import fields_of, read_configs, read_json
-from families.parts.picture_axes import REFERENCES, TARGET, PictureAxes, text_rows
+from families.interface import DENOISER, ROWS, Component, Defaults, Limits, Tensor
+from families.parts.configs import fields_of, read_configs, read_json, require
+from families.parts.picture_axes import PictureAxes, text_rows, token_tensors
 from families.parts.vae_components import vae_components
 
 FILES = ("tokenizer", "scheduler/scheduler_config.json")
@@ -24,7 +23,6 @@ PATCH = 2
 DEFAULT_IMAGES, MOST_IMAGES = 4, 8
 LARGEST_PICTURE = 1024 * 1024
 """Pixels to which the pipeline scales larger pictures."""
-TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
 PRECISIONS = ("bf16", "fp32")
 """As it was trained. In fp16 its numbers overflow: only where it is asked for by name."""
 
@@ -34,7 +32,8 @@ def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
     sizes = _Sizes.read(checkpoint)
     axes = sizes.axes(limits)
     text = Tensor("encoder_hidden_states", "FP32", (ROWS, TOKENS, len(STATES) * sizes.width))
-    encoder, decoder = vae_components(axes, sizes.channels, TOLERANCE, PRECISIONS)
+    pictures, places, prediction = token_tensors(sizes.channels, AXES)
+    encoder, decoder = vae_components(axes, sizes.channels, PRECISIONS)
     text_encoder = Component(
         name="text_encoder",
         role="encoder",
@@ -42,7 +41,6 @@ def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
         inputs=(Tensor("input_ids", "INT64", (ROWS, TOKENS)), Tensor("attention_mask", "INT64", (ROWS, TOKENS))),
         outputs=(text,),
         **text_rows(TEXT_ROWS),
-        tolerance=TOLERANCE,
         precisions=PRECISIONS,
         gathers=True,
         cached=True,
@@ -52,16 +50,13 @@ def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
         role="denoiser",
         weights="transformer",
         inputs=(
-            Tensor("sample", "FP32", (ROWS, TARGET, sizes.channels)),
-            Tensor("references", "FP32", (ROWS, REFERENCES, sizes.channels)),
+            *pictures,
             Tensor("timestep", "FP32", (ROWS, 1)),
             text,
-            Tensor("sample_ids", "FP32", (ROWS, TARGET, AXES)),
-            Tensor("reference_ids", "FP32", (ROWS, REFERENCES, AXES)),
+            *places,
         ),
-        outputs=(Tensor(PREDICTION, "FP32", (ROWS, TARGET, sizes.channels)),),
+        outputs=(prediction,),
         **axes.tokens(sizes.rows, limits.max_batch, _images(limits)),
-        tolerance=TOLERANCE,
         precisions=PRECISIONS,
         adapts=True,
     )
@@ -135,12 +130,11 @@ class _Sizes:
             )
             layers, context = int(text["num_hidden_layers"]), int(transformer["joint_attention_dim"])
             latents, guided = int(vae["latent_channels"]) * PATCH**2, bool(transformer.get("guidance_embeds", True))
-        for wrong, message in (
+        require(
+            checkpoint,
             (layers <= STATES[-1], f"its text encoder has {layers} layers; klein reads those up to {STATES[-1]}"),
             (context != len(STATES) * sizes.width, f"its transformer reads text of width {context}, not 3 states'"),
             (latents != sizes.channels, f"its transformer takes {sizes.channels} channels, its autoencoder {latents}"),
             (guided, "its transformer wants an embedded guidance number, which klein has not"),
-        ):
-            if wrong:
-                raise BadCheckpointError(f"{checkpoint}: {message}")
+        )
         return sizes

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from families.errors import BadCheckpointError
-from families.interface import DENOISER, PREDICTION, ROWS, Component, Defaults, Limits, Tensor
-from families.parts.configs import fields_of, read_configs
-from families.parts.picture_axes import MIN_SIDE, REFERENCES, TARGET, PictureAxes, text_rows
+from families.interface import DENOISER, ROWS, Component, Defaults, Limits, Tensor
+from families.parts.configs import fields_of, read_configs, require
+from families.parts.picture_axes import MIN_SIDE, PictureAxes, text_rows, token_tensors
 from families.parts.vae_components import vae_components
 from families.picture import PreferredSizes
 
@@ -24,7 +23,6 @@ PATCH = 2
 SHORT_SIDES = (672, 688, 720, 752, 800, 832, 880, 944, 1024)
 LONG_SIDES = (1568, 1504, 1456, 1392, 1328, 1248, 1184, 1104, 1024)
 """The sizes that it was trained at, in pixels, either way: diffusers' PREFERRED_KONTEXT_RESOLUTIONS."""
-TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
 PRECISIONS = ("bf16", "fp32")
 """As it was trained. In fp16 its numbers overflow: only where it is asked for by name."""
 
@@ -35,7 +33,8 @@ def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
     axes = sizes.axes(limits)
     pooled = Tensor("pooled_projections", "FP32", (ROWS, sizes.pooled))
     text = Tensor("encoder_hidden_states", "FP32", (ROWS, TOKENS, sizes.width))
-    encoder, decoder = vae_components(axes, sizes.channels, TOLERANCE, PRECISIONS)
+    pictures, places, prediction = token_tensors(sizes.channels, AXES)
+    encoder, decoder = vae_components(axes, sizes.channels, PRECISIONS)
     texts = (
         _text_encoder("text_encoder", sizes.clip_tokens, pooled),
         _text_encoder("text_encoder_2", TOKENS, text),
@@ -46,18 +45,15 @@ def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
         role="denoiser",
         weights="transformer",
         inputs=(
-            Tensor("sample", "FP32", (ROWS, TARGET, sizes.channels)),
-            Tensor("references", "FP32", (ROWS, REFERENCES, sizes.channels)),
+            *pictures,
             Tensor("timestep", "FP32", (ROWS, 1)),
             text,
             pooled,
-            Tensor("sample_ids", "FP32", (ROWS, TARGET, AXES)),
-            Tensor("reference_ids", "FP32", (ROWS, REFERENCES, AXES)),
+            *places,
             *guidance,
         ),
-        outputs=(Tensor(PREDICTION, "FP32", (ROWS, TARGET, sizes.channels)),),
+        outputs=(prediction,),
         **axes.tokens(1, limits.max_batch, 1),
-        tolerance=TOLERANCE,
         precisions=PRECISIONS,
         adapts=True,
     )
@@ -141,13 +137,12 @@ class _Sizes:
             )
             context, pooled = int(transformer["joint_attention_dim"]), int(transformer["pooled_projection_dim"])
             latents = int(vae["latent_channels"]) * PATCH**2
-        for wrong, message in (
+        require(
+            checkpoint,
             (context != sizes.width, f"its transformer reads text of width {context}, T5 gives {sizes.width}"),
             (pooled != sizes.pooled, f"its transformer reads pooled text of width {pooled}, CLIP gives {sizes.pooled}"),
             (latents != sizes.channels, f"its transformer takes {sizes.channels} channels, its autoencoder {latents}"),
-        ):
-            if wrong:
-                raise BadCheckpointError(f"{checkpoint}: {message}")
+        )
         return sizes
 
 
@@ -159,7 +154,6 @@ def _text_encoder(name: str, tokens: int, output: Tensor) -> Component:
         inputs=(Tensor("input_ids", "INT64", (ROWS, tokens)),),
         outputs=(output,),
         **text_rows(TEXT_ROWS),
-        tolerance=TOLERANCE,
         precisions=PRECISIONS,
         gathers=True,
         cached=True,

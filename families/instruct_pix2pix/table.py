@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from families.errors import BadCheckpointError
 from families.interface import (
     DENOISER,
     PREDICTION,
@@ -17,7 +16,7 @@ from families.interface import (
     Limits,
     Tensor,
 )
-from families.parts.configs import fields_of, read_configs
+from families.parts.configs import fields_of, read_configs, require
 from families.parts.picture_axes import LATENT_HEIGHT, LATENT_WIDTH, PictureAxes, text_rows
 from families.parts.vae_components import vae_components
 
@@ -26,7 +25,6 @@ OPTIONS: Mapping[str, str] = {}
 ROWS_PER_EDIT = 3
 TEXT_ROWS = 8
 """Most sentences of one call; a guided edit has two."""
-TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
 
 
 def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
@@ -35,7 +33,7 @@ def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
     axes = PictureAxes(limits.max_pixels, sizes.factor)
     text = Tensor("encoder_hidden_states", "FP32", (ROWS, sizes.tokens, sizes.width))
     latents = (sizes.latent_channels, LATENT_HEIGHT, LATENT_WIDTH)
-    encoder, decoder = vae_components(axes, sizes.latent_channels, TOLERANCE, Component.precisions)
+    encoder, decoder = vae_components(axes, sizes.latent_channels, Component.precisions)
     text_encoder = Component(
         name="text_encoder",
         role="encoder",
@@ -43,7 +41,6 @@ def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
         inputs=(Tensor("input_ids", "INT64", (ROWS, sizes.tokens)),),
         outputs=(text,),
         **text_rows(TEXT_ROWS),
-        tolerance=TOLERANCE,
         gathers=True,
         cached=True,
         adapts=True,
@@ -59,7 +56,6 @@ def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
         ),
         outputs=(Tensor(PREDICTION, "FP32", (ROWS, *latents)),),
         **axes.rows_of_latents(ROWS_PER_EDIT, limits.max_batch),
-        tolerance=TOLERANCE,
         adapts=True,
     )
     return text_encoder, encoder, denoiser, decoder
@@ -110,12 +106,15 @@ class _Sizes:
                 factor=2 ** (len(vae["block_out_channels"]) - 1),
             )
             channels, context = int(unet["in_channels"]), int(unet["cross_attention_dim"])
-        if channels != 2 * sizes.latent_channels:
-            message = (
-                f"the UNet takes {channels} channels; InstructPix2Pix needs twice the VAE's {sizes.latent_channels}"
-            )
-            raise BadCheckpointError(f"{checkpoint}: {message}")
-        if context != sizes.width:
-            message = f"the UNet reads text of width {context}, the text encoder gives {sizes.width}"
-            raise BadCheckpointError(f"{checkpoint}: {message}")
+        require(
+            checkpoint,
+            (
+                channels != 2 * sizes.latent_channels,
+                f"the UNet takes {channels} channels; InstructPix2Pix needs twice the VAE's {sizes.latent_channels}",
+            ),
+            (
+                context != sizes.width,
+                f"the UNet reads text of width {context}, the text encoder gives {sizes.width}",
+            ),
+        )
         return sizes

@@ -39,3 +39,10 @@ def fields_of(checkpoint: Path) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError) as error:
         raise BadCheckpointError(f"{checkpoint}: a config lacks or misstates {error}") from error
+
+
+def require(checkpoint: Path, *faults: tuple[bool, str]) -> None:
+    """Raises BadCheckpointError with the words of the first fault that is there."""
+    for there, words in faults:
+        if there:
+            raise BadCheckpointError(f"{checkpoint}: {words}")

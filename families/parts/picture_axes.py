@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from families.interface import ROWS, Range
+from families.interface import PREDICTION, ROWS, Range, Tensor
 from families.picture import WorkingSize
 
 MIN_SIDE = 64
@@ -86,6 +86,17 @@ class PictureAxes:
             "ranges": {ROWS: Range(1, usual, most), height: side, width: side},
             "shapes": tuple({ROWS: n, height: h // unit, width: w // unit} for n, h, w in shapes),
         }
+
+
+def token_tensors(channels: int, axes: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
+    """A denoiser's `sample` and `references` of so many channels, where they stand on so many axes; its prediction."""
+    sample, references = (ROWS, TARGET, channels), (ROWS, REFERENCES, channels)
+    pictures = Tensor("sample", "FP32", sample), Tensor("references", "FP32", references)
+    places = (
+        Tensor("sample_ids", "FP32", (ROWS, TARGET, axes)),
+        Tensor("reference_ids", "FP32", (ROWS, REFERENCES, axes)),
+    )
+    return pictures, places, Tensor(PREDICTION, "FP32", sample)
 
 
 def text_rows(most: int) -> dict[str, Any]:

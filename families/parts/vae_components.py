@@ -1,14 +1,10 @@
 """The table's two rows of an autoencoder of pictures: `vae_encoder`, `vae_decoder`. Imports no torch."""
 
-from collections.abc import Mapping
-
 from families.interface import PIXELS, Component, Tensor
 from families.parts.picture_axes import LATENT_HEIGHT, LATENT_WIDTH, PICTURE, PictureAxes
 
 
-def vae_components(
-    axes: PictureAxes, channels: int, tolerance: Mapping[str, float], precisions: tuple[str, ...]
-) -> tuple[Component, Component]:
+def vae_components(axes: PictureAxes, channels: int, precisions: tuple[str, ...]) -> tuple[Component, Component]:
     """Picture to `image_latents`, `latents` to picture; (1, `channels`, h, w) both."""
     latents, picture = (1, channels, LATENT_HEIGHT, LATENT_WIDTH), Tensor(PIXELS, "FP32", PICTURE)
     encoder = Component(
@@ -18,7 +14,6 @@ def vae_components(
         inputs=(picture,),
         outputs=(Tensor("image_latents", "FP32", latents),),
         **axes.pixels(),
-        tolerance=tolerance,
         precisions=precisions,
     )
     decoder = Component(
@@ -28,7 +23,6 @@ def vae_components(
         inputs=(Tensor("latents", "FP32", latents),),
         outputs=(picture,),
         **axes.latents(),
-        tolerance=tolerance,
         precisions=precisions,
     )
     return encoder, decoder

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from families.errors import BadCheckpointError
 from families.interface import DENOISER, PREDICTION, ROWS, Component, Defaults, Limits, Tensor
-from families.parts.configs import fields_of, read_configs, read_json
+from families.parts.configs import fields_of, read_configs, read_json, require
 from families.parts.picture_axes import LATENT_HEIGHT, LATENT_WIDTH, PictureAxes, text_rows
 from families.parts.vae_components import vae_components
 
@@ -17,7 +16,6 @@ TEXT_ROWS = 8
 """Most sentences of one call; a guided edit has two."""
 TIME_IDS = 6
 """Height and width of the original, top and left of the crop, height and width of the target: in pixels."""
-TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
 
 
 def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
@@ -27,7 +25,7 @@ def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
     latents = (sizes.latent_channels, LATENT_HEIGHT, LATENT_WIDTH)
     pooled = Tensor("text_embeds", "FP32", (ROWS, sizes.pooled))
     precisions = ("fp32",) if sizes.vae_upcasts else Component.precisions
-    encoder, decoder = vae_components(axes, sizes.latent_channels, TOLERANCE, precisions)
+    encoder, decoder = vae_components(axes, sizes.latent_channels, precisions)
     denoiser = Component(
         name=DENOISER,
         role="denoiser",
@@ -41,7 +39,6 @@ def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
         ),
         outputs=(Tensor(PREDICTION, "FP32", (ROWS, *latents)),),
         **axes.rows_of_latents(ROWS_PER_EDIT, limits.max_batch),
-        tolerance=TOLERANCE,
         adapts=True,
     )
     texts = (_text_encoder("text_encoder", sizes, 1), _text_encoder("text_encoder_2", sizes, 2, pooled))
@@ -112,7 +109,8 @@ class _Sizes:
             channels, context = int(unet["in_channels"]), int(unet["cross_attention_dim"])
             beside = int(unet["projection_class_embeddings_input_dim"])
             expected = sizes.pooled + TIME_IDS * int(unet["addition_time_embed_dim"])
-        for wrong, message in (
+        require(
+            checkpoint,
             (
                 channels != 2 * sizes.latent_channels,
                 f"the UNet takes {channels} channels; this kind needs twice the VAE's {sizes.latent_channels}",
@@ -126,9 +124,7 @@ class _Sizes:
                 f"the UNet reads {beside} numbers beside the text; pooled text and time ids are {expected}",
             ),
             (two["max_position_embeddings"] != sizes.tokens, "its text encoders take different numbers of tokens"),
-        ):
-            if wrong:
-                raise BadCheckpointError(f"{checkpoint}: {message}")
+        )
         return sizes
 
 
@@ -142,7 +138,6 @@ def _text_encoder(name: str, sizes: _Sizes, number: int, *more: Tensor) -> Compo
         inputs=(Tensor("input_ids", "INT64", (ROWS, sizes.tokens)),),
         outputs=(states, *more),
         **text_rows(TEXT_ROWS),
-        tolerance=TOLERANCE,
         gathers=True,
         cached=True,
         adapts=True,

@@ -24,10 +24,11 @@ class Served:
     client: Client
 
 
-def export(name: str, checkpoint: Path, repository: Path, *flags: str) -> None:
-    """Exports small, with the family's adapters, in fp32 unless `flags` say otherwise."""
+def export(name: str, checkpoint: Path, repository: Path, *flags: str, strength: float = 1.0) -> None:
+    """Exports small, with the family's adapters, in fp32 unless `flags` say otherwise. `strength`: of the adapters."""
     kit = tiny.module(name)
-    adapters = [f"{route}={file}:{scale}" for route, (file, scale) in kit.adapters(tiny.checkpoint(name)).items()]
+    files = kit.adapters(tiny.checkpoint(name)).items()
+    adapters = [f"{route}={file}:{strength * scale}" for route, (file, scale) in files]
     given = (*kit.FLAGS, *(f"--adapter={adapter}" for adapter in adapters), *flags)
     done = run_export(checkpoint, repository, *given, routes={})
     assert done.returncode == 0, done.stderr

@@ -229,7 +229,8 @@ def test_other_samplers_equal_diffusers(served: Served, tmp_path: Path) -> None:
 def test_every_component_compiles_for_gpus(family: str, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
     precision = f"--precision={tiny.module(family).GPU_PRECISION}"
-    export(family, tiny.checkpoint(family), tmp_path, *RTX, precision)
+    # Random adapters, strong enough to be seen of a tiny network, are noisier in narrow types than a trained one is.
+    export(family, tiny.checkpoint(family), tmp_path, *RTX, precision, strength=0.1)
     for record in (json.loads(file.read_text()) for file in tmp_path.glob("*/component.json")):
         assert record["versions"]["compute_capability"].split() == TARGETS
         assert record["error"] <= record["tolerance"]

@@ -161,7 +161,7 @@ def test_both_sdks_make_a_picture_from_text_alone(client: Client) -> None:
         assert (picture.format, picture.size) == ("JPEG", (128, 96))
     with Image.open(io.BytesIO(base64.b64decode(plain.data[0].b64_json or ""))) as picture:
         assert picture.size == (256, 256)
-    assert [model["generation_size"] for model in listed] == ["256x256"]
+    assert {model["generation_size"] for model in listed} == {"256x256"}
     with SyncFriendli(token="none") as friendli:
         made = friendli.container.image.generate(
             prompt=PROMPT, num_inference_steps=4, seed=7, server_url=url, timeout_ms=60_000

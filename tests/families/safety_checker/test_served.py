@@ -95,7 +95,7 @@ def test_the_engine_compiles_for_gpus(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
     folder, made = safety.build(tmp_path / "checker"), tmp_path / "made"
     made.mkdir()
-    builder = Builder(Checkpoint(folder, "", ""), modules, load("tensorrt_rtx", TARGETS), Bank((), ()), tmp_path)
+    builder = Builder(Checkpoint(folder, "", ""), modules, load("tensorrt_rtx", TARGETS), Bank((), (), {}), tmp_path)
     builder.build(Make(table.component(folder), "fp32", "any"), made, _Silent())
     record = json.loads((made / "component.json").read_text())
     assert record["versions"]["compute_capability"].split() == TARGETS

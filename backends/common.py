@@ -165,7 +165,7 @@ def answer(
     for index, request in enumerate(requests):
         try:
             job = _Job(index, request, *_read_inputs(request, signature, memories))
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one request stays its own
             answers[index] = _failure(error)
             continue
         groups.setdefault(job.key if signature.batched else index, []).append(job)
@@ -250,7 +250,9 @@ def _split(outputs: Arrays, rows: Sequence[int]) -> list[Arrays]:
 def _success(job: _Job, outputs: Arrays, signature: Signature, *, keep: bool) -> pb_utils.InferenceResponse:
     if job.room is not None:
         (output,) = outputs.values()
-        np.copyto(job.room, output, casting="no")
+        if (job.room.shape, job.room.dtype) != (output.shape, output.dtype):
+            return _failure(ValueError(f"the answer is {output.dtype} {list(output.shape)}, and its room is not"))
+        job.room[...] = output
         return pb_utils.InferenceResponse([])
     wanted = set(job.request.requested_output_names())
     tensors = [

@@ -5,13 +5,15 @@ A request with the parameter ``in_place`` lacks its large inputs. The parameter 
     {"file": "/proc/PID/fd/N", "token": "tritouch-...",
      "tensors": {NAME: [offset, dtype, shape, version], ...}, "answer": [offset, dtype, shape] or null}
 
-``file`` is a memfd of that name: whoever does not know it reads nothing here. A tensor whose place, shape and version
-are those of the last call has not changed. ``answer``: where the only output goes; null: it is sent as ever.
+``file`` is a memfd of that name, which can no longer shrink: who does not know it reads nothing here. A tensor whose
+place, shape and version are those of the last call has not changed. ``answer``: where the only output goes; null: it
+is sent as ever.
 ``model_repository/edit/1/shared_rows.py`` is the other side.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import mmap
@@ -55,8 +57,8 @@ class Memories:
                 if self._seen.get(name, ("", None))[0] != said:
                     self._seen[name] = said, _array(memory, *where)
                 inputs[name] = self._seen[name][1]
-            answer = content["answer"] and _array(memory, *content["answer"])
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            answer = None if content["answer"] is None else _array(memory, *content["answer"])
+        except Exception as error:  # noqa: BLE001 - whoever sent it, it is all that is wrong
             raise ValueError(f"the parameter {PARAMETER} is of no use: {error}") from None
         return inputs, answer
 
@@ -68,6 +70,8 @@ class Memories:
                 raise ValueError("there is no such memory")
             descriptor = os.open(file, os.O_RDWR)
             try:
+                if not fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+                    raise ValueError("it may shrink")
                 self._mapped[token] = mmap.mmap(descriptor, 0)
             finally:
                 os.close(descriptor)

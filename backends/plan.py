@@ -128,6 +128,13 @@ class Plan:
             RuntimeError: CUDA or the engine failed.
         """
         self._ok("cuCtxSetCurrent", self._cuda_context)  # CUDA keeps the current context per thread
+        try:
+            return self._run(inputs)
+        except Exception:
+            self._sent.clear()  # who knows what has arrived
+            raise
+
+    def _run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         held = [self._upload(tensor, inputs[tensor.name]) for tensor in self.inputs]
         if not self._context.execute_async_v3(int(self._stream)):
             raise RuntimeError("the engine did not run")

@@ -54,6 +54,9 @@ def read(given: Tensors, settings: Settings) -> Edit:
 
     Raises InvalidEditError for a value outside the contract.
     """
+    missing = next((name for name in ("image", "prompt", "seed") if name not in given or not given[name].ndim), None)
+    if missing:
+        raise InvalidEditError(PARAMETER_INVALID, f"the input {missing} is missing")
     images = tuple(given["image"].tolist())
     if len(images) > settings.max_images:
         most = "one image" if settings.max_images == 1 else f"{settings.max_images} images"

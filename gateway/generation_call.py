@@ -1,6 +1,7 @@
 """Both ways to ask for a picture from text alone: JSON in, each client's own JSON out.
 
-OpenAI's fields and Friendli's tell the two apart. What has none of either is OpenAI's: Friendli's SDK always sends two.
+OpenAI's fields and Friendli's tell the two apart. What has none of either is OpenAI's, and answered so that Friendli's
+SDK finds its picture as well: it sends steps and guidance, unless its user says None.
 """
 
 import hashlib
@@ -52,7 +53,8 @@ def _openais(fields: Any) -> tuple[Edit, Callable[[Picture], bytes]]:
     unserved.check(fields, known=ImageGenerationBody.model_fields)
     asked = validated(ImageGenerationBody, fields)
     edit = edit_of(asked, openai_answer.wanted(asked), asked.pixels)
-    return edit, partial(openai_answer.answer, asked, edit.seed)
+    named = any(fields.get(name) is not None for name in (*OPENAIS, "response_format"))
+    return edit, partial(openai_answer.answer if named else of_neither, asked, edit.seed)
 
 
 def _friendlis(fields: Any) -> tuple[Edit, Callable[[Picture], bytes]]:
@@ -62,6 +64,13 @@ def _friendlis(fields: Any) -> tuple[Edit, Callable[[Picture], bytes]]:
     edit = edit_of(asked, wanted)
     named = fields.get("response_format") is not None
     return edit, partial(json_call.answer if named else for_both, edit.seed)
+
+
+def of_neither(asked: ImageGenerationBody, seed: int, picture: Picture) -> bytes:
+    """OpenAI's answer, with what Friendli's clients read."""
+    answer = openai_answer.answered(asked, seed, picture)
+    friendlis = {"image": answer["data"][0]["b64_json"], "width": picture.width, "height": picture.height}
+    return orjson.dumps({**answer, **friendlis})
 
 
 def for_both(seed: int, picture: Picture) -> bytes:

@@ -2,7 +2,7 @@
 
 import base64
 import time
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -28,16 +28,19 @@ def wanted(asked: OpenAIOutput) -> ImageFormat:
 
 def answer(asked: OpenAIOutput, seed: int, picture: Picture) -> bytes:
     """The JSON, with what the picture was made with beside it. `usage` is absent: no tokens are counted."""
+    return orjson.dumps(answered(asked, seed, picture))
+
+
+def answered(asked: OpenAIOutput, seed: int, picture: Picture) -> dict[str, Any]:
+    """The same as Python has it."""
     quality = BEST if asked.output_compression is None else asked.output_compression
     as_it_is = wanted(asked) == "jpeg"
     content = picture.content if as_it_is else encode.file(picture, asked.output_format, quality)
-    return orjson.dumps(
-        {
-            "created": int(time.time()),
-            "data": [{"b64_json": base64.b64encode(content).decode()}],
-            "output_format": asked.output_format,
-            "size": f"{picture.width}x{picture.height}",
-            "seed": seed,
-            **picture.used,
-        }
-    )
+    return {
+        "created": int(time.time()),
+        "data": [{"b64_json": base64.b64encode(content).decode()}],
+        "output_format": asked.output_format,
+        "size": f"{picture.width}x{picture.height}",
+        "seed": seed,
+        **picture.used,
+    }

@@ -127,25 +127,36 @@ class Engine:
         """
         if not path.exists():
             raise ValueError(f"there is no {path}")
-        core = ov.Core()
-        if options.extension:
-            core.add_extension(options.extension)
-        model = core.read_model(path)
-        if options.reshape:
-            model.reshape({spec.name: ov.PartialShape(list(spec.shape)) for spec in signature.inputs})
-        check_signature(signature, _specs(model.inputs, signature), _specs(model.outputs, signature))
-        compiled = core.compile_model(model, options.device, options.properties)
-        self._request = compiled.create_infer_request()
+        self._path, self._options, self._signature = path, options, signature
         self._outputs = [spec.name for spec in signature.outputs]
         self._weights = path.with_suffix(".bin")
+        self._request: Any = self._compile()
         self._shapes: set[tuple[tuple[int, ...], ...]] = set()
+
+    def _compile(self) -> Any:
+        """An infer request of the model, compiled."""
+        core = ov.Core()
+        if self._options.extension:
+            core.add_extension(self._options.extension)
+        model = core.read_model(self._path)
+        if self._options.reshape:
+            model.reshape({spec.name: ov.PartialShape(list(spec.shape)) for spec in self._signature.inputs})
+        check_signature(self._signature, _specs(model.inputs, self._signature), _specs(model.outputs, self._signature))
+        return core.compile_model(model, self._options.device, self._options.properties).create_infer_request()
 
     def infer(self, inputs: Mapping[str, Array]) -> Arrays:
         """Run once. The arrays returned are OpenVINO's own, and overwritten by the next call."""
-        for name, array in inputs.items():
-            # Some 20 us less than handing `infer` a dictionary, and no copy.
-            self._request.set_tensor(name, ov.Tensor(np.ascontiguousarray(array), shared_memory=True))
-        self._request.infer()
+        if self._request is None:
+            self._request = self._compile()
+        try:
+            for name, array in inputs.items():
+                # Some 20 us less than handing `infer` a dictionary, and no copy.
+                self._request.set_tensor(name, ov.Tensor(np.ascontiguousarray(array), shared_memory=True))
+            self._request.infer()
+        except Exception:
+            # After a call that failed half-way, OpenVINO takes what it worked out of shapes for that of the next call.
+            self._request = None
+            raise
         shapes = tuple(array.shape for array in inputs.values())
         if shapes not in self._shapes:
             # With shapes that are new, OpenVINO has packed weights in its own memory, and is done with the file's.

@@ -183,6 +183,26 @@ def test_a_model_loads_and_answers(backend, toy):
     assert all(map(holds, requests, model.execute(requests)))
 
 
+def test_a_call_that_failed_leaves_later_ones_of_its_shapes_be(backend, toy):
+    engine = load(backend, toy / "twice")._engine
+    good = request(backend, rows=2)
+    for rows in (3, 0):
+        with pytest.raises(RuntimeError):
+            engine.infer({"x": good.arrays["x"], "t": np.zeros((rows, 1), np.int64)})
+        x, t = good.arrays["x"], good.arrays["t"]
+        assert np.array_equal(engine.infer({"x": x, "t": t})["y"], 2 * x + t[:, :, None, None])
+
+
+@pytest.mark.parametrize("said", ["[" * 100_000, "7", "{}", '{"file": 1}'])
+def test_a_parameter_of_no_use_fails_its_own_request_alone(backend, said):
+    good, bad = request(backend), request(backend)
+    bad.said = json.dumps({"in_place": said})
+    responses = answer(backend, [bad, good], Recorder())
+    assert holds(good, responses[1])
+    assert responses[0].error.number == 3
+    assert responses[0].error.text.startswith("the parameter in_place is of no use")
+
+
 def tensor(name, kind, *dims):
     return {"name": name, "data_type": kind, "dims": list(dims)}
 

@@ -62,3 +62,20 @@ def test_every_row_of_an_edit_has_all_its_adapters(calls: Any) -> None:
     assert two["adapter"].tolist() == [[2, 7]] * 2
     assert two["adapter_scale"].tolist() == [[0.5, -1.0]] * 2
     assert [array.dtype for array in two.values()] == [np.int32, np.float32]
+
+
+def test_a_failure_that_the_cache_remembers_is_no_answer(calls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = []
+
+    def call(model: str, inputs: Any, outputs: Any) -> dict[str, Any]:
+        sent.append(inputs["input_ids"])
+        return {} if len(sent) in (1, 3, 4) else {"states": inputs["input_ids"] * 2}
+
+    monkeypatch.setattr(calls, "call", call)
+    settings = types.SimpleNamespace(banks=(), outputs={"text_encoder": ("states",)})
+    encode = calls.EditCall(settings, (), ThreadPoolExecutor(1))
+    ids = np.array([[1, 2], [3, 4]])
+    assert encode("text_encoder", {"input_ids": ids})["states"].tolist() == [[2, 4], [6, 8]]
+    assert [len(rows) for rows in sent] == [2, 4], "the second question is another one to the cache"
+    with pytest.raises(calls.ModelError, match="text_encoder answered nothing"):
+        encode("text_encoder", {"input_ids": ids})

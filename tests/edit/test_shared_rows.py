@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,9 @@ def test_memory_is_given_back() -> None:
         {"tensors": {"text": [0, "no type", [1], 0]}},
         {"tensors": {"text": [0, "<f4", ["a"], 0]}},
         {"tensors": {"text": []}},
+        {"tensors": {"text": [1 << 70, "<f4", [1], 0]}},
+        {"answer": 0},
+        {"answer": []},
         {"tensors": None},
         {"answer": [1 << 40, "<f4", [1]]},
     ],
@@ -192,6 +196,16 @@ def test_a_parameter_that_tells_of_nothing_is_refused(changed: dict[str, Any]) -
     memories.read(said[0])
     with pytest.raises(ValueError, match="in_place is of no use"):
         Memories().read(json.dumps(json.loads(said[0]) | changed))
-    for text in ("", "{", "[]", "null", "7"):
+    for text in ("", "{", "[]", "null", "7", "[" * 100_000):
         with pytest.raises(ValueError, match="in_place is of no use"):
             memories.read(text)
+
+
+def test_memory_that_may_shrink_under_a_reader_is_refused() -> None:
+    token = f"tritouch-{'a' * 32}"
+    descriptor = os.memfd_create(token, os.MFD_ALLOW_SEALING)
+    os.truncate(descriptor, 4096)
+    said = {"file": f"/proc/{os.getpid()}/fd/{descriptor}", "token": token, "tensors": {}, "answer": None}
+    with pytest.raises(ValueError, match="it may shrink"):
+        Memories().read(json.dumps(said))
+    os.close(descriptor)

@@ -87,6 +87,13 @@ def test_a_value_outside_the_contract_is_refused(changed: dict[str, Any], code: 
     assert error.value.code == code
 
 
+@pytest.mark.parametrize("name", ["image", "prompt", "seed"])
+def test_an_input_that_must_be_there_is_named(name: str) -> None:
+    tensors = {key: value for key, value in given().items() if key != name}
+    with pytest.raises(InvalidEditError, match=f"the input {name} is missing"):
+        read(tensors, SETTINGS)
+
+
 def test_what_is_absent_or_zero_takes_the_exports_default() -> None:
     zeros = given(num_inference_steps=[0], guidance_scale=[0], image_guidance_scale=[0], model=[b""])
     expected = Edit((b"one",), "make it snow", 12, 7.5, 1.5, 7, (), "jpeg")

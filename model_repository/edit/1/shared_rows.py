@@ -7,6 +7,7 @@ The memory is a memfd: it has no name that others could open, needs no room in /
 `backends/in_place.py` is the other side.
 """
 
+import fcntl
 import json
 import math
 import mmap
@@ -45,9 +46,10 @@ class Memory:
     def __init__(self, size: int) -> None:
         """Raises OSError where there is no room."""
         self.token = f"tritouch-{secrets.token_hex(16)}"
-        self.descriptor = os.memfd_create(self.token)
+        self.descriptor = os.memfd_create(self.token, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.posix_fallocate(self.descriptor, 0, size)
+            fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
             self._mapped = mmap.mmap(self.descriptor, size)
         except OSError:
             os.close(self.descriptor)

@@ -20,7 +20,7 @@ def read_json(file: Path) -> dict[str, Any]:
         config = json.loads(file.read_text("utf-8"))
     except FileNotFoundError as error:
         raise BadCheckpointError(f"{file} is missing") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadCheckpointError(f"{file} cannot be read: {error}") from error
     if not isinstance(config, dict):
         raise BadCheckpointError(f"{file} is not a JSON object")
@@ -37,7 +37,7 @@ def fields_of(checkpoint: Path) -> Iterator[None]:
     """A field that is not there or not of its type, as BadCheckpointError that names it."""
     try:
         yield
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadCheckpointError(f"{checkpoint}: a config lacks or misstates {error}") from error
 
 

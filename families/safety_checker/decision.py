@@ -20,7 +20,12 @@ def require_safe(seen: Tensors, thresholds: Mapping[str, Any]) -> None:
 
 
 def refuses(special: Array, concepts: Array, thresholds: Mapping[str, Any]) -> bool:
-    """As diffusers' `StableDiffusionSafetyChecker.forward` has it: rounded to three places, then above 0."""
+    """As diffusers' `StableDiffusionSafetyChecker.forward` has it: rounded to three places, then above 0.
+
+    What it lets pass and we do not: a cosine that is no finite number, which says nothing of the picture.
+    """
+    if not (np.isfinite(special).all() and np.isfinite(concepts).all()):
+        return True
     stricter = STRICTER if _above(special, thresholds[SPECIAL], 0.0) else 0.0
     return _above(concepts, thresholds[CONCEPTS], stricter)
 

@@ -1,6 +1,5 @@
 """The safety checker's torch module. Imported by `export`."""
 
-import math
 from pathlib import Path
 
 import torch
@@ -11,9 +10,11 @@ from families.interface import Tensor
 from families.parts import pretrained
 from families.parts.weight_files import stored, weight_files
 from families.safety_checker import CONCEPTS, NAME, SPECIAL
+from families.safety_checker.table import CONCEPT_COUNT, SPECIAL_CONCEPTS
 
 THRESHOLDS = {SPECIAL: "special_care_embeds_weights", CONCEPTS: "concept_embeds_weights"}
 """Which of the checkpoint's weights are thresholds of which output."""
+COUNTS = {SPECIAL: SPECIAL_CONCEPTS, CONCEPTS: CONCEPT_COUNT}
 
 
 def sample(_tensor: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
@@ -25,11 +26,15 @@ def thresholds(checkpoint: Path) -> dict[str, list[float]]:
     """By output, the cosines above which a picture is near to a concept. Raises BadCheckpointError."""
     folder = checkpoint / NAME
     weights = stored(weight_files(folder))
-    found = {name: pretrained.read(weights[name]).tolist() for name in THRESHOLDS.values() if name in weights}
-    if not all(name in found and all(map(math.isfinite, found[name])) for name in THRESHOLDS.values()):
-        names = " and ".join(THRESHOLDS.values())
-        raise BadCheckpointError(f"{folder}: its safetensors hold no finite {names}")
-    return {output: found[name] for output, name in THRESHOLDS.items()}
+    found: dict[str, list[float]] = {}
+    for output, name in THRESHOLDS.items():
+        there = weights.get(name)
+        limits = pretrained.read(there).float() if there and there.shape == (COUNTS[output],) else None
+        if limits is None or not limits.isfinite().all():
+            names, counts = (" and ".join(map(str, words)) for words in (THRESHOLDS.values(), COUNTS.values()))
+            raise BadCheckpointError(f"{folder}: its safetensors hold no finite {names}, of {counts} numbers")
+        found[output] = limits.tolist()
+    return found
 
 
 class _Directions(torch.nn.Module):

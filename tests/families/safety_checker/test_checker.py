@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from families.errors import BadCheckpointError, InvalidEditError
@@ -83,6 +84,18 @@ def test_special_concepts_alone_refuse_nothing_but_make_it_stricter() -> None:
     assert error.value.code == "picture_refused"
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("of", [SPECIAL, CONCEPTS])
+def test_a_cosine_that_is_no_finite_number_is_refused(number: float, of: str) -> None:
+    thresholds = {SPECIAL: [0.5] * 3, CONCEPTS: [0.2] * 17}
+    seen = {SPECIAL: np.zeros((1, 3), np.float32), CONCEPTS: np.zeros((1, 17), np.float32)}
+    require_safe(seen, thresholds)
+    seen[of][0, -1] = number
+    with pytest.raises(InvalidEditError) as error:
+        require_safe(seen, thresholds)
+    assert error.value.code == "picture_refused"
+
+
 def test_one_picture_is_refused_and_another_passes(tmp_path: Path) -> None:
     folder, (one, other) = safety.build(tmp_path / "safety"), (colours(96, 64, seed) for seed in (1, 2))
     assert not safety.refuses(folder, one), "nothing is, as it is built"
@@ -114,11 +127,47 @@ def test_the_table_is_the_checkers(folder: Path) -> None:
         ({"crop_size": 16}, "cut to 16 pixels, its checker takes 32"),
         ({"size": {"height": 32, "width": 32}}, "lacks or misstates 'shortest_edge'"),
         ({"size": None}, "lacks or misstates"),
+        ({"size": float("inf")}, "lacks or misstates"),
+        ({"size": 5000}, "size is 5000, and may be 4096 at most"),
+        ({"size": 10**12, "crop_size": 10**12}, "size is 1000000000000, and may be 4096 at most"),
+        ({"do_resize": "false"}, "is not CLIP's: scale bicubically"),
+        ({"image_std": [0.2, float("nan"), 0.2]}, "image_std is not three finite numbers above 0"),
+        ({"image_std": [0.2, float("inf"), 0.2]}, "image_std is not three finite numbers above 0"),
+        ({"image_std": [0.2, 0.2, 0]}, "image_std is not three finite numbers above 0"),
+        ({"image_std": [-0.2, 0.2, 0.2]}, "image_std is not three finite numbers above 0"),
+        ({"image_mean": [0.2, 0.2, float("nan")]}, "image_mean is not three finite numbers"),
+        ({"image_mean": [float("-inf"), 0.2, 0.2]}, "image_mean is not three finite numbers"),
+        ({"rescale_factor": 1}, "rescale_factor is 1, and must be 1/255"),
+        ({"rescale_factor": float("nan")}, "rescale_factor is nan, and must be 1/255"),
     ],
 )
 def test_another_processor_is_refused_in_one_line(tmp_path: Path, changed: dict[str, Any], words: str) -> None:
     with pytest.raises(BadCheckpointError, match=words) as error:
         table.component(safety.build(tmp_path / "changed", **changed))
+    assert "\n" not in str(error.value)
+
+
+def test_the_usual_factor_may_be_stated(tmp_path: Path) -> None:
+    assert table.preparation(safety.build(tmp_path / "stated", rescale_factor=0.00392156862745098)).crop == safety.SIDE
+
+
+@pytest.mark.parametrize("vision", [None, [], 5])
+def test_a_checker_without_a_config_of_its_vision_is_refused(tmp_path: Path, vision: Any) -> None:
+    folder = safety.build(tmp_path / "changed")
+    file = folder / NAME / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"vision_config": vision}))
+    with pytest.raises(BadCheckpointError, match=r"safety_checker/config\.json: vision_config is no JSON object"):
+        table.component(folder)
+
+
+@pytest.mark.parametrize("name", modules.THRESHOLDS.values())
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (1, 3), (17, 1)])
+def test_thresholds_are_one_for_each_concept(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
+    folder = safety.build(tmp_path / "changed")
+    file = folder / NAME / "model.safetensors"
+    safetensors.torch.save_file(safetensors.torch.load_file(file) | {name: torch.ones(shape)}, file)
+    with pytest.raises(BadCheckpointError, match=r"no finite .*, of 3 and 17 numbers") as error:
+        modules.thresholds(folder)
     assert "\n" not in str(error.value)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from diffusers.utils import convert_state_dict_to_diffusers, convert_state_dict_to_peft, convert_unet_state_dict_to_peft
-from safetensors import SafetensorError
 
 from families.errors import BadCheckpointError
 from families.parts import lora_weights
@@ -43,8 +42,10 @@ class LoraReader:
                 component: _factors(name, converted, alphas or {}, settings)
                 for name, component in self.networks.items()
             }
-        except (KeyError, RuntimeError, ValueError, SafetensorError) as error:
-            raise BadCheckpointError(f"{file} cannot be read as LoRA: {' '.join(str(error).split())[:200]}") from error
+        except BadCheckpointError:
+            raise
+        except Exception as error:  # diffusers' converters have no errors of their own
+            raise lora_weights.unreadable(file, error) from error
         _require_placed(file, weights, [own for layers in lora.values() for own in layers.values()])
         return lora
 
@@ -65,7 +66,7 @@ def _require_placed(file: Path, weights: Named, placed: Sequence[Factors]) -> No
     lost = [name for name, tensor in weights.items() if not name.endswith(ALPHA) and tensor.data_ptr() not in known]
     if lost:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-        raise BadCheckpointError(f"{file} has LoRA weights whose layer cannot be told: {lost[0]}{more}")
+        raise BadCheckpointError(f"{file} has LoRA weights whose layer cannot be told, or comes twice: {lost[0]}{more}")
 
 
 def _factors(network: str, weights: Named, alphas: Named, settings: Named) -> dict[str, Factors]:
@@ -75,7 +76,7 @@ def _factors(network: str, weights: Named, alphas: Named, settings: Named) -> di
         return {}
     known = own | {name: alpha for name, alpha in alphas.items() if name.startswith(prefix)}
     converted = _as_peft(network, {name.removeprefix(prefix): value for name, value in known.items()})
-    alpha_of = {_layer(name): value for name, value in converted.items() if name.endswith(ALPHA)}
+    alpha_of = lora_weights.unique((_layer(name), alpha) for name, alpha in converted.items() if name.endswith(ALPHA))
     config = {name.removeprefix(prefix): value for name, value in settings.items()}
     return {
         _layer(name): Factors(
@@ -91,12 +92,12 @@ def _factors(network: str, weights: Named, alphas: Named, settings: Named) -> di
 def _as_peft(network: str, named: Named) -> Named:
     """Names without the network, in peft's form."""
     if network == UNET:
-        plain = {name.replace(".processor.", "."): value for name, value in named.items()}
+        plain = lora_weights.unique((name.replace(".processor.", "."), value) for name, value in named.items())
         return dict(convert_unet_state_dict_to_peft(plain))
     peft = all(name.endswith((DOWN, UP, ALPHA)) for name in named)  # of these the converters know attention alone
     converted = named if peft else convert_state_dict_to_peft(convert_state_dict_to_diffusers(named))
     # transformers' CLIPTextModel has lost a level that files still name.
-    return {name.removeprefix("text_model."): value for name, value in converted.items()}
+    return lora_weights.unique((name.removeprefix("text_model."), value) for name, value in converted.items())
 
 
 def _layer(name: str) -> str:

@@ -6,7 +6,8 @@ themselves: they become the two factors of the very same matrix. Knows no layer,
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from peft.utils.other import get_pattern_key
 
 from families.errors import BadCheckpointError
+from families.parts.configs import read_json
 
 DOWN, UP, ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
 KOHYA_DOWN, KOHYA_UP = ".lora_down.weight", ".lora_up.weight"
@@ -26,6 +28,9 @@ LOKR = ("lokr_w1", "lokr_w2")
 """Each is there whole, or as a product: of `_a` and `_b`."""
 PRODUCTS = (*LOHA, *LOKR, *(f"{name}_{half}" for name in LOKR for half in "ab"))
 """How the names of LoHa's and LoKr's tensors end."""
+LARGEST_SIDE = 2**17
+MOST_NUMBERS = 2**30
+"""Of what the products of one file become: outputs or inputs of a layer, and all factors together."""
 
 Named = dict[str, Any]
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -35,22 +40,57 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 def load(file: Path) -> Named:
     """The file's tensors in float32, LoHa and LoKr as `DOWN` and `UP`; so are kohya's words behind a dotted name.
 
-    Raises BadCheckpointError where a LoHa or LoKr is not whole, not of a linear layer, or of a rank above LARGEST_RANK.
+    Raises BadCheckpointError where a LoHa or LoKr is not whole, not of a linear layer, or of a rank above LARGEST_RANK;
+    where a factor is no matrix; and where a layer comes twice under one name.
     """
-    weights: Named = {}
+    plain: list[tuple[str, torch.Tensor]] = []
     products: dict[str, Named] = {}
     for name, tensor in safetensors.torch.load_file(file).items():
         module, _, part = name.rpartition(".")
         if part in PRODUCTS:
             products.setdefault(module, {})[part] = tensor.float()
+        elif tensor.ndim not in (2, 4) and not name.endswith(ALPHA):
+            raise BadCheckpointError(f"{file}: {name} is no factor of a LoRA: its shape is {list(tensor.shape)}")
         else:
-            weights[_dotted_as_peft(name)] = tensor.float()
+            plain.append((_dotted_as_peft(name), tensor.float()))
+    weights, made = unique(plain), []
+    _require_small(file, products)
     for module, parts in products.items():
         alpha = weights.pop(f"{module}{ALPHA}", None)
         up, down = _factored(f"{file}: {module}", parts, None if alpha is None else float(alpha))
         words = (DOWN, UP) if "." in module else (KOHYA_DOWN, KOHYA_UP)
-        weights |= {f"{module}{word}": factor for word, factor in zip(words, (down, up), strict=True)}
-    return weights
+        made += [(f"{module}{word}", factor) for word, factor in zip(words, (down, up), strict=True)]
+    return unique([*weights.items(), *made])
+
+
+def unique(named: Iterable[tuple[str, Any]]) -> Named:
+    """A dict of what has names. Raises ValueError where one comes twice: other names may have become the same."""
+    made: Named = {}
+    for name, value in named:
+        if name in made:
+            raise ValueError(f"it has LoRA weights of one layer twice: {name}")
+        made[name] = value
+    return made
+
+
+def _require_small(file: Path, products: Mapping[str, Named]) -> None:
+    """Judges products by shapes alone, on torch's meta device: a small file may state a matrix beyond all memory."""
+    total = 0
+    for module, parts in products.items():
+        where = f"{file}: {module}"
+        up, down = _factored(where, {name: tensor.to("meta") for name, tensor in parts.items()}, None)
+        if max(up.shape[0], down.shape[1]) > LARGEST_SIDE:
+            size = f"{up.shape[0]} x {down.shape[1]}"
+            raise BadCheckpointError(f"{where} is of a layer of {size}; at most {LARGEST_SIDE} a side are taken")
+        total += up.numel() + down.numel()
+        if total > MOST_NUMBERS:
+            raise BadCheckpointError(f"{file} has LoHa or LoKr of more than {MOST_NUMBERS} numbers, as factors")
+
+
+def unreadable(file: Path, error: Exception) -> BadCheckpointError:
+    """What a library said of the file, in one line."""
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return BadCheckpointError(f"{file} cannot be read as LoRA: {reason}")
 
 
 def _dotted_as_peft(name: str) -> str:
@@ -64,16 +104,19 @@ def metadata(file: Path) -> Named:
     """peft's settings as diffusers keeps them in a file's header; empty where there are none."""
     with safetensors.safe_open(file, "pt") as opened:
         kept = (opened.metadata() or {}).get("lora_adapter_metadata")
-    return dict(json.loads(kept)) if kept else {}
+    settings = json.loads(kept) if kept else {}
+    if not isinstance(settings, dict):
+        raise BadCheckpointError(f"{file}: lora_adapter_metadata in its header is not a JSON object")
+    return settings
 
 
 def peft_settings(file: Path) -> Named:
     """The `adapter_config.json` beside a file of peft's. Raises BadCheckpointError where it is of no LoRA."""
     config_file = file.with_name("adapter_config.json")
     try:
-        config = dict(json.loads(config_file.read_text("utf-8")))
-    except (OSError, ValueError) as error:
-        message = f"{config_file} is needed beside peft's {file.name}, and cannot be read"
+        config = read_json(config_file)
+    except BadCheckpointError as error:
+        message = f"{config_file} is needed beside peft's {file.name}, and is missing or not a JSON object"
         raise BadCheckpointError(message) from error
     if config.get("peft_type", "LORA") != "LORA":
         raise BadCheckpointError(f"{config_file} is of {config['peft_type']}; of peft's own folders LoRA alone is read")
@@ -81,13 +124,21 @@ def peft_settings(file: Path) -> Named:
 
 
 def scale(layer: str, rank: int, alpha: float | None, config: Mapping[str, Any]) -> float:
-    """What multiplies the product: 1 unless the file has alphas, or peft's settings."""
+    """What multiplies the product: 1 unless the file has alphas, or peft's settings. Raises ValueError for bad ones."""
     if alpha is None and "lora_alpha" in config:
-        pattern = config.get("alpha_pattern") or {}
-        alpha = pattern.get(get_pattern_key(list(pattern), layer), config["lora_alpha"])
+        alpha = _stated_alpha(layer, config)
     if alpha is None:
         return 1.0
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _stated_alpha(layer: str, config: Mapping[str, Any]) -> float | None:
+    pattern = config.get("alpha_pattern") or {}
+    try:
+        alpha = pattern.get(get_pattern_key(list(pattern), layer), config["lora_alpha"])
+        return None if alpha is None else float(alpha)
+    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError, re.error) as error:
+        raise ValueError(f"peft's settings misstate lora_alpha or alpha_pattern: {error}") from error
 
 
 def _factored(where: str, parts: Mapping[str, torch.Tensor], alpha: float | None) -> Pair:
@@ -140,5 +191,5 @@ def _halves(parts: Mapping[str, torch.Tensor], name: str) -> Pair:
     whole = parts.get(name)
     if whole is None:
         return parts[f"{name}_a"], parts[f"{name}_b"]
-    one = torch.eye(min(whole.shape))
+    one = torch.eye(min(whole.shape), device=whole.device)
     return (one, whole) if len(whole) == len(one) else (whole, one)

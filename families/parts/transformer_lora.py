@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
 
 from families.errors import BadCheckpointError
 from families.interface import DENOISER
@@ -80,9 +79,14 @@ class TransformerLoraReader:
     def read(self, file: Path, layers: Layers) -> Lora:
         """Every layer's factors, by component. Raises BadCheckpointError where a tensor of the file has no place."""
         try:
-            parts, settings = _parts(lora_weights.load(file)), _settings(file)
-        except (RuntimeError, ValueError, SafetensorError) as error:
-            raise BadCheckpointError(f"{file} cannot be read as LoRA: {' '.join(str(error).split())[:200]}") from error
+            return self._read(file, layers)
+        except BadCheckpointError:
+            raise
+        except Exception as error:
+            raise lora_weights.unreadable(file, error) from error
+
+    def _read(self, file: Path, layers: Layers) -> Lora:
+        parts, settings = _parts(lora_weights.load(file)), _settings(file)
         places = dict(self._places(layers))
         lost = [part.first for name, part in parts.items() if name not in places]
         if lost:
@@ -135,8 +139,10 @@ def _parts(weights: Named) -> dict[str, Part]:
         found = SUFFIX.search(name)
         word = next(filter(None, found.groups())) if found else ""
         module = name[: found.start()] if found else name
-        part = parts.setdefault(module, Part(name, {}))
-        part.tensors[HALVES.get(word, "up")] = tensor
+        part, half = parts.setdefault(module, Part(name, {})), HALVES.get(word, "up")
+        if half in part.tensors:
+            raise ValueError(f"it has LoRA weights of one layer twice: {name}")
+        part.tensors[half] = tensor
     return parts
 
 

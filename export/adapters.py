@@ -27,6 +27,7 @@ ROUTE = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 BASE_MODEL = "base"
 """What callers name to have no adapter."""
 LARGEST_SCALE = 10.0
+SCALE = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 MOST = 64
 PREFERRED = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 """What diffusers and peft call their files; any other folder must hold one file."""
@@ -170,9 +171,11 @@ def _split_scale(source: str) -> tuple[str, float]:
     name, colon, tail = source.rpartition(":")
     if colon:
         try:
-            return name, float(tail)
+            scale = float(tail)
         except ValueError:
-            pass
+            return source, 1.0
+        # Python reads `1_0`, and digits of every script: meant as a scale, and not written as one.
+        return name, scale if SCALE.fullmatch(tail) else math.nan
     return source, 1.0
 
 

@@ -47,13 +47,13 @@ def find(model: str, revision: str | None) -> Checkpoint:
         raise BadInputError(f"--revision belongs to a hub id; {model} is a folder")
     index = _read_json(path / "model_index.json")
     pipeline = index.get("_class_name")
-    if pipeline not in PIPELINES:
+    if not isinstance(pipeline, str) or pipeline not in PIPELINES:
         known = ", ".join(sorted(PIPELINES))
         raise BadInputError(f"{path}: pipeline class {pipeline!r} is not supported; supported: {known}")
     scheduler = index.get("scheduler")
     if not (isinstance(scheduler, list) and len(scheduler) == 2):
         raise BadInputError(f"{path / 'model_index.json'} names no scheduler")
-    return Checkpoint(path, PIPELINES[str(pipeline)], str(scheduler[1]))
+    return Checkpoint(path, PIPELINES[pipeline], str(scheduler[1]))
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:

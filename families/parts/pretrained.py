@@ -45,16 +45,21 @@ MAP_NORESERVE = 0x4000
 def load(model: Any, folder: Path) -> Any:
     """The class `model` as `folder` configures it, on the meta device: `location` tells where each weight lies.
 
-    Raises BadCheckpointError where a weight is missing or of another shape.
+    Raises BadCheckpointError where a weight is missing or of another shape, or the config makes no network.
     """
-    reserved = {name: _Reserved(weight) for name, weight in stored(weight_files(folder)).items()}
-    state = OrderedDict((name, weight.tensor) for name, weight in reserved.items())
+    weights = stored(weight_files(folder))
+    read_config(folder)  # before a library reads it, whose words for a broken file do not name it
     try:
+        reserved = {name: _Reserved(weight) for name, weight in weights.items()}
+        state = OrderedDict((name, weight.tensor) for name, weight in reserved.items())
         loaded, absent = (_of_diffusers if issubclass(model, ModelMixin) else _of_transformers)(model, folder, state)
     except (OSError, RuntimeError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[1] if len(lines) > 1 and lines[0].endswith(":") else "".join(lines[:1])
         raise BadCheckpointError(f"{folder}: the weights do not fit: {reason}") from error
+    except Exception as error:  # a library's, from a value of another type than it takes
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BadCheckpointError(f"{folder / 'config.json'} makes no {model.__name__}: {reason}") from error
     if absent:
         raise BadCheckpointError(f"{folder}: the weights do not fit: {absent[0]} is missing ({len(absent)} in all)")
     _locate(loaded, reserved.values())

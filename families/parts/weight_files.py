@@ -26,6 +26,8 @@ ITEM_BYTES = {
     **dict.fromkeys(("F8_E4M3", "F8_E5M2", "I8", "U8", "BOOL"), 1),
 }
 """By the names that safetensors gives to types."""
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, struct.error)
+"""What a header can raise that is JSON, and not a header's; or that is not JSON."""
 MAX_HEADER_BYTES = 100_000_000
 NO_PICKLES = "(no pickles are read)"
 
@@ -83,7 +85,7 @@ def read_header(file: Path) -> dict[str, Stored]:
         end = max(int(entry["data_offsets"][1]) for entry in entries.values()) if entries else None
     except FileNotFoundError as error:
         raise BadCheckpointError(f"{file} is missing") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except UNREADABLE as error:
         raise BadCheckpointError(f"{file} is not a safetensors file {NO_PICKLES}") from error
     if end is None:
         raise BadCheckpointError(f"{file} is not a safetensors file {NO_PICKLES}, or one cut off in its header")
@@ -96,7 +98,7 @@ def _entry(file: Path, name: str, start: int, entry: Mapping[str, Any]) -> Store
     try:
         begin, end = map(int, entry["data_offsets"])
         tensor = Stored(file, start + begin, str(entry["dtype"]), tuple(map(int, entry["shape"])))
-    except (ValueError, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         raise BadCheckpointError(f"{file} is damaged: its header does not describe {name}") from error
     if tensor.dtype not in ITEM_BYTES:
         raise BadCheckpointError(f"{file} holds {name} in {tensor.dtype}, which is not read")
@@ -109,9 +111,9 @@ def _entry(file: Path, name: str, start: int, entry: Mapping[str, Any]) -> Store
 def _files(index: Path, single: Path) -> tuple[Path, ...]:
     if index.exists():
         names = read_json(index).get("weight_map")
-        if not isinstance(names, dict) or not names:
-            raise BadCheckpointError(f"{index} has no weight_map")
-        return tuple(index.parent / Path(str(name)).name for name in sorted(set(names.values())))
+        if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+            raise BadCheckpointError(f"{index} has no weight_map from weights to names of files")
+        return tuple(index.parent / Path(name).name for name in sorted(set(names.values())))
     return (single,) if single.exists() else ()
 
 

@@ -49,7 +49,7 @@ def preparation(checkpoint: Path) -> Preparation:
     """How pictures are prepared. Raises BadCheckpointError for a processor that does more, or less, or otherwise."""
     file = checkpoint / PROCESSOR
     given = read_json(file)
-    with fields_of(checkpoint):
+    with fields_of(file):
         steps = [given[f"do_{step}"] is True for step in ("resize", "center_crop", "normalize")]
         shortest, crop = _edge(given["size"], "shortest_edge"), _edge(given["crop_size"], "height")
         levels = [tuple(float(level) for level in given[name]) for name in ("image_mean", "image_std")]

@@ -56,6 +56,10 @@ def saved(file: Path, weights: Weights) -> Path:
         ("base=x", "names the model without adapters"),
         ("oil=x:nan", "the scale must be -10 to 10"),
         ("oil=x:1e3", "the scale must be -10 to 10"),
+        ("oil=x:1_0", "the scale must be -10 to 10"),
+        ("oil=x:\u0661", "the scale must be -10 to 10"),
+        ("oil=x:\uff11.5", "the scale must be -10 to 10"),
+        ("oil=x: 1", "the scale must be -10 to 10"),
         ("oil=no/such/folder", "neither a folder nor a hub id"),
     ],
 )

@@ -1,10 +1,11 @@
 """What an export takes of memory: klein's transformer at its real widths, with random weights in bf16 and fewer blocks.
 
-    python -m bench export_memory [--blocks 5,13] [--precision bf16] [--work DIR]
+    python -m bench export_memory [--blocks 5,13] [--precision bf16] [--work DIR] [--compute-capability 8.9,12.0]
 
 One component is made in a process of its own, as an export makes it, and looked at fifty times a second. Anonymous
 memory is what the system cannot take back; pages of files, which it can, count in what is resident. Then a fresh one
 compiles the made engine and calls it where the export did, and no more: what it takes for that is the compiler's own.
+With `--compute-capability` a plan of TensorRT for RTX is made instead, for these GPUs; it runs on none of them here.
 Wants disk for twice the weights.
 """
 
@@ -40,6 +41,19 @@ TRANSFORMER = {
 """FLUX.2 klein 4B; it has 5 double and 20 single blocks."""
 TEXT_ENCODER = {"vocab_size": 151936, "hidden_size": 2560, "num_hidden_layers": 36}
 VAE = {"block_out_channels": [128, 256, 512, 512], "latent_channels": 32}
+
+
+@dataclass(frozen=True)
+class How:
+    """What engine is made: for OpenVINO where there are no `targets`, compute capabilities of GPUs."""
+
+    precision: str
+    targets: tuple[str, ...]
+
+    @property
+    def engine(self) -> str:
+        """Its kind."""
+        return "tensorrt_rtx" if self.targets else "openvino"
 
 
 @dataclass
@@ -130,7 +144,7 @@ class Bar:
         """Of a stage: nothing that is looked at."""
 
 
-def make(said: Any, folder: Path, precision: str) -> None:
+def make(said: Any, folder: Path, how: How) -> None:
     """Makes the denoiser: the whole of a process."""
     from export.adapters import Bank  # noqa: PLC0415 - torch and more, which only this process may hold
     from export.checkpoint import Checkpoint  # noqa: PLC0415
@@ -141,18 +155,18 @@ def make(said: Any, folder: Path, precision: str) -> None:
     found = Checkpoint(folder, FAMILY, "FlowMatchEulerDiscreteScheduler")
     component = _denoiser(folder)
     (folder / MADE).mkdir()
-    builder = Builder(found, load_family(FAMILY, "modules"), load("openvino"), Bank((), (), {}), folder)
-    builder.build(Make(component, precision, ""), folder / MADE, Bar(said))
+    builder = Builder(found, load_family(FAMILY, "modules"), load(how.engine, how.targets), Bank((), (), {}), folder)
+    builder.build(Make(component, how.precision, ""), folder / MADE, Bar(said))
 
 
-def compile_alone(said: Any, folder: Path, precision: str) -> None:
+def compile_alone(said: Any, folder: Path, how: How) -> None:
     """Compiles the made engine and calls it where the export has compared it: the whole of a process."""
     from export.engines import Work, load  # noqa: PLC0415
     from families import load as load_family  # noqa: PLC0415
 
     component, generator, sample = _denoiser(folder), torch.Generator(), load_family(FAMILY, "modules").sample
     said.put("compiler alone")
-    run = load("openvino").open(Work(folder, component, precision, folder / MADE / "1", folder))
+    run = load(how.engine).open(Work(folder, component, how.precision, folder / MADE / "1", folder))
     for compared in json.loads((folder / MADE / "component.json").read_text("utf-8"))["compared"]:
         counts = map(int, compared.partition(" of ")[0].split(" x "))
         sizes = dict(zip(component.shapes[0], counts, strict=True))
@@ -166,11 +180,11 @@ def _denoiser(folder: Path) -> Component:
     return next(c for c in table.components(folder, Limits(512 * 512, 12)) if c.name == DENOISER)
 
 
-def watch(work: Callable[[Any, Path, str], None], folder: Path, precision: str) -> list[Peak]:
+def watch(work: Callable[[Any, Path, How], None], folder: Path, how: How) -> list[Peak]:
     """Runs `work` in a process, looks at it until it ends, and prints. Raises RuntimeError where it fails."""
     context = multiprocessing.get_context("spawn")
     said, peaks = context.SimpleQueue(), [Peak("starting")]
-    process = context.Process(target=work, args=(said, folder, precision), daemon=True)
+    process = context.Process(target=work, args=(said, folder, how), daemon=True)
     process.start()
     began = time.monotonic()
     while process.is_alive():
@@ -192,15 +206,23 @@ def main() -> int:
     parser = report.parser(__doc__)
     parser.add_argument("--blocks", default="5,13", help="double and single ones; 5,20 are klein 4B's")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
+    parser.add_argument(
+        "--compute-capability", default="", help="one or more, separated by commas: for TensorRT for RTX"
+    )
     parser.add_argument("--work", type=Path, default=BUILD / "export_memory", help="is made, and deleted at the end")
     options = parser.parse_args()
     doubles, singles = map(int, options.blocks.split(","))
+    how = How(options.precision, tuple(filter(None, options.compute_capability.split(","))))
     options.work.mkdir(parents=True)
     try:
         size = checkpoint(options.work, doubles, singles)
         print(f"{doubles} double and {singles} single blocks: {size / 1e9:.2f} GB of weights, {size / GIB:.2f} GiB")
-        made = watch(make, options.work, options.precision)
-        alone = watch(compile_alone, options.work, options.precision)
+        made = watch(make, options.work, how)
+        if how.targets:
+            plan = (options.work / MADE / "1" / "model.plan").stat().st_size
+            print(f"most {max(peak.anonymous for peak in made):.2f} GiB; a plan of {plan / 1e9:.2f} GB")
+            return 0
+        alone = watch(compile_alone, options.work, how)
     finally:
         shutil.rmtree(options.work)
     most, compiler = max(peak.anonymous for peak in made), alone[-1].anonymous - alone[0].anonymous

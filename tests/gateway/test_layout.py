@@ -8,6 +8,7 @@ import pytest
 GATEWAY = Path(__file__).parents[2] / "gateway"
 # Each does one thing, and knows no other part of the gateway but the errors it raises and what is named here.
 ALONE: dict[str, set[str]] = {
+    "adapters": {"errors"},
     "addresses": set(),
     "admission": {"errors"},
     "answers": set(),
@@ -29,7 +30,7 @@ ALONE: dict[str, set[str]] = {
     "plain": set(),
     "protocol": {"errors"},
     "resolver": set(),
-    "schemas": {"errors"},
+    "schemas": {"adapters", "errors"},
     "settings": set(),
     "threads": set(),
     "triton": {"deadline", "errors", "failures", "threads"},

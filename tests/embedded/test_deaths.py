@@ -1,5 +1,6 @@
 """Processes of the real Triton, on toy repositories, that are killed or stuck: what becomes of the others."""
 
+import contextlib
 import os
 import re
 import signal
@@ -90,6 +91,12 @@ def test_what_dies_is_noticed_and_started_again_under_the_gateway(command, toy, 
     assert marked.pids() == []
 
 
+def _take(host, port, taken):
+    with contextlib.suppress(OSError):
+        taken.append(socket.create_server((host, port)))
+    return bool(taken)
+
+
 def test_a_triton_that_cannot_be_started_again_ends_the_servers_with_code_1(toy, marked):
     """Nor does a supervisor that is killed leave any process."""
     told = []
@@ -98,8 +105,10 @@ def test_a_triton_that_cannot_be_started_again_ends_the_servers_with_code_1(toy,
         servers._triton._supervisor.kill()
         assert until(lambda: not marked.pids("tritonserver"), 20)
         host, port = servers.triton_grpc.split(":")
+        taken: list[socket.socket] = []
+        assert until(lambda: _take(host, int(port), taken), 20), "what has died lets go of its ports"
         with (
-            socket.create_server((host, int(port))),
+            taken[0],
             pytest.raises(ServiceFailedError, match="Triton ended") as failed,
         ):
             servers.watch(told.append, waits=(0.1,))

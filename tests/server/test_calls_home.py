@@ -75,6 +75,7 @@ def asked(folder: Path) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_export_asks_for_no_address(repository: Path, checkpoint: Path, tmp_path: Path, watched: Path) -> None:
     target = tmp_path / "repository"
     shutil.copytree(repository, target, symlinks=True)

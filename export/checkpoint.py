@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export import single_file
 from export.errors import BadInputError
-from families import PIPELINES
+from families import PIPELINES, single_file
 from families.errors import BadCheckpointError
 from families.parts.configs import read_json
 from families.parts.weight_files import NAMES, read_header, stored
@@ -40,7 +39,8 @@ def find(model: str, revision: str | None) -> Checkpoint:
     """The checkpoint in a folder, or downloaded from the hub. Raises BadInputError."""
     path = Path(model).expanduser()
     if path.is_file():
-        single_file.refuse(path)
+        with _as_bad_input():
+            raise BadCheckpointError(single_file.refusal(path))
     if not path.is_dir():
         path = _downloaded(model, revision)
     elif revision is not None:

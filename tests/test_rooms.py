@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from families import PIPELINES
 from tests.conftest import ROOT
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -126,3 +127,17 @@ def test_a_wall_holds(room, source):
 )
 def test_a_door_is_open(room, source):
     assert trespasses(room, source) == []
+
+
+@pytest.mark.parametrize("room", ["gateway", "model_repository", "export", "backends", "embedded", "deploy"])
+def test_only_families_names_a_family(room):
+    """By the name of its folder, or of its pipeline's class."""
+    files = [file for file in (ROOT / room).rglob("*.py") if "families" not in file.relative_to(ROOT / room).parts]
+    named = {
+        (file.name, name)
+        for file in files
+        for name in (*PIPELINES, *PIPELINES.values(), "InstructPix2PixPipeline")
+        if name in file.read_text("utf-8")
+    }
+    assert files
+    assert named == set()

@@ -6,8 +6,6 @@ not in the file. So the export says which command does it, rather than to need a
 
 from pathlib import Path
 
-from export.errors import BadInputError
-from families.errors import BadCheckpointError
 from families.parts.weight_files import Stored, read_header
 
 UNET = "model.diffusion_model.input_blocks.0.0.weight"
@@ -17,15 +15,11 @@ SDXL = "conditioner.embedders."
 TRANSFORMERS = ("double_blocks.", "model.diffusion_model.double_blocks.", "transformer_blocks.")
 
 
-def refuse(file: Path) -> None:
-    """Raises BadInputError, which says what to do with the file."""
+def refusal(file: Path) -> str:
+    """What the file is, and what to do with it. Raises BadCheckpointError where it is damaged."""
     if file.suffix != ".safetensors":
-        raise BadInputError(f"{file} is no diffusers folder, and no .safetensors file (no pickles are read)")
-    try:
-        tensors = read_header(file)
-    except BadCheckpointError as error:
-        raise BadInputError(str(error)) from error
-    raise BadInputError(f"{file} is one file, and the export reads diffusers folders; {_advice(file, tensors)}")
+        return f"{file} is no diffusers folder, and no .safetensors file (no pickles are read)"
+    return f"{file} is one file, and the export reads diffusers folders; {_advice(file, read_header(file))}"
 
 
 def _advice(file: Path, tensors: dict[str, Stored]) -> str:

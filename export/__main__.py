@@ -6,6 +6,7 @@ Exit codes: 0 installed, 1 the export failed, 2 a flag or the checkpoint is not 
 import argparse
 import logging
 import math
+import re
 import signal
 import sys
 import warnings
@@ -28,6 +29,20 @@ LARGEST_BATCH = 256
 MOST_IMAGES = 16
 
 
+def whole(text: str) -> int:
+    """A flag's whole number. Raises ArgumentTypeError for what else Python reads: `1_0`, digits of any script."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"must be a whole number, and is {text!r}")
+    return int(text)
+
+
+def number(text: str) -> float:
+    """A flag's number. Raises ArgumentTypeError for what is not written as one."""
+    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
+        raise argparse.ArgumentTypeError(f"must be a number, and is {text!r}")
+    return float(text)
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line, as argparse reads it."""
     parser = argparse.ArgumentParser("python -m export", description="Export a diffusers checkpoint for Triton.")
@@ -46,12 +61,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="P[,COMPONENT=P...]",
         help="arithmetic of the engines, of all and of single ones; auto: the fastest that a component bears",
     )
-    parser.add_argument("--max-pixels", type=int, default=512 * 512, help="largest picture, width x height")
-    parser.add_argument("--max-batch", type=int, default=12, help="most rows of one denoiser call")
-    parser.add_argument("--max-images", type=int, help="most pictures of one request (default: the family's)")
-    parser.add_argument("--default-steps", type=int, help="steps where callers name none (default: the family's)")
+    parser.add_argument("--max-pixels", type=whole, default=512 * 512, help="largest picture, width x height")
+    parser.add_argument("--max-batch", type=whole, default=12, help="most rows of one denoiser call")
+    parser.add_argument("--max-images", type=whole, help="most pictures of one request (default: the family's)")
+    parser.add_argument("--default-steps", type=whole, help="steps where callers name none (default: the family's)")
     parser.add_argument(
-        "--guidance-when-zero", type=float, help="guidance scale where callers send 0; 1: none (default: the family's)"
+        "--guidance-when-zero", type=number, help="guidance scale where callers send 0; 1: none (default: the family's)"
     )
     parser.add_argument(
         "--option", action="append", default=[], metavar="NAME", help=f"what a checkpoint does not say: {options()}"

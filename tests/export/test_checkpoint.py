@@ -12,10 +12,12 @@ import safetensors.torch
 from huggingface_hub.utils._paths import filter_repo_objects
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
+from export.__main__ import parse
 from export.checkpoint import find, weight_files
 from export.errors import BadInputError
-from tests import loras, safety
+from tests import loras
 from tests.conftest import ROOT
+from tests.export.command import in_process
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -133,14 +135,6 @@ def run(*flags: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def in_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *flags: str) -> tuple[int, str]:
-    """The export's exit code and what it said, without the seconds of a new process."""
-    from export.__main__ import main
-
-    monkeypatch.setattr(sys, "argv", ["export", *flags])
-    return main(), capsys.readouterr().err
-
-
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in BUILT else name for name in FAULTS]
@@ -178,7 +172,7 @@ def test_a_bad_checkpoint_is_one_clear_line(
         (["--model", ".", "--default-steps", "51"], "--default-steps"),
         (["--model", ".", "--max-pixels", "100"], "--max-pixels"),
         (["--model", ".", "--max-batch", "0"], "--max-batch"),
-        (["--model", ".", "--guidance-when-zero", "nan"], "--guidance-when-zero"),
+        (["--model", ".", "--guidance-when-zero", "0.5"], "--guidance-when-zero"),
         (["--model", ".", "--revision", "main"], "--revision"),
     ],
 )
@@ -189,59 +183,6 @@ def test_a_bad_flag_is_one_clear_line(
     assert code == 2
     assert expected in said
     assert said.count("\n") == 1
-
-
-def not_there(folder: Path) -> None:
-    shutil.rmtree(folder)
-
-
-def without_weights(folder: Path) -> None:
-    (folder / "safety_checker" / "model.safetensors").rename(folder / "safety_checker" / "pytorch_model.bin")
-
-
-def cut_off(folder: Path) -> None:
-    file = folder / "safety_checker" / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-1000])
-
-
-def without_a_limit(folder: Path) -> None:
-    file = folder / "safety_checker" / "model.safetensors"
-    tensors = safetensors.torch.load_file(file)
-    tensors["concept_embeds_weights"][3] = float("nan")
-    safetensors.torch.save_file(tensors, file, {"format": "pt"})
-
-
-def of_another_kind(folder: Path) -> None:
-    (folder / "safety_checker" / "config.json").write_text('{"architectures": ["CLIPModel"], "vision_config": {}}')
-
-
-@pytest.mark.parametrize(
-    ("fault", "expected"),
-    [
-        (not_there, "safety_checker/config.json is missing"),
-        (without_weights, "(no pickles are read)"),
-        (cut_off, "is truncated or damaged"),
-        (without_a_limit, "hold no finite special_care_embeds_weights and concept_embeds_weights"),
-        (of_another_kind, "and not a StableDiffusionSafetyChecker"),
-    ],
-)
-def test_a_bad_safety_checker_is_one_clear_line(  # noqa: PLR0917 - most are fixtures
-    fault: Callable[[Path], None],
-    expected: str,
-    checkpoint: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    folder, repository = safety.build(tmp_path / "safety"), tmp_path / "repository"
-    fault(folder)
-    capsys.readouterr()  # bars of transformers, which saved it
-    flags = ["--model", str(checkpoint), "--safety-checker", str(folder), "--repository", str(repository)]
-    code, said = in_process(capsys, monkeypatch, *flags)
-    assert code == 2, said
-    assert [expected in line for line in said.splitlines() if line.startswith("export: ")] == [True]
-    assert "Traceback" not in said
-    assert not (repository / "denoiser").exists(), "nothing is installed"
 
 
 def test_a_batch_that_cannot_hold_a_guided_edit_is_refused(
@@ -270,6 +211,22 @@ def test_a_download_shows_its_bars_and_leaves_out_what_nothing_reads(
     assert (code, "at least 3" in said) == (2, True), "the export ends after the download"
     assert (shown, fetched) == ([True], named)
     assert are_progress_bars_disabled()
+
+
+@pytest.mark.parametrize("flag", ["--max-pixels", "--max-batch", "--max-images", "--default-steps"])
+@pytest.mark.parametrize("value", ["1_0", "\u0661\u0660", " 10", "1e1", "10.0", "", "9" * 5000])
+def test_a_whole_number_is_written_in_digits(flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        parse(["--model", ".", flag, value])
+    assert error.value.code == 2
+    assert f"argument {flag}: must be a whole number, and is {value!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["1_0", "\u0661", "nan", "inf", "1,5", ""])
+def test_a_number_is_written_in_digits(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--model", ".", "--guidance-when-zero", value])
+    assert f"argument --guidance-when-zero: must be a number, and is {value!r}" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -51,10 +51,12 @@ def preparation(checkpoint: Path) -> Preparation:
     given = read_json(file)
     with fields_of(file):
         steps = [given[f"do_{step}"] is True for step in ("resize", "center_crop", "normalize")]
-        shortest, crop = _edge(given["size"], "shortest_edge"), _edge(given["crop_size"], "height")
+        shortest, sides = _edge(given["size"], "shortest_edge"), _sides(given["crop_size"])
         levels = [tuple(float(level) for level in given[name]) for name in ("image_mean", "image_std")]
         usual = all(steps) and int(given["resample"]) == BICUBIC and given.get("do_rescale", True) is True
         rescale = float(given.get("rescale_factor", RESCALE))
+    crop = sides[0]
+    require(file, (sides != (crop, crop), f"crop_size is {sides[0]} x {sides[1]}, and must be a square"))
     if not usual or [len(level) for level in levels] != [3, 3] or not 0 < crop <= shortest:
         raise BadCheckpointError(f"{file} is not CLIP's: scale bicubically, cut a square from the middle, normalise")
     mean, deviation = levels
@@ -73,6 +75,10 @@ def preparation(checkpoint: Path) -> Preparation:
 
 def _edge(given: Any, name: str) -> int:
     return int(given[name] if isinstance(given, Mapping) else given)
+
+
+def _sides(given: Any) -> tuple[int, int]:
+    return _edge(given, "width"), _edge(given, "height")
 
 
 def _side(checkpoint: Path) -> int:

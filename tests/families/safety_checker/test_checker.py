@@ -124,6 +124,8 @@ def test_the_table_is_the_checkers(folder: Path) -> None:
         ({"resample": 2}, "is not CLIP's: scale bicubically"),
         ({"image_mean": [0.5]}, "is not CLIP's: scale bicubically"),
         ({"crop_size": 64}, "is not CLIP's: scale bicubically"),
+        ({"crop_size": {"width": 24, "height": 32}}, "crop_size is 24 x 32, and must be a square"),
+        ({"crop_size": {"height": 32}}, "lacks or misstates 'width'"),
         ({"crop_size": 16}, "cut to 16 pixels, its checker takes 32"),
         ({"size": {"height": 32, "width": 32}}, "lacks or misstates 'shortest_edge'"),
         ({"size": None}, "lacks or misstates"),

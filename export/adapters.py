@@ -35,11 +35,12 @@ HUB_FILES = ["*.safetensors", "adapter_config.json"]
 
 PLAIN = (
     r"\.lora_[AB]\.weight|[._]lora\.(down|up)\.weight|\.lora_(down|up)\.weight|\.lora_linear_layer\.(down|up)\.weight"
+    r"|_lora[12]\.(down|up)\.weight"  # XLabs', which have no alpha
 )
-PARTS = re.compile(rf"({PLAIN}|\.alpha|\.({'|'.join(PRODUCTS)}))$")
+PARTS = re.compile(rf"({PLAIN}|(?<!_lora[12])\.alpha|\.({'|'.join(PRODUCTS)}))$")
 """How the names of tensors end in LoRA, and in LoHa and LoKr of linear layers."""
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
-DOWN = re.compile(r"(\.lora_A|[._]lora\.down|\.lora_down|\.lora_linear_layer\.down)\.weight$")
+DOWN = re.compile(r"(\.lora_A|[._]lora\.down|\.lora_down|\.lora_linear_layer\.down|_lora[12]\.down)\.weight$")
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,10 @@ def _require_plain(file: Path, prefixes: tuple[str, ...]) -> None:
     except safetensors.SafetensorError as error:
         raise BadInputError(f"{file} is damaged: {error}") from error
     refuse(f"{file} is no plain LoRA", [name for name in shapes if not PARTS.search(name)])
-    refuse(f"{file} is LoRA of another kind of model", [name for name in shapes if not name.startswith(prefixes)])
+    refuse(
+        f"{file} is LoRA of another kind of model, or of a part that takes none",
+        [name for name in shapes if not name.startswith(prefixes)],
+    )
     weights = {name: shape for name, shape in shapes.items() if not name.endswith(".alpha")}
     if not weights:
         raise BadInputError(f"{file} holds no LoRA weights")

@@ -5,6 +5,7 @@ gathers each row's, and every adapted layer adds two small products to its own. 
 higher rank: their factors stand side by side, and the two products sum over all of them. Knows no family and no file.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -152,8 +153,10 @@ def _shape(layer: nn.Module) -> tuple[int, int]:
 
 
 def _fits(shape: tuple[int, int] | None, factors: Factors) -> bool:
+    """Whether the factors are (rank, in) and (out, rank), as matrices or as kernels of one pixel."""
     rank, (out, width) = len(factors.down), shape or (0, 0)
-    return factors.down.numel() == rank * width and factors.up.numel() == out * rank
+    pairs = ((factors.down, (rank, width)), (factors.up, (out, rank)))
+    return all((*own.shape[:2],) == sides and own.numel() == math.prod(sides) for own, sides in pairs)
 
 
 def _finite(factors: Factors) -> bool:

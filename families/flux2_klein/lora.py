@@ -1,9 +1,6 @@
 """LoRA files for FLUX.2 klein: its transformer. Imported by `export`."""
 
-from pathlib import Path
-
 from families.parts.flux_lora import DOUBLE, LAST, OUR_DOUBLE, OUR_SINGLE, SINGLE, shared
-from families.parts.lora import Layers, Lora
 from families.parts.transformer_lora import TransformerLoraReader
 
 ORIGINALS = shared("time_guidance_embed") | {
@@ -25,9 +22,4 @@ CUT = {
 }
 """As some programs write what begins with `transformer_blocks`."""
 READER = TransformerLoraReader(ORIGINALS | CUT, swapped=frozenset({LAST}))
-PREFIXES = READER.prefixes
-
-
-def read_lora(file: Path, _checkpoint: Path, layers: Layers) -> Lora:
-    """A LoRA file's factors by component. Raises BadCheckpointError."""
-    return READER.read(file, layers)
+PREFIXES, read_lora = READER.prefixes, READER.read_lora

@@ -13,6 +13,6 @@ PREFIXES = ("unet.", "text_encoder.", "lora_unet_", "lora_te_", "lora_te1_", WRA
 READER = LoraReader(StableDiffusionLoraLoaderMixin, {UNET: DENOISER, "text_encoder": "text_encoder"})
 
 
-def read_lora(file: Path, _checkpoint: Path, _layers: Layers) -> Lora:
+def read_lora(file: Path, _checkpoint: Path, layers: Layers) -> Lora:
     """A LoRA file's factors by component. Raises BadCheckpointError."""
-    return READER.read(file)
+    return READER.read(file, layers)

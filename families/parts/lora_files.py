@@ -12,7 +12,7 @@ from diffusers.utils import convert_state_dict_to_diffusers, convert_state_dict_
 
 from families.errors import BadCheckpointError
 from families.parts import lora_weights
-from families.parts.lora import Factors, Lora
+from families.parts.lora import Factors, Layers, Lora
 from families.parts.lora_weights import ALPHA, DOWN, UP, WRAPPED, Named
 
 UNET = "unet"
@@ -29,13 +29,13 @@ class LoraReader:
     networks: Mapping[str, str]
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def read(self, file: Path) -> Lora:
+    def read(self, file: Path, layers: Layers) -> Lora:
         """Every layer's factors, from a whole safetensors file of LoRA weights, by component.
 
         Raises BadCheckpointError, also where a tensor of the file has no place in any of the networks.
         """
         try:
-            weights = lora_weights.load(file)
+            weights = lora_weights.load(file, [s for own in layers.values() for s in own.values() if s])
             named, settings = self._named(file, weights)
             converted, alphas = self.loader.lora_state_dict(dict(named), **self.options)[:2]
             lora = {

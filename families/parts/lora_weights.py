@@ -7,6 +7,7 @@ themselves: they become the two factors of the very same matrix. Knows no layer,
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,20 +29,20 @@ LOKR = ("lokr_w1", "lokr_w2")
 """Each is there whole, or as a product: of `_a` and `_b`."""
 PRODUCTS = (*LOHA, *LOKR, *(f"{name}_{half}" for name in LOKR for half in "ab"))
 """How the names of LoHa's and LoKr's tensors end."""
-LARGEST_SIDE = 2**17
-MOST_NUMBERS = 2**30
-"""Of what the products of one file become: outputs or inputs of a layer, and all factors together."""
+Shape = tuple[int, int]
+"""Outputs and inputs of what a file may have one name for."""
 
 Named = dict[str, Any]
 Pair = tuple[torch.Tensor, torch.Tensor]
 """`up` (out, rank) and `down` (rank, in)."""
 
 
-def load(file: Path) -> Named:
+def load(file: Path, shapes: Iterable[Shape]) -> Named:
     """The file's tensors in float32, LoHa and LoKr as `DOWN` and `UP`; so are kohya's words behind a dotted name.
 
-    Raises BadCheckpointError where a LoHa or LoKr is not whole, not of a linear layer, or of a rank above LARGEST_RANK;
-    where a factor is no matrix; and where a layer comes twice under one name.
+    `shapes`: of all that may be adapted. Raises BadCheckpointError where a LoHa or LoKr is not whole, not of a linear
+    layer, of another shape than all of `shapes`, or of a rank above LARGEST_RANK or either side; where a factor is no
+    matrix; and where a layer comes twice under one name.
     """
     plain: list[tuple[str, torch.Tensor]] = []
     products: dict[str, Named] = {}
@@ -54,7 +55,7 @@ def load(file: Path) -> Named:
         else:
             plain.append((_dotted_as_peft(name), tensor.float()))
     weights, made = unique(plain), []
-    _require_small(file, products)
+    _require_fitting(file, products, Counter(shapes))
     for module, parts in products.items():
         alpha = weights.pop(f"{module}{ALPHA}", None)
         up, down = _factored(f"{file}: {module}", parts, None if alpha is None else float(alpha))
@@ -73,18 +74,22 @@ def unique(named: Iterable[tuple[str, Any]]) -> Named:
     return made
 
 
-def _require_small(file: Path, products: Mapping[str, Named]) -> None:
-    """Judges products by shapes alone, on torch's meta device: a small file may state a matrix beyond all memory."""
-    total = 0
+def _require_fitting(file: Path, products: Mapping[str, Named], left: Counter[Shape]) -> None:
+    """Judges products by shapes alone, on torch's meta device: a small file may state a matrix beyond all memory.
+
+    `left`: how many layers of each shape there are, so that the products of a file are no more than the layers bear.
+    """
     for module, parts in products.items():
         where = f"{file}: {module}"
         up, down = _factored(where, {name: tensor.to("meta") for name, tensor in parts.items()}, None)
-        if max(up.shape[0], down.shape[1]) > LARGEST_SIDE:
-            size = f"{up.shape[0]} x {down.shape[1]}"
-            raise BadCheckpointError(f"{where} is of a layer of {size}; at most {LARGEST_SIDE} a side are taken")
-        total += up.numel() + down.numel()
-        if total > MOST_NUMBERS:
-            raise BadCheckpointError(f"{file} has LoHa or LoKr of more than {MOST_NUMBERS} numbers, as factors")
+        shape = (up.shape[0], down.shape[1])
+        if len(down) > min(shape):
+            raise BadCheckpointError(f"{where} is of rank {len(down)}, and of a layer of {shape[0]} x {shape[1]}")
+        left[shape] -= 1
+        if left[shape] < 0:
+            raise BadCheckpointError(
+                f"{where} is of a layer of {shape[0]} x {shape[1]}; there is none, or none is left"
+            )
 
 
 def unreadable(file: Path, error: Exception) -> BadCheckpointError:
@@ -118,8 +123,10 @@ def peft_settings(file: Path) -> Named:
     except BadCheckpointError as error:
         message = f"{config_file} is needed beside peft's {file.name}, and is missing or not a JSON object"
         raise BadCheckpointError(message) from error
-    if config.get("peft_type", "LORA") != "LORA":
-        raise BadCheckpointError(f"{config_file} is of {config['peft_type']}; of peft's own folders LoRA alone is read")
+    kind = config.get("peft_type", "LORA")
+    if kind != "LORA":
+        advice = "train it as LoRA, or save LoHa and LoKr as LyCORIS does, each layer with its alpha"
+        raise BadCheckpointError(f"{config_file} is of {kind}; of peft's own folders LoRA alone is read: {advice}")
     return config
 
 

@@ -7,7 +7,7 @@ checkpoint's own layers can have are written down first, and a tensor whose name
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -25,8 +25,10 @@ NETWORK = "transformer"
 PEFT_FILE = "adapter_model.safetensors"
 PREFIXES = (f"{NETWORK}.", "diffusion_model.", WRAPPED, "lora_unet_", "lora_transformer_", "lycoris_")
 """Before the names of the denoiser's layers; nothing may stand there, too."""
-SUFFIX = re.compile(r"(?:\.(lora_A|lora_B|lora_down|lora_up)|[._](lora\.down|lora\.up)|\.(alpha))(?:\.weight)?$")
-HALVES = {"lora_A": "down", "lora_down": "down", "lora.down": "down", "alpha": "alpha"}
+SUFFIX = re.compile(
+    r"(?:\.(lora_A|lora_B|lora_down|lora_up)|[._](lora\.down|lora\.up)|(?<=_lora[12])\.(down|up)|\.(alpha))(?:\.weight)?$"
+)
+HALVES = {"lora_A": "down", "lora_down": "down", "lora.down": "down", "down": "down", "alpha": "alpha"}
 
 Originals = Mapping[str, tuple[str, ...]]
 """A layer as the model's authors name it -> the layers of ours that it is, by rows. `{}` is a block's number."""
@@ -76,7 +78,7 @@ class TransformerLoraReader:
         texts = (prefix for text in self.texts for prefix in (f"{text.component}.", *text.prefixes))
         return (*PREFIXES, *sorted(set(bare)), *texts)
 
-    def read(self, file: Path, layers: Layers) -> Lora:
+    def read_lora(self, file: Path, _checkpoint: Path, layers: Layers) -> Lora:
         """Every layer's factors, by component. Raises BadCheckpointError where a tensor of the file has no place."""
         try:
             return self._read(file, layers)
@@ -86,8 +88,8 @@ class TransformerLoraReader:
             raise lora_weights.unreadable(file, error) from error
 
     def _read(self, file: Path, layers: Layers) -> Lora:
-        parts, settings = _parts(lora_weights.load(file)), _settings(file)
-        places = dict(self._places(layers))
+        settings, places = _settings(file), dict(self._places(layers))
+        parts = _parts(lora_weights.load(file, _shapes(set(places.values()), layers)))
         lost = [part.first for name, part in parts.items() if name not in places]
         if lost:
             more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
@@ -124,6 +126,15 @@ class TransformerLoraReader:
                 yield original.format(block), Place(DENOISER, targets, original in self.swapped)
                 if "{}" not in original:
                     break
+
+
+def _shapes(places: Collection[Place], layers: Layers) -> Iterator[lora_weights.Shape]:
+    """Outputs and inputs of each place; of none that has a layer which is neither linear nor a 1 x 1 convolution."""
+    for place in places:
+        own = [layers[place.component][layer] for layer in place.layers]
+        whole = [shape for shape in own if shape]
+        if len(whole) == len(own):
+            yield sum(out for out, _ in whole), whole[0][1]
 
 
 def _spelled(prefixes: tuple[str, ...], name: str, place: Place) -> Iterator[tuple[str, Place]]:

@@ -15,10 +15,10 @@ NETWORKS = {UNET: DENOISER, "text_encoder": "text_encoder", "text_encoder_2": "t
 PREFIXES = ("unet.", "text_encoder.", "text_encoder_2.", "lora_unet_", "lora_te1_", "lora_te2_", WRAPPED)
 
 
-def read_lora(file: Path, checkpoint: Path, _layers: Layers) -> Lora:
+def read_lora(file: Path, checkpoint: Path, layers: Layers) -> Lora:
     """A LoRA file's factors by component. Raises BadCheckpointError.
 
     Files of SDXL's first code number the UNet's blocks through; diffusers needs its depth to tell them apart.
     """
     depth = SimpleNamespace(layers_per_block=read_config(checkpoint / "unet").get("layers_per_block", 2))
-    return LoraReader(StableDiffusionXLLoraLoaderMixin, NETWORKS, {"unet_config": depth}).read(file)
+    return LoraReader(StableDiffusionXLLoraLoaderMixin, NETWORKS, {"unet_config": depth}).read(file, layers)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from families import load
 from families.errors import BadCheckpointError
 from families.interface import Limits
 from families.parts.lora import Layers
-from families.parts.lora_weights import LARGEST_SIDE
 from tests.families import tiny
 
 KLEIN, PIX2PIX = "flux2_klein", "instruct_pix2pix"
@@ -30,9 +29,11 @@ Weights = dict[str, torch.Tensor]
 
 @pytest.fixture(scope="module")
 def layers() -> Mapping[str, Layers]:
-    """klein's; the other reader asks for none."""
-    table = load(KLEIN, "table").components(tiny.checkpoint(KLEIN), Limits(256 * 256, 8))
-    return {KLEIN: layers_of(Checkpoint(tiny.checkpoint(KLEIN), KLEIN, ""), table), PIX2PIX: {}}
+    """Of both families' tiny checkpoints."""
+    tables = {
+        family: load(family, "table").components(tiny.checkpoint(family), Limits(256 * 256, 8)) for family in LAYERS
+    }
+    return {name: layers_of(Checkpoint(tiny.checkpoint(name), name, ""), table) for name, table in tables.items()}
 
 
 def pair(module: str, words: str, rank: int = 2) -> Weights:
@@ -126,6 +127,17 @@ def test_a_factor_is_a_matrix(
     assert f"{module}.{half}.weight is no factor of a LoRA: its shape is {list(shape)}" in said
 
 
+@pytest.mark.parametrize("family", LAYERS)
+@pytest.mark.parametrize(("kind", "made"), [("LOHA", loha), ("LOKR", lokr)])
+def test_other_kinds_of_pefts_folders_are_refused_with_advice(
+    tmp_path: Path, layers: Mapping[str, Layers], family: str, kind: str, made: Callable[[str], Weights]
+) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": kind, "r": 2, "alpha": 4}))
+    weights = made(f"base_model.model.{LAYERS[family][1]}")
+    said = refused(tmp_path / "adapter_model.safetensors", weights, family, layers)
+    assert f"adapter_config.json is of {kind}; of peft's own folders LoRA alone is read: train it as LoRA, or" in said
+
+
 SETTINGS: dict[str, tuple[Any, str]] = {
     "a list": ([1], "not a JSON object"),
     "a number": (5, "not a JSON object"),
@@ -167,8 +179,8 @@ def test_settings_that_are_no_json_object_are_refused(tmp_path: Path, layers: Ma
 @pytest.mark.parametrize(
     ("shapes", "words"),
     [
-        ((60_000, 60_000), f"is of a layer of 3600000000 x 1; at most {LARGEST_SIDE} a side are taken"),
-        ((1, LARGEST_SIDE + 1), f"is of a layer of {LARGEST_SIDE + 1} x 1; at most"),
+        ((60_000, 60_000), "is of a layer of 3600000000 x 1; there is none, or none is left"),
+        ((4, 9), "is of a layer of 36 x 1; there is none"),
     ],
 )
 def test_a_small_product_of_a_large_matrix_is_refused_before_it_is_made(  # noqa: PLR0917 - most are parameters
@@ -182,6 +194,11 @@ def test_a_small_product_of_a_large_matrix_is_refused_before_it_is_made(  # noqa
     module = ".".join(LAYERS[family])
     weights = {f"{module}.lokr_w{i}_a": torch.ones(rows, 1) for i, rows in enumerate(shapes, 1)}
     weights |= {f"{module}.lokr_w{i}_b": torch.ones(1, 1) for i in (1, 2)}
+    never_computed(monkeypatch)
+    assert words in refused(tmp_path / "a.safetensors", weights, family, layers)
+
+
+def never_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = torch.kron
 
     def kron(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -189,12 +206,17 @@ def test_a_small_product_of_a_large_matrix_is_refused_before_it_is_made(  # noqa
         return plain(one, other)
 
     monkeypatch.setattr(torch, "kron", kron)
-    assert words in refused(tmp_path / "a.safetensors", weights, family, layers)
 
 
-def test_many_products_are_bounded_together(
-    tmp_path: Path, layers: Mapping[str, Layers], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("family", LAYERS)
+def test_products_are_no_larger_than_the_layers(
+    tmp_path: Path, layers: Mapping[str, Layers], family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("families.parts.lora_weights.MOST_NUMBERS", 1000)
-    weights = lokr(".".join(LAYERS[KLEIN])) | lokr("transformer.transformer_blocks.0.attn.to_k")
-    assert "LoHa or LoKr of more than 1000 numbers" in refused(tmp_path / "a.safetensors", weights, KLEIN, layers)
+    never_computed(monkeypatch)
+    module = ".".join(LAYERS[family])
+    high = lokr(module) | {f"{module}.lokr_w2_a": torch.ones(8, 9), f"{module}.lokr_w2_b": torch.ones(9, 8)}
+    assert "is of rank 36, and of a layer of 32 x 32" in refused(tmp_path / "a.safetensors", high, family, layers)
+    count = sum(shape == (32, 32) for own in layers[family].values() for shape in own.values())
+    many = {name: part for i in range(2 * count + 20) for name, part in lokr(f"{module}.{i}").items()}
+    said = refused(tmp_path / "b.safetensors", many, family, layers)
+    assert "is of a layer of 32 x 32; there is none, or none is left" in said

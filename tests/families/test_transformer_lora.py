@@ -2,31 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-import diffusers
 import pytest
-import safetensors.torch
 import torch
 
-from export.adapters import layers_of
-from export.checkpoint import Checkpoint
 from families import load
 from families.errors import BadCheckpointError
-from families.interface import DENOISER, Limits
+from families.interface import DENOISER
 from families.parts import lora_weights
 from families.parts.flux_lora import LAST
-from families.parts.lora import Factors, Layers
 from families.parts.lora_weights import LARGEST_RANK
-from tests.families import tiny
+from tests.families.lora_files import KLEIN, KONTEXT, LAYER, Weights, dotted, layers, one, product, read, theirs
 
-KLEIN, KONTEXT = "flux2_klein", "flux_kontext"
-PIPELINES = {KLEIN: diffusers.Flux2KleinPipeline, KONTEXT: diffusers.FluxKontextPipeline}
 LINEAR1 = "single_blocks.0.linear1"
-LAYER = "transformer_blocks.0.attn.to_q"
 T5_LAYER = "encoder.block.1.layer.0.SelfAttention.q"
 ALPHA = 3.0
-Weights = dict[str, torch.Tensor]
 
 
 @pytest.fixture(scope="module", params=[KLEIN, KONTEXT])
@@ -35,31 +25,9 @@ def family(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(scope="module")
-def layers() -> Mapping[str, Layers]:
-    """Of both families' tiny checkpoints."""
-    return {name: _layers(name) for name in PIPELINES}
-
-
-def _layers(family: str) -> Layers:
-    checkpoint = tiny.checkpoint(family)
-    table = load(family, "table").components(checkpoint, Limits(256 * 256, 8))
-    return layers_of(Checkpoint(checkpoint, family, ""), table)
-
-
-def read(file: Path, weights: Weights, family: str, layers: Mapping[str, Layers]) -> Mapping[str, Any]:
-    safetensors.torch.save_file({name: tensor.clone() for name, tensor in weights.items()}, file)
-    lora: Mapping[str, Any] = load(family, "lora").read_lora(file, tiny.checkpoint(family), layers[family])
-    return lora
-
-
-def product(factors: Factors) -> torch.Tensor:
-    return factors.scale * factors.up @ factors.down
-
-
-def pairs(family: str, layers: Mapping[str, Layers]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+def pairs(family: str) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Random factors of rank 2 for every layer that the authors' names know in the tiny checkpoint: down, up."""
-    own, generator = layers[family][DENOISER], torch.Generator().manual_seed(0)
+    own, generator = layers()[family][DENOISER], torch.Generator().manual_seed(0)
     made = {}
     for name, ours in load(family, "lora").ORIGINALS.items():
         shapes = [own.get(layer.format(0)) for layer in ours]
@@ -68,14 +36,6 @@ def pairs(family: str, layers: Mapping[str, Layers]) -> dict[str, tuple[torch.Te
             down, up = torch.randn(2, width, generator=generator), torch.randn(out, 2, generator=generator)
             made[name.format(0)] = (down, up)
     return made
-
-
-def dotted(made: Mapping[str, tuple[torch.Tensor, torch.Tensor]], prefix: str) -> Weights:
-    return {
-        f"{prefix}{name}.lora_{half}.weight": factor
-        for name, factors in made.items()
-        for half, factor in zip("AB", factors, strict=True)
-    }
 
 
 def underscored(made: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> Weights:
@@ -88,21 +48,9 @@ def underscored(made: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> Weight
     return halves | {f"{name}.alpha": torch.tensor(ALPHA) for name in named}
 
 
-def theirs(family: str, weights: Weights) -> dict[str, torch.Tensor]:
-    """What diffusers' converter adds to each layer."""
-    converted = PIPELINES[family].lora_state_dict(dict(weights))
-    converted = {name.removeprefix("transformer."): tensor for name, tensor in converted.items()}
-    ends = (".lora_A.weight", ".lora_B.weight")
-    return {
-        name.removesuffix(ends[0]): converted[name.replace(*ends)] @ down
-        for name, down in converted.items()
-        if name.endswith(ends[0])
-    }
-
-
-def test_the_authors_names_with_dots_are_diffusers_layers(tmp_path: Path, layers: Mapping[str, Layers]) -> None:
-    made = pairs(KLEIN, layers)
-    ours = read(tmp_path / "a.safetensors", dotted(made, "diffusion_model."), KLEIN, layers)[DENOISER]
+def test_the_authors_names_with_dots_are_diffusers_layers(tmp_path: Path) -> None:
+    made = pairs(KLEIN)
+    ours = read(tmp_path / "a.safetensors", dotted(made, "diffusion_model."), KLEIN)[DENOISER]
     reference = theirs(KLEIN, dotted(made, "diffusion_model."))
     assert ours.keys() == reference.keys()
     # Of this one layer's checkpoint diffusers swaps the halves, as it must, and of its LoRA it forgets to.
@@ -111,15 +59,15 @@ def test_the_authors_names_with_dots_are_diffusers_layers(tmp_path: Path, layers
         torch.testing.assert_close(product(ours[name]), matrix)
 
 
-def test_kohyas_names_are_diffusers_layers(tmp_path: Path, family: str, layers: Mapping[str, Layers]) -> None:
+def test_kohyas_names_are_diffusers_layers(tmp_path: Path, family: str) -> None:
     unknown = ("double_stream", "single_stream", "guidance_in", LAST) if family == KLEIN else (LINEAR1,)
     """To diffusers' converter: it passes over them, or knows the full checkpoint's width alone."""
-    made = {name: factors for name, factors in pairs(family, layers).items() if not name.startswith(unknown)}
+    made = {name: factors for name, factors in pairs(family).items() if not name.startswith(unknown)}
     weights = underscored(made)
     for name in weights:
         if name.startswith("lora_unet_final") and name.endswith("alpha"):
             weights[name] = torch.tensor(2.0)  # the rank: of these layers diffusers reads no alpha
-    ours = read(tmp_path / "a.safetensors", weights, family, layers)[DENOISER]
+    ours = read(tmp_path / "a.safetensors", weights, family)[DENOISER]
     reference = theirs(family, weights)
     assert ours.keys() == reference.keys()
     for name, matrix in reference.items():
@@ -127,22 +75,22 @@ def test_kohyas_names_are_diffusers_layers(tmp_path: Path, family: str, layers: 
 
 
 @pytest.mark.parametrize("prefix", ["", "transformer.", "diffusion_model.", lora_weights.WRAPPED])
-def test_every_spelling_is_the_same(tmp_path: Path, family: str, layers: Mapping[str, Layers], prefix: str) -> None:
-    made = pairs(family, layers)
-    plain = read(tmp_path / "a.safetensors", dotted(made, prefix), family, layers)[DENOISER]
-    alphas = read(tmp_path / "b.safetensors", underscored(made), family, layers)[DENOISER]
+def test_every_spelling_is_the_same(tmp_path: Path, family: str, prefix: str) -> None:
+    made = pairs(family)
+    plain = read(tmp_path / "a.safetensors", dotted(made, prefix), family)[DENOISER]
+    alphas = read(tmp_path / "b.safetensors", underscored(made), family)[DENOISER]
     assert plain.keys() == alphas.keys()
     for name, factors in plain.items():
         torch.testing.assert_close(ALPHA / 2 * product(factors), product(alphas[name]))
     own = {f"{prefix}{name}": factors for name, factors in plain.items()}
     ours = dotted({name: (factors.down, factors.up) for name, factors in own.items()}, "")
-    again = read(tmp_path / "c.safetensors", ours, family, layers)[DENOISER]
+    again = read(tmp_path / "c.safetensors", ours, family)[DENOISER]
     assert all(torch.equal(product(again[name]), product(factors)) for name, factors in plain.items())
 
 
-def test_fused_rows_go_to_their_layers(tmp_path: Path, layers: Mapping[str, Layers]) -> None:
-    down, up = pairs(KONTEXT, layers)[LINEAR1]
-    ours = read(tmp_path / "a.safetensors", dotted({LINEAR1: (down, up)}, "diffusion_model."), KONTEXT, layers)
+def test_fused_rows_go_to_their_layers(tmp_path: Path) -> None:
+    down, up = pairs(KONTEXT)[LINEAR1]
+    ours = read(tmp_path / "a.safetensors", dotted({LINEAR1: (down, up)}, "diffusion_model."), KONTEXT)
     block = "single_transformer_blocks.0."
     rows = [product(ours[DENOISER][f"{block}{name}"]) for name in ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")]
     torch.testing.assert_close(torch.cat(rows), up @ down)
@@ -161,12 +109,10 @@ def test_fused_rows_go_to_their_layers(tmp_path: Path, layers: Mapping[str, Laye
         ),
     ],
 )
-def test_text_encoders_are_named(
-    tmp_path: Path, layers: Mapping[str, Layers], name: str, component: str, layer: str
-) -> None:
-    out, width = layers[KONTEXT][component][layer] or (0, 0)
+def test_text_encoders_are_named(tmp_path: Path, name: str, component: str, layer: str) -> None:
+    out, width = layers()[KONTEXT][component][layer] or (0, 0)
     weights = dotted({name: (torch.ones(1, width), torch.ones(out, 1))}, "")
-    assert list(read(tmp_path / "a.safetensors", weights, KONTEXT, layers)[component]) == [layer]
+    assert list(read(tmp_path / "a.safetensors", weights, KONTEXT)[component]) == [layer]
 
 
 def lokr(width: int) -> tuple[Weights, torch.Tensor]:
@@ -193,33 +139,27 @@ def loha(width: int) -> tuple[Weights, torch.Tensor]:
 @pytest.mark.parametrize("made", [lokr, whole_lokr, loha])
 @pytest.mark.parametrize("module", ["lycoris_transformer_blocks_0_attn_to_q", f"diffusion_model.{LAYER}"])
 def test_products_become_the_factors_of_the_same_matrix(
-    tmp_path: Path, layers: Mapping[str, Layers], made: Callable[[int], tuple[Weights, torch.Tensor]], module: str
+    tmp_path: Path, made: Callable[[int], tuple[Weights, torch.Tensor]], module: str
 ) -> None:
     torch.manual_seed(1)
     parts, matrix = made(32)
     weights = {f"{module}.{name}": tensor for name, tensor in parts.items()} | {f"{module}.alpha": torch.tensor(ALPHA)}
-    own = read(tmp_path / "a.safetensors", weights, KLEIN, layers)[DENOISER][LAYER]
+    own = read(tmp_path / "a.safetensors", weights, KLEIN)[DENOISER][LAYER]
     torch.testing.assert_close(product(own), matrix, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("made", [lokr, whole_lokr])
-def test_lokr_of_fused_rows_is_split(
-    tmp_path: Path, layers: Mapping[str, Layers], made: Callable[[int], tuple[Weights, torch.Tensor]]
-) -> None:
+def test_lokr_of_fused_rows_is_split(tmp_path: Path, made: Callable[[int], tuple[Weights, torch.Tensor]]) -> None:
     torch.manual_seed(2)
     parts, matrix = made(32)
     parts["lokr_w1"] = torch.cat([parts["lokr_w1"]] * 3)
     weights = {f"diffusion_model.double_blocks.0.img_attn.qkv.{name}": tensor for name, tensor in parts.items()}
-    own = read(tmp_path / "a.safetensors", weights, KLEIN, layers)[DENOISER]
+    own = read(tmp_path / "a.safetensors", weights, KLEIN)[DENOISER]
     scale = 1.0 if made is whole_lokr else 2 / ALPHA
     for name in ("to_q", "to_k", "to_v"):
         torch.testing.assert_close(
             product(own[f"transformer_blocks.0.attn.{name}"]), scale * matrix, rtol=1e-4, atol=1e-5
         )
-
-
-def one(name: str, out: int = 32, width: int = 32) -> Weights:
-    return dotted({name: (torch.ones(2, width), torch.ones(out, 2))}, "")
 
 
 REFUSED: dict[str, tuple[Weights, str]] = {
@@ -258,8 +198,8 @@ REFUSED: dict[str, tuple[Weights, str]] = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_has_no_place_is_refused_in_one_line(tmp_path: Path, layers: Mapping[str, Layers], kind: str) -> None:
+def test_what_has_no_place_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
     weights, words = REFUSED[kind]
     with pytest.raises(BadCheckpointError, match=words) as error:
-        read(tmp_path / "a.safetensors", weights, KLEIN, layers)
+        read(tmp_path / "a.safetensors", weights, KLEIN)
     assert "\n" not in str(error.value)

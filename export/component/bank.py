@@ -6,8 +6,9 @@ higher rank: their factors stand side by side, and the two products sum over all
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,51 +23,72 @@ COMPARED = (1, 2, MOST_ADAPTERS)
 """Adapters of a row where an engine is compared, by the place of its shape; it is traced at the second."""
 
 
-@dataclass(eq=False)
-class Selection:
-    """What the rows of the call under way add, K adapters each.
+class Part(NamedTuple):
+    """What the rows of a call add to a layer: `down` (rows, R, in) and `up` (rows, R, out), `scale` (rows, 1, R).
 
-    `parts`: of each layer its `down` and its `up`, (rows x K, n) each. `scales` (rows, K).
+    R: adapters of a row x the layer's rank.
     """
 
-    parts: Sequence[tuple[Tensor, Tensor]] = ()
-    scales: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    down: Tensor
+    up: Tensor
+    scale: Tensor
+
+
+@dataclass(eq=False)
+class Selection:
+    """Every layer's part in the call under way."""
+
+    parts: list[Part] = field(default_factory=list)
 
 
 class Banked(nn.Module):
     """A module with two inputs more, last: `adapter` (rows, K) int32, indices into the bank, and `adapter_scale`.
 
-    `downs` and `ups` (adapters + 1, total): the factors of all layers side by side, the first row none. Gathered by two
-    operations, because one for each factor costs an engine more than the products themselves.
+    `factors`: of each layer `down` (adapters + 1, rank, in) and `up` (adapters + 1, rank, out), the first none. Those
+    of one rank lie side by side, and are gathered and shaped together: a gather for each costs an engine more than
+    the products themselves, and shapes for each layer cost an export the longest part of its tracing.
     """
 
     def __init__(self, module: nn.Module, factors: Sequence[tuple[Tensor, Tensor]], selection: Selection) -> None:
         super().__init__()
         self.module, self._selection = module, selection
-        self._down_sizes = [down[0].numel() for down, _ in factors]
-        self._up_sizes = [up[0].numel() for _, up in factors]
-        self.downs = nn.Parameter(torch.cat([down.flatten(1) for down, _ in factors], dim=1), requires_grad=False)
-        self.ups = nn.Parameter(torch.cat([up.flatten(1) for _, up in factors], dim=1), requires_grad=False)
+        self._places: dict[int, list[int]] = {}
+        for place, (down, _) in enumerate(factors):
+            self._places.setdefault(down.shape[1], []).append(place)
+        self._widths = [(down.shape[2], up.shape[2]) for down, up in factors]
+        for rank, places in self._places.items():
+            for name, half in (("downs", 0), ("ups", 1)):
+                joined = torch.cat([factors[place][half] for place in places], dim=2)
+                self.register_parameter(f"{name}_{rank}", nn.Parameter(joined, requires_grad=False))
 
     def forward(self, *inputs: Tensor) -> Tensor:
         *own, adapter, scale = inputs
-        chosen = adapter.flatten()
-        downs, ups = self.downs.index_select(0, chosen), self.ups.index_select(0, chosen)
-        parts = zip(torch.split(downs, self._down_sizes, 1), torch.split(ups, self._up_sizes, 1), strict=True)
-        self._selection.parts, self._selection.scales = list(parts), scale.to(self.ups.dtype)
+        parts: dict[int, Part] = {}
+        for rank, places in self._places.items():
+            parts |= zip(places, self._gathered(rank, places, adapter, scale), strict=True)
+        self._selection.parts = [parts[place] for place in range(len(parts))]
         output: Tensor = self.module(*own)
         return output
 
+    def _gathered(self, rank: int, places: Sequence[int], adapter: Tensor, scale: Tensor) -> Iterator[Part]:
+        """The parts of the layers of one rank."""
+        (rows, count), chosen = adapter.shape, adapter.flatten()
+        halves = []
+        for name, half in (("downs", 0), ("ups", 1)):
+            bank = self.get_parameter(f"{name}_{rank}")
+            gathered = bank.index_select(0, chosen).reshape(rows, count * rank, bank.shape[2])
+            halves.append(torch.split(gathered, [self._widths[place][half] for place in places], 2))
+        # Between the two products, where it is cheapest: what comes of the first is smaller than the factors.
+        each = scale.to(halves[1][0].dtype)[:, :, None].expand(-1, -1, rank).reshape(rows, 1, count * rank)
+        return (Part(down, up, each) for down, up in zip(*halves, strict=True))
+
 
 class BankedLayer(nn.Module):
-    """A linear layer or a 1 x 1 convolution whose first axis is rows, with a row's factors of a given rank each.
+    """A linear layer or a 1 x 1 convolution whose first axis is rows. `place`: that of its part in the selection."""
 
-    `place` is that of its `down` (rank, in) and `up` (rank, out) among the selection's parts.
-    """
-
-    def __init__(self, layer: nn.Module, place: int, rank: int, selection: Selection) -> None:
+    def __init__(self, layer: nn.Module, place: int, selection: Selection) -> None:
         super().__init__()
-        self.layer, self._place, self._rank, self._selection = layer, place, rank, selection
+        self.layer, self._place, self._selection = layer, place, selection
 
     @property
     def weight(self) -> Tensor:
@@ -74,18 +96,14 @@ class BankedLayer(nn.Module):
         return self.layer.get_parameter("weight")
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, count = self._selection.scales.shape
-        out, width = self.weight.shape[:2]
-        down, up = self._selection.parts[self._place]
-        down, up = down.reshape(rows, count * self._rank, width), up.reshape(rows, count * self._rank, out)
-        # Between the two products, where it is cheapest: what comes of the first is smaller than the factors.
-        scale = self._selection.scales[:, :, None].expand(-1, -1, self._rank).reshape(rows, 1, -1)
+        down, up, scale = self._selection.parts[self._place]
         output: Tensor = self.layer(x)
+        # `bmm`, which is one operation of a graph where `@` becomes six.
         if isinstance(self.layer, nn.Conv2d):  # channels first: (rows, in, h, w)
-            return output + (up.mT @ (down @ x.flatten(2) * scale.mT)).view_as(output)
+            return output + torch.bmm(up.mT, torch.bmm(down, x.flatten(2)) * scale.mT).view_as(output)
         if x.ndim == 2:  # one vector a row
-            return output + (x.unsqueeze(1) @ down.mT * scale @ up).squeeze(1)
-        return output + x @ down.mT * scale @ up
+            return output + torch.bmm(torch.bmm(x.unsqueeze(1), down.mT) * scale, up).squeeze(1)
+        return output + torch.bmm(torch.bmm(x, down.mT) * scale, up)
 
 
 def extend(component: Component) -> Component:
@@ -115,7 +133,7 @@ def build(module: nn.Module, component: str, adapters: Sequence[tuple[str, Lora,
     factors: list[tuple[Tensor, Tensor]] = []
     for name, by_adapter in changed.items():
         down, up = _stacked(layers[name], by_adapter, len(adapters) + 1)
-        banked = BankedLayer(layers[name], len(factors), down.shape[1], selection)
+        banked = BankedLayer(layers[name], len(factors), selection)
         network.set_submodule(name, banked, strict=True)
         factors.append((down, up))
     return Banked(module, factors, selection)

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from gateway import handlers, health, openapi
+from gateway import handlers, health, openapi, page
 from gateway.auth import Keys
 from gateway.cors import Preflights, Shared
 from gateway.edits import Edits
@@ -37,6 +37,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.edits = edits
     app.include_router(edits_router(edits, keys))
     app.include_router(health.router(triton, keys, metrics, lambda: edits.closed))
+    if settings.playground_served:
+        app.include_router(page.router())
     if settings.cors_origins:
         app.add_middleware(Preflights, origins=settings.cors_origins)
     app.add_middleware(Observed, metrics=metrics)

@@ -4,7 +4,7 @@ Bounds that belong to the API itself (steps, guidance, seed, prompt) are in `gat
 """
 
 import re
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
@@ -43,6 +43,13 @@ def _origin(text: str) -> str:
     return own[1] or own[2] if own else origin
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 def _key(key: SecretStr) -> SecretStr:
     """A key as a header can carry it. Raises `ValueError`, which does not tell it."""
     text = key.get_secret_value()
@@ -71,6 +78,10 @@ class Settings(BaseSettings):
     api_keys: Secrets = Field(default=(), description="bearer tokens, separated by commas; none: no authentication")
     cors_origins: Origins = Field(
         default=(), description="origins whose pages may use the API, separated by commas; `*` for any, none: no other"
+    )
+    playground: Literal["auto", "true", "false"] = Field(
+        default="auto",
+        description="whether `/` is the playground; `auto`: where only this machine is listened to and no keys are set",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe log lines that are written"
@@ -127,3 +138,10 @@ class Settings(BaseSettings):
                 "TRITOUCH_MAX_HELD_BYTES and TRITOUCH_MAX_CALLER_BYTES must not be below TRITOUCH_MAX_BODY_BYTES"
             )
         return self
+
+    @property
+    def playground_served(self) -> bool:
+        """Whether `/` is the playground: as `playground` says or, if `auto`, to this machine alone and without keys."""
+        if self.playground == "auto":
+            return _is_loopback(self.host) and not self.api_keys
+        return self.playground == "true"

@@ -165,7 +165,7 @@ def test_content_types_that_are_json(gateway: Gateway, triton: FakeTriton, conte
 def test_methods_and_paths(gateway: Gateway, method: str, path: str) -> None:
     with httpx.Client(base_url=gateway.url, timeout=20, trust_env=False, verify=False) as client:
         answer = client.request(method, path)
-    if method in ("GET", "HEAD") and path == "/livez":
+    if method in ("GET", "HEAD") and path in ("/livez", "/"):
         assert answer.status_code == 200
     elif method == "HEAD":
         assert answer.status_code in (404, 405)

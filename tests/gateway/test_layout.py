@@ -27,6 +27,7 @@ ALONE: dict[str, set[str]] = {
     "metrics": set(),
     "multipart": {"errors"},
     "orphans": set(),
+    "page": set(),
     "plain": set(),
     "protocol": {"errors"},
     "resolver": set(),

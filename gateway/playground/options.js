@@ -1,0 +1,73 @@
+/** What the form says beside pictures, mask and prompt; what may be said is told by `GET /v1/models`. */
+
+const byId = (id) => document.getElementById(id);
+const PLAIN = ["num_inference_steps", "guidance_scale", "image_guidance_scale", "n", "negative_prompt"];
+
+export class Options {
+  #scales = new Map(); // of the adapters that are on, in the order in which they were put on
+
+  constructor() {
+    byId("lock").addEventListener("click", () => this.#lock(!this.locked));
+    byId("seed").addEventListener("input", () => this.#lock(byId("seed").value.trim() !== ""));
+  }
+
+  /** @param {object[]} models the base model and its adapters */
+  offer([base, ...adapters]) {
+    for (const name of ["num_inference_steps", "guidance_scale", "image_guidance_scale"]) byId(name).placeholder = base[name];
+    byId("image-guidance").hidden = base.image_guidance_scale <= 1;
+    byId("negative").hidden = !base.negative_prompt;
+    byId("adapters").hidden = adapters.length === 0;
+    byId("chips").replaceChildren(...adapters.map(({ id }) => this.#chip(id)));
+  }
+
+  get locked() { return byId("lock").ariaPressed === "true"; }
+
+  /** The fields that say something, by their names in the API. */
+  get fields() {
+    const fields = { model: [...this.#scales].map(([name, input]) => `${name}:${input.value}`).join("+") };
+    for (const name of PLAIN) if (!byId(name).closest("[hidden]")) fields[name] = byId(name).value.trim();
+    const [width, height] = [byId("width").value.trim(), byId("height").value.trim()];
+    if (width || height) fields.size = `${width}x${height}`;
+    if (this.locked) fields.seed = byId("seed").value.trim();
+    return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== ""));
+  }
+
+  /** Tell the seed of an edit, which the next has, too, if it is locked. */
+  set seed(seed) { byId("seed").value = seed; }
+
+  #lock(on) {
+    byId("lock").ariaPressed = String(on);
+    if (on) byId("seed").focus();
+  }
+
+  #chip(name) {
+    const item = document.createElement("li"), button = document.createElement("button");
+    button.type = "button";
+    button.textContent = name;
+    button.ariaPressed = "false";
+    button.addEventListener("click", () => {
+      const on = button.ariaPressed !== "true";
+      button.ariaPressed = String(on);
+      if (on) this.#scale(name);
+      else this.#without(name);
+    });
+    item.append(button);
+    return item;
+  }
+
+  #scale(name) {
+    const row = byId("scale").content.cloneNode(true).firstElementChild;
+    const [label, input, output] = row.children;
+    label.textContent = `How much ${name}`;
+    label.htmlFor = input.id = `scale-${name}`;
+    output.htmlFor = input.id;
+    input.addEventListener("input", () => { output.textContent = input.value; });
+    this.#scales.set(name, input);
+    byId("scales").append(row);
+  }
+
+  #without(name) {
+    this.#scales.get(name).parentElement.remove();
+    this.#scales.delete(name);
+  }
+}

@@ -42,6 +42,7 @@ def main() -> int:
         print(f"demo: {error}", file=sys.stderr)
         return error.exit_code
     print(f"{len(edits)} edits of {options.image.name} in {seconds:.1f} s: {options.sheet}")
+    print("to edit pictures of your own in a browser: `make up`, then open http://localhost:8000")
     return 0
 
 

@@ -62,7 +62,9 @@ def _tell(line: str) -> None:
     print(f"embedded: {line}", file=sys.stderr, flush=True)
 
 
-def _announce(running: Embedded) -> None:
+def _announce(running: Embedded, *, playground: bool) -> None:
+    if running.http_url and playground:
+        print(f"open     {running.http_url}   to edit pictures in a browser")
     http = f"   HTTP {running.triton_http}" if running.triton_http else ""
     print(f"Triton   gRPC {running.triton_grpc}{http}   metrics {running.metrics_url}")
     if running.http_url:
@@ -83,9 +85,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         # Imported here, so that a package it lacks is one line too.
         from embedded.server import serve  # noqa: PLC0415
+        from gateway.settings import Settings  # noqa: PLC0415
 
         with serve(options.repository, gateway=not options.no_gateway, port=options.port, tell=_tell) as running:
-            _announce(running)
+            _announce(running, playground=Settings().playground_served)
             running.watch(_tell)
     except EmbeddedError as error:
         print(f"embedded: {error}", file=sys.stderr)

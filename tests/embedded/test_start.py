@@ -8,10 +8,12 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from embedded import ports, serve, wheel
+from embedded.__main__ import _announce
 from embedded.command import TritonOptions, TritonPorts, command_line
 from embedded.errors import EmbeddedError
 from embedded.repository import check_repository
@@ -258,3 +260,16 @@ def test_a_missing_repository_is_a_line_and_code_2(tmp_path):
     assert done.stderr.splitlines() == [
         f"embedded: there is no model repository at {tmp_path / 'none'}: run `make export` to build it"
     ]
+
+
+@pytest.mark.parametrize(
+    ("playground", "first"), [(True, "open     http://here:8000"), (False, "Triton   gRPC there:1")]
+)
+def test_the_playgrounds_address_comes_first(capsys, playground, first):
+    running = SimpleNamespace(
+        http_url="http://here:8000", triton_grpc="there:1", triton_http="", metrics_url="http://there:2", run="/run"
+    )
+    _announce(running, playground=playground)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(first)
+    assert any(line.split() == ["gateway", "http://here:8000"] for line in lines)

@@ -4,13 +4,15 @@ import { Api, Refused } from "./api.js";
 import { History } from "./history.js";
 import { Mask } from "./mask.js";
 import { connect } from "./mask_tools.js";
-import { Options } from "./options.js";
+import { Options, seedOf } from "./options.js";
 import { Pictures, onDropOrPaste } from "./pictures.js";
 import { Running } from "./running.js";
 import { copy, curl, python } from "./snippets.js";
 import { Stage } from "./stage.js";
 
 const RETRY_MS = 3000;
+/** The control of a field of the API, where it has another name. */
+const CONTROLS = { image: "files", mask: "rectangle", size: "width" };
 const byId = (id) => document.getElementById(id);
 
 const api = new Api(), stage = new Stage(), options = new Options();
@@ -32,13 +34,18 @@ async function offer() {
     byId("files-label").textContent = pictures.most > 1 ? `Pictures (up to ${pictures.most})` : "Picture";
     byId("mask-tools").dataset.served = String(Boolean(base.masks));
     options.offer(models);
-    byId("server").textContent = "Ready";
+    tell("Ready");
     showMask();
   } catch (error) {
-    byId("server").textContent = error.message;
+    tell(error.message);
     if (error.status === 401) askForKey(error);
     else setTimeout(offer, RETRY_MS);
   }
+}
+
+/** Say how the server is; what is said already is not announced again. */
+function tell(text) {
+  if (byId("server").textContent !== text) byId("server").textContent = text;
 }
 
 function askForKey(error) {
@@ -52,17 +59,25 @@ byId("key").addEventListener("change", () => {
   forgive();
   offer();
 });
+byId("key").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter") return;
+  event.preventDefault(); // it would edit
+  byId("key").blur();
+  byId("prompt").focus();
+});
 
 // Pictures and the mask ------------------------------------------------------------------------------------------------
 
 function changed() {
   history.select(null);
-  if (!pictures.first) stage.empty();
-  else {
-    mask.reset(pictures.first);
-    stage.picture(pictures.first, painting());
-  }
+  if (pictures.first) mask.reset(pictures.first);
+  showInput();
   showMask();
+}
+
+function showInput() {
+  if (pictures.first) stage.picture(pictures.first, painting());
+  else stage.empty();
 }
 
 async function take(files) {
@@ -83,7 +98,12 @@ function showMask() {
 }
 
 byId("mask-tools").addEventListener("toggle", () => {
-  if (pictures.first && !leave && (painting() || !history.current)) stage.picture(pictures.first, painting());
+  if (leave) return;
+  if (history.current && !painting()) show(history.current);
+  else showInput();
+});
+byId("mask-tools").addEventListener("click", (event) => {
+  if (!leave && painting() && !event.target.closest("summary")) showInput(); // where a result is shown, paint again
 });
 byId("choose").addEventListener("click", () => byId("files").click());
 byId("files").addEventListener("change", async () => {
@@ -122,7 +142,7 @@ async function edit() {
   try {
     for await (const event of api.edit(formOf(asked), leave.signal)) {
       const made = await running.take(event);
-      if (made) finished(asked, made);
+      if (made) await finished(asked, made);
     }
     if (!running.done) throw new Refused("The connection broke before the picture was done.");
     end(running);
@@ -158,19 +178,20 @@ function formOf({ inputs, fields, mask: painted }) {
   return form;
 }
 
-function finished(asked, { picture, event }) {
-  const seed = String(event.seed ?? asked.fields.seed ?? "");
+async function finished(asked, { picture, event }) {
   const { n: _, ...fields } = asked.fields; // the snippets make this one picture
-  if (seed) options.seed = asked.fields.seed ?? seed;
-  history.add({ ...asked, fields: { ...fields, ...(seed && { seed }) }, before: asked.inputs[0], after: picture, seed });
+  const seed = seedOf(asked.fields.seed, event);
+  if (seed) fields.seed = seed;
+  options.seed = asked.fields.seed ?? seed;
+  await history.add({ ...asked, fields, before: asked.inputs[0], after: picture });
 }
 
 function failed(error) {
-  if (history.current) stage.result(history.current);
-  else stage.picture(pictures.first, painting());
+  if (history.current) show(history.current);
+  else showInput();
   if (error.name === "AbortError") return say("Cancelled");
   if (error.status === 401) askForKey(error);
-  complain(error, byId(error.param) ?? (error.status === 401 ? byId("key") : byId("prompt")));
+  complain(error, byId(CONTROLS[error.param] ?? error.param) ?? byId(error.status === 401 ? "key" : "prompt"));
 }
 
 // Errors, in place -----------------------------------------------------------------------------------------------------
@@ -199,7 +220,7 @@ function forgive() {
 function show(edit) {
   byId("download").href = edit.after.url;
   byId("download").download = edit.after.name;
-  stage.result(edit);
+  return stage.result(edit);
 }
 
 byId("reuse").addEventListener("click", () => {

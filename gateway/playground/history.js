@@ -3,7 +3,7 @@
 const MOST = 60;
 
 /**
- * @typedef {{before: Picture, after: Picture, inputs: Picture[], fields: Object<string, string>, mask: ?Blob, seed: string}} Edit
+ * @typedef {{before: Picture, after: Picture, inputs: Picture[], fields: Object<string, string>, mask: ?Blob}} Edit
  * `fields`: what the form had beside its files
  */
 
@@ -11,14 +11,14 @@ export class History {
   #edits = [];
   #buttons = [];
 
-  /** @param {HTMLUListElement} element  @param {(edit: Edit) => void} shown called for the one to show */
+  /** @param {HTMLUListElement} element  @param {(edit: Edit) => Promise<void>} shown called for the one to show */
   constructor(element, shown) {
     this.element = element;
     this.shown = shown;
   }
 
-  /** @param {Edit} edit which is shown from now on */
-  add(edit) {
+  /** @param {Edit} edit which is shown, once this is done */
+  async add(edit) {
     const item = document.createElement("li"), button = document.createElement("button"), image = new Image();
     image.src = edit.after.url;
     image.alt = "";
@@ -33,14 +33,14 @@ export class History {
     this.#buttons.unshift(button);
     if (this.#edits.length > MOST) this.#forget();
     this.element.parentElement.hidden = false;
-    this.select(edit);
+    await this.select(edit);
   }
 
   /** @param {?Edit} edit null for none */
-  select(edit) {
+  async select(edit) {
     this.current = edit;
     this.#edits.forEach((one, index) => { this.#buttons[index].ariaCurrent = String(one === edit); });
-    if (edit) this.shown(edit);
+    if (edit) await this.shown(edit);
   }
 
   #forget() {

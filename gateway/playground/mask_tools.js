@@ -18,6 +18,13 @@ export function connect(mask, picture) {
   }
   byId("brush-size").addEventListener("input", () => { mask().brush = byId("brush-size").value / 100; });
   byId("clear").addEventListener("click", () => mask().clear());
+  for (const id of SIDES) {
+    byId(id).addEventListener("keydown", (event) => {
+      if (event.key !== "Enter") return;
+      event.preventDefault(); // it would edit
+      byId("rectangle").click();
+    });
+  }
   byId("rectangle").addEventListener("click", () => {
     const { width, height } = picture();
     const ends = [0, 0, width, height];

@@ -71,3 +71,8 @@ export class Options {
     this.#scales.delete(name);
   }
 }
+
+/** The seed of a finished picture; one that was asked for is counted from, for JavaScript reads no number above 2^53. */
+export function seedOf(asked, { seed = "", index = 0 }) {
+  return /^\d+$/.test(asked ?? "") ? String((BigInt(asked) + BigInt(index)) % 2n ** 64n) : String(seed);
+}

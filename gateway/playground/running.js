@@ -56,6 +56,7 @@ export class Running {
   }
 
   async #previewed(event) {
+    if (this.#done) return; // that one is looked at now
     const last = this.#preview;
     this.#preview = URL.createObjectURL(blobOf(event));
     await this.stage.preview(this.#preview);

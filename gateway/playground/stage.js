@@ -4,6 +4,7 @@ const byId = (id) => document.getElementById(id);
 
 export class Stage {
   #busy = false;
+  #shown = 0; // counts what was asked to be shown: what has to be decoded first may come too late
 
   constructor() {
     for (const id of ["stage", "welcome", "frame", "before", "after", "canvas", "slider", "running", "progress", "steps", "actions"]) this[id] = byId(id);
@@ -44,7 +45,7 @@ export class Stage {
   /** A picture that is not done yet, over the one before, unless one that is done is shown. */
   async preview(url) {
     if (this.stage.dataset.state === "done") return;
-    await show(this.after, url);
+    if (!(await this.#decoded(url))) return;
     this.after.alt = "Preview of the edited picture";
     this.after.hidden = false;
     this.#set(0);
@@ -52,15 +53,26 @@ export class Stage {
 
   /** Before and after. @param {{before: Picture, after: Picture}} edit */
   async result({ before, after }) {
+    if (!(await this.#decoded(after.url))) return;
     this.#before(before);
-    await show(this.after, after.url);
     this.#size(after);
     this.after.alt = "Edited picture";
     this.#state("done");
     this.#set(0);
   }
 
+  /** Put a picture in, without a flash of nothing in between. Returns whether it is still the one to show. */
+  async #decoded(url) {
+    const shown = ++this.#shown, next = new Image();
+    next.src = url;
+    await next.decode().catch(() => {});
+    if (shown !== this.#shown) return false;
+    this.after.src = url;
+    return true;
+  }
+
   #state(state) {
+    this.#shown += 1;
     this.stage.dataset.state = state;
     this.welcome.hidden = state !== "empty";
     this.frame.hidden = state === "empty";
@@ -91,12 +103,4 @@ export class Stage {
     byId("tag-before").classList.toggle("out", percent < 12);
     byId("tag-after").classList.toggle("out", percent > 88);
   }
-}
-
-/** Have an image shown without a flash of nothing in between. */
-async function show(image, url) {
-  const next = new Image();
-  next.src = url;
-  await next.decode().catch(() => {});
-  image.src = url;
 }

@@ -49,10 +49,12 @@ def test_steps_and_previews_are_seen_as_they_come(visitor: Visitor, fake: Fake) 
     assert visitor.page.locator("#live").text_content() == "Step 2 of 4"
     assert visitor.page.locator("#actions").is_hidden()
     visitor.looked_at("running")
+    visitor.button("Cancel").focus()
     fake.resume()
     visitor.result()
     assert preview.count() == 0
-    assert visitor.page.locator("#running").is_hidden()
+    visitor.page.locator("#running").wait_for(state="hidden")
+    assert visitor.page.evaluate("document.activeElement.id") == "slider", "the focus is not lost with the button"
     visitor.looked_at("done")
 
 
@@ -80,7 +82,7 @@ def test_an_edit_is_cancelled(visitor: Visitor, fake: Fake, how: str) -> None:
     visitor.ask("invert it")
     visitor.page.get_by_text("Step 2 of 4").first.wait_for()
     if how == "button":
-        visitor.button("Cancel").click()
+        visitor.button("Cancel").press("Enter")
     else:
         visitor.page.keyboard.press("Escape")
     assert fake.api.left.wait(10), "the server saw that the page left"
@@ -90,6 +92,16 @@ def test_an_edit_is_cancelled(visitor: Visitor, fake: Fake, how: str) -> None:
     fake.resume()
     visitor.ask("again")
     visitor.result()
+
+
+def test_a_picture_may_go_while_it_is_edited(visitor: Visitor, fake: Fake) -> None:
+    fake.api.going.clear()
+    visitor.choose(CAT)
+    visitor.ask("invert it")
+    visitor.page.get_by_text("Step 2 of 4").first.wait_for()
+    visitor.button("Remove cat.jpg").click()
+    visitor.button("Cancel").click()
+    visitor.button("Try with a sample").wait_for()
 
 
 def test_several_pictures_go_to_a_model_that_takes_them(visitor: Visitor, fake: Fake) -> None:
@@ -142,6 +154,9 @@ def test_settings_are_sent_and_a_seed_is_kept(visitor: Visitor, fake: Fake) -> N
         "size": "300x200",
     }  # fmt: skip
     assert visitor.by_label("Seed").input_value() == "18446744073709551615", "no digit is lost"
+    visitor.button("Copy as Python").click()
+    visitor.button("Copied").wait_for()
+    assert '"seed": 18446744073709551615' in visitor.page.evaluate("navigator.clipboard.readText()")
     visitor.button("ink").click()
     visitor.button("Keep seed").click()
     visitor.ask("again")

@@ -78,7 +78,7 @@ def test_a_key_is_asked_for_where_one_is_needed(visitor: Visitor, fake: Fake) ->
     visitor.by_label("API key").press("Tab")
     assert error(visitor) == "A valid bearer token is needed."
     visitor.by_label("API key").fill("sesame")
-    visitor.by_label("API key").press("Tab")
+    visitor.by_label("API key").press("Enter")
     visitor.page.get_by_text("Ready").wait_for()
     visitor.choose(CAT)
     visitor.ask("make it night")

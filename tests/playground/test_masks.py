@@ -62,14 +62,20 @@ def test_what_is_painted_is_sent(masking: Visitor, fake: Fake) -> None:
 def test_a_rectangle_in_numbers_and_the_whole(masking: Visitor, fake: Fake) -> None:
     for side, value in {"Left": 10, "Top": 20, "Right": 70, "Bottom": 60}.items():
         masking.by_label(side).fill(str(value))
-    masking.button("Mark rectangle").click()
+    masking.by_label("Bottom").press("Enter")
     assert masking.page.get_by_text("25 % of the picture may change").count() == 1
     masking.ask("make it red")
     masking.result()
     expected = np.zeros((80, 120), bool)
     expected[20:60, 10:70] = True
     assert np.array_equal(marked(fake.api.asked[0]), expected)
+    assert masking.page.locator("#canvas").is_hidden(), "the result is shown"
     masking.button("Whole picture").click()
+    assert masking.page.locator("#canvas").is_visible()
+    masking.page.get_by_text("Only a part of it").click()
+    masking.result()
+    masking.page.get_by_text("Only a part of it").click()
+    masking.page.locator("#canvas").wait_for()
     masking.ask("make it red")
     masking.page.locator("#history li").nth(1).wait_for()
     assert marked(fake.api.asked[1]).all()

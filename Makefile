@@ -7,7 +7,7 @@ REPOSITORY ?= $(or $(TRITOUCH_REPOSITORY),model_repository)
 DEMO_ADAPTERS := $(foreach file,$(wildcard demo/adapters/*.safetensors),--adapter $(basename $(notdir $(file)))=$(file))
 EXPORT_FLAGS ?= $(if $(filter demo/checkpoint,$(CHECKPOINT)),--max-pixels 147456 --guidance-when-zero 1 $(DEMO_ADAPTERS))
 TORCH_BACKEND ?= cpu
-PACKAGES := gateway families export backends embedded demo bench deploy
+PACKAGES := gateway families export backends embedded tritouch demo bench deploy
 READY := $(VENV)/.ready
 FAST := GENERATED_CASES=20 $(PYTHON) -m pytest -q -m "not server and not slow and not families"
 
@@ -27,6 +27,7 @@ $(READY): requirements/cpu.lock requirements/tools.lock
 	  || $(PYTHON) -m uv pip install --quiet --python $(PYTHON) --torch-backend $(TORCH_BACKEND) "$(TORCH)" \
 	  || { cat $(VENV)/torch.log; echo "no CPU build of $(TORCH) found on the configured indexes"; exit 1; }
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements/cpu.lock
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(PYTHON) -m pip check
 	touch $@
 
@@ -78,13 +79,13 @@ format: $(READY) ## format the code
 lock: $(READY) ## pin the newest versions that fit pyproject.toml
 	$(PYTHON) -m uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	  --no-emit-package torch $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) --python-version 3.11 \
-	  --extra dev pyproject.toml --output-file requirements/cpu.lock
+	  pyproject.toml --group dev --output-file requirements/cpu.lock
 	$(PYTHON) -m uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url \
-	  --python-version 3.11 --constraint requirements/cpu.lock --extra gateway pyproject.toml --output-file requirements/gateway.lock
+	  --python-version 3.11 --constraint requirements/cpu.lock --group gateway --output-file requirements/gateway.lock
 	for image in triton export; do \
 	  $(PYTHON) -m uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	    --no-python-downloads --python-version 3.12 --constraint requirements/cpu.lock --override requirements/no-torch.txt \
-	    --extra $$(test $$image = triton && echo repository || echo export) pyproject.toml requirements/triton.in \
+	    --group $$(test $$image = triton && echo repository || echo export) requirements/triton.in \
 	    $$(test $$image = triton || echo requirements/export.in) --output-file requirements/$$image.lock || exit 1; done
 
 clean: ## remove what export and the tests have built

@@ -1,0 +1,422 @@
+"""The command line: what it sends, writes, prints and returns. Run in this process where that can be."""
+
+import io
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.main import get_command
+from typer.testing import CliRunner, Result
+
+from tests.conftest import ROOT
+from tests.tritouch.conftest import jpeg
+from tests.tritouch.fake_server import STEPS, Asked, FakeServer, Handler, broken_after, edited, failing
+from tritouch import serve
+from tritouch.cli import app
+
+NIGHT = "make it night"
+
+
+def run(*arguments: object, stdin: bytes | None = None) -> Result:
+    """`tritouch` with these arguments; a crash is the test's."""
+    result = CliRunner().invoke(app, [str(one) for one in arguments], input=stdin, catch_exceptions=False)
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def edit(*arguments: object, stdin: bytes | None = None) -> Result:
+    return run("edit", *arguments, stdin=stdin)
+
+
+def said(result: Result) -> str:
+    """The one line of a failure."""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("tritouch: ")
+    return line.removeprefix("tritouch: ")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three pictures, and of what is none."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a.jpg", "b.PNG", "c.webp", "notes.txt", ".hidden.jpg"):
+        (folder / name).write_bytes(jpeg())
+    return folder
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("n.png", "PNG"), ("n.jpg", "JPEG"), ("n.JPEG", "JPEG"), ("n.webp", "WEBP")]
+)
+def test_the_name_says_the_format(server, photo, name, kind):
+    output = photo.with_name(name)
+    result = edit(photo, NIGHT, "-o", output, "--seed", 7)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert re.fullmatch(rf"{re.escape(str(output))}: 16 x 8, seed 7, [0-9.]+ s\n", result.stdout)
+    with Image.open(output) as picture:
+        assert picture.format == kind
+    assert left(photo.parent) == sorted([name, "photo.jpg"])
+
+
+def test_flags_become_fields(server, photo):
+    mask = photo.with_name("mask.png")
+    mask.write_bytes(b"a mask")
+    flags = "--seed 3 --steps 5 --guidance 2.5 --image-guidance 1.5 --model oil:0.7+ink --size 32x16 --n 2"
+    more = ["--quality", "80", "--negative-prompt", "rain", "--low-priority", "--mask", mask]
+    result = edit(photo, photo, NIGHT, "-o", photo.with_name("n.jpg"), *flags.split(), *more)
+    assert result.exit_code == 0
+    (asked,) = server.asked
+    assert asked.fields == {
+        "prompt": NIGHT, "seed": "3", "num_inference_steps": "5", "guidance_scale": "2.5",
+        "image_guidance_scale": "1.5", "model": "oil:0.7+ink", "size": "32x16", "n": "2", "output_format": "jpeg",
+        "output_compression": "80",
+        "negative_prompt": "rain",
+    }  # fmt: skip
+    assert [name for name, _ in asked.files] == ["image[]", "image[]", "mask"]
+    assert asked.headers["x-priority"] == "low"
+    assert left(photo.parent) == ["mask.png", "n-1.jpg", "n-2.jpg", "photo.jpg"]
+    assert [line.split(", ")[1] for line in result.stdout.splitlines()] == ["seed 3", "seed 4"]
+
+
+def test_standard_input_and_output(server):
+    result = edit("-", NIGHT, "-o", "-", "--format", "webp", stdin=jpeg())
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert Image.open(io.BytesIO(result.stdout_bytes)).format == "WEBP"
+    assert server.asked[0].files == [("image", jpeg())]
+    assert Image.open(io.BytesIO(edit("-", NIGHT, "-o", "-", stdin=jpeg()).stdout_bytes)).format == "PNG"
+
+
+def test_json_is_a_line_for_each_picture(server, photo):
+    result = edit(photo, NIGHT, "-o", photo.with_name("n.png"), "--seed", 7, "--n", 2, "--json")
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(one["status"], one["seed"], one["width"], one["height"]) for one in records] == [
+        ("edited", 7, 16, 8),
+        ("edited", 8, 16, 8),
+    ]
+    assert [one["output"] for one in records] == [str(photo.with_name(f"n-{number}.png")) for number in (1, 2)]
+    assert records[0]["inputs"] == [str(photo)]
+
+
+def test_a_stream_gives_the_same_picture_and_tells_steps_to_readers_of_json(server, photo):
+    outputs = [photo.with_name(name) for name in ("one.png", "two.png")]
+    edit(photo, NIGHT, "-o", outputs[0], "--seed", 7)
+    result = edit(photo, NIGHT, "-o", outputs[1], "--seed", 7, "--stream", "--json")
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+    *steps, last = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(one["status"], one["step"], one["steps"]) for one in steps] == [
+        ("progress", step, STEPS) for step in range(1, STEPS + 1)
+    ]
+    assert (last["status"], last["seed"]) == ("edited", 7)
+    assert (edit(photo, NIGHT, "-o", outputs[1], "--stream", "--force").stderr) == ""
+
+
+def test_folders_and_files_become_an_edit_each(server, photos, photo, tmp_path):
+    out = tmp_path / "new" / "edited"
+    result = edit(photos, photo, NIGHT, "--out-dir", out, "--jobs", 2)
+    assert (result.exit_code, result.stderr) == (0, "tritouch: 4 edited\n")
+    assert left(out) == ["a.jpg", "b.PNG", "c.webp", "photo.jpg"]
+    written = [Image.open(io.BytesIO((out / name).read_bytes())).format for name in left(out)]
+    assert written == ["JPEG", "PNG", "WEBP", "JPEG"]
+    assert len({asked.headers["idempotency-key"] for asked in server.asked}) == 4
+    assert len(result.stdout.splitlines()) == 4
+
+
+def test_what_is_done_is_skipped_unless_forced(server, photos, tmp_path):
+    out = tmp_path / "edited"
+    out.mkdir()
+    (out / "a.jpg").write_bytes(b"done")
+    result = edit(photos, NIGHT, "--out-dir", out)
+    assert result.stderr.startswith("tritouch: 2 edited, 1 skipped")
+    assert (result.exit_code, (out / "a.jpg").read_bytes()) == (0, b"done")
+    records = [json.loads(line) for line in edit(photos, NIGHT, "--out-dir", out, "--json").stdout.splitlines()]
+    assert [one["status"] for one in records] == ["skipped"] * 3
+    assert edit(photos, NIGHT, "--out-dir", out, "--force").stderr == "tritouch: 3 edited\n"
+    assert (out / "a.jpg").read_bytes() != b"done"
+
+
+def test_one_that_fails_stops_no_other(server, photos, tmp_path):
+    def behave(handler: Handler, asked: Asked) -> None:
+        bad = asked.files[0][1] != jpeg()
+        (failing(422, "image_unreadable", "An image is not readable.") if bad else edited)(handler, asked)
+
+    (photos / "b.PNG").write_bytes(b"none")
+    server.always = behave
+    out = tmp_path / "edited"
+    result = edit(photos, NIGHT, "--out-dir", out, "--json", "--jobs", 1)
+    failure, summary = result.stderr.splitlines()
+    assert failure == f"tritouch: {photos / 'b.PNG'}: An image is not readable."
+    assert summary == "tritouch: 2 edited, 1 failed"
+    assert (result.exit_code, left(out)) == (3, ["a.jpg", "c.webp"])
+    record = json.loads(result.stdout.splitlines()[1])
+    assert (record["status"], record["error"]["code"]) == ("failed", "image_unreadable")
+
+
+def test_several_go_at_once_and_no_more_than_asked_for(server, photos, tmp_path):
+    """All of two are there at the same time: each waits for the other."""
+    together, inside, most = threading.Barrier(2), 0, 0
+    lock = threading.Lock()
+
+    def behave(handler: Handler, asked: Asked) -> None:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        together.wait(20)
+        with lock:
+            inside -= 1
+        edited(handler, asked)
+
+    (photos / "d.jpg").write_bytes(jpeg())
+    server.always = behave
+    assert edit(photos, NIGHT, "--out-dir", tmp_path / "edited", "--jobs", 2).exit_code == 0
+    assert (most, len(server.asked)) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "message"),
+    [
+        ([failing(422, "parameter_invalid", "num_inference_steps: too many.")], 3, r"--steps: too many\.$"),
+        ([failing(401, "unauthorized", "A token is needed.")], 3, r"TRITOUCH_API_KEY"),
+        ([failing(429, "queue_full", "Busy.")] * 2, 4, r"Busy\.$"),
+        ([failing(504, "deadline_exceeded", "Too long.")], 5, r"Too long\.$"),
+        ([broken_after(1)] * 2, 4, "ended the stream|lost the connection"),
+    ],
+)
+@pytest.mark.usefixtures("waits")
+def test_a_failure_is_one_line_and_its_exit_code(server, photo, script, code, message):
+    server.script = list(script)
+    stream = ["--stream"] if "stream" in message else []
+    result = edit(photo, NIGHT, "-o", photo.with_name("n.png"), "--retries", 1, *stream)
+    assert result.exit_code == code
+    assert re.search(message, said(result))
+    assert (left(photo.parent), server.script, result.stdout) == (["photo.jpg"], [], "")
+
+
+def test_retries_are_the_same_edit(server, photo, waits):
+    server.script = [failing(503, "unavailable", Retry_After="0")]
+    assert edit(photo, NIGHT, "-o", photo.with_name("n.png")).exit_code == 0
+    first, second = server.asked
+    assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
+    assert first.fields == second.fields
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["photo.jpg", NIGHT], "say where to: -o FILE"),
+        (["photo.jpg", NIGHT, "-o", "n.png", "--out-dir", "d"], "say where to: -o FILE"),
+        (["absent.jpg", NIGHT, "-o", "n.png"], "absent.jpg: there is no such file"),
+        (["photo.jpg", NIGHT, "-o", "n.gif"], "name it .png, .jpg or .webp"),
+        (["photo.jpg", NIGHT, "-o", "n"], "name it .png, .jpg or .webp"),
+        (["photo.jpg", NIGHT, "-o", "n.png", "--format", "jpg"], "leave one of the two out"),
+        (["photo.jpg", NIGHT, "-o", "absent/n.png"], "absent: there is no such folder"),
+        (["photo.jpg", NIGHT, "-o", "there.png"], "there.png is there already: --force"),
+        (["photo.jpg", NIGHT, "-o", "there.png", "--n", "2"], None),
+        (["photo.jpg", NIGHT, "-o", "photo.jpg", "--force"], "one of the pictures to edit"),
+        (["photo.jpg", NIGHT, "--out-dir", ".", "--force"], "one of the pictures to edit"),
+        (["photo.jpg", "there.png", "-o", "n.png"], "there.png is a picture: the last argument is the sentence"),
+        (["folder", NIGHT, "-o", "n.png"], "folder is a folder: give --out-dir"),
+        (["folder", NIGHT, "--out-dir", "d"], "folder holds no pictures"),
+        (["photo.jpg", "./photo.jpg", NIGHT, "--out-dir", "d"], "would both become"),
+        (["-", NIGHT, "--out-dir", "d"], "standard input has no name"),
+        (["-", "-", NIGHT, "-o", "n.png"], "can be read once"),
+        (["photo.jpg", NIGHT, "-o", "-", "--n", "2"], "standard output takes one picture"),
+        (["photo.jpg", NIGHT, "-o", "-", "--json"], "not both"),
+        (["photo.jpg", NIGHT, "-o", "n.png", "--size", "big"], "--size: give auto, or"),
+        (["photo.jpg", NIGHT, "-o", "n.png", "--mask", "absent.png"], "absent.png: No such file"),
+        (["photo.jpg", NIGHT, "--out-dir", "there.png"], "there.png: File exists"),
+        (["photo.jpg", NIGHT, "-o", "n.png", "--url", "nowhere"], "TRITOUCH_URL: give the server's address"),
+    ],
+)
+def test_a_wrong_command_is_told_before_anything_is_sent(server, photo, monkeypatch, arguments, message):
+    monkeypatch.chdir(photo.parent)
+    (photo.parent / "folder").mkdir()
+    (photo.parent / "there.png").write_bytes(b"mine")
+    result = edit(*arguments)
+    if message is None:
+        assert result.exit_code == 0
+        return
+    assert result.exit_code == 2
+    assert message in said(result)
+    assert (server.asked, (photo.parent / "there.png").read_bytes(), photo.read_bytes()) == ([], b"mine", jpeg())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["edit", "a.jpg"], ["edit", "a", "b", "--jobs", "0"], ["edit", "a", "b", "--n", "x"], ["no"]]
+)
+def test_what_the_parser_refuses_is_usage_too(server, arguments):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Usage: " in result.stderr
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(server, photo, monkeypatch):
+    """A disk that fills up, at the second of two files."""
+    write, count = Path.write_bytes, []
+
+    def full(path: Path, content: bytes) -> int:
+        count.append(path)
+        if len(count) == 2:
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    result = edit(photo, NIGHT, "-o", photo.with_name("n.png"), "--n", 2)
+    assert (result.exit_code, left(photo.parent)) == (1, ["photo.jpg"])
+    assert "n-2.png cannot be written: No space left on device" in said(result)
+
+
+def test_a_file_that_comes_to_be_while_its_edit_runs_is_kept(server, photo):
+    def behave(handler: Handler, asked: Asked) -> None:
+        photo.with_name("n.png").write_bytes(b"another's")
+        edited(handler, asked)
+
+    server.always = behave
+    result = edit(photo, NIGHT, "-o", photo.with_name("n.png"))
+    assert (result.exit_code, photo.with_name("n.png").read_bytes()) == (2, b"another's")
+    assert "--force" in said(result)
+
+
+def test_models(server):
+    assert run("models").stdout.splitlines() == [
+        "base", "ink", "oil", "  --steps: 20", "  --guidance: 7.5", "  most pictures of one edit: 4"
+    ]  # fmt: skip
+    assert [one["id"] for one in json.loads(run("models", "--json").stdout)] == ["base", "ink", "oil"]
+
+
+def test_status(server):
+    result = run("status")
+    assert (result.exit_code, result.stdout.splitlines()) == (
+        0,
+        [f"server    {server.url}", "ready     yes", "edits     3 in flight", "model     base", "adapters  ink, oil"],
+    )
+    server.script = [failing(503, "unavailable", "The model is not available now.")]
+    result = run("status", "--json")
+    record = {"url": server.url, "ready": False, "problem": "The model is not available now.", "edits_in_flight": None}
+    assert (result.exit_code, json.loads(result.stdout)) == (4, record | {"models": []})
+
+
+@pytest.mark.parametrize("command", ["models", "status"])
+def test_no_server_is_one_line(monkeypatch, command):
+    monkeypatch.setenv("TRITOUCH_URL", "http://127.0.0.1:1")
+    result = run(command)
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert "cannot reach http://127.0.0.1:1" in said(result)
+
+
+def test_the_real_gateway_edits_a_folder_though_it_takes_two_at_once(gateway, photos, tmp_path, waits):
+    """Three edits at once, two places: one is told to come again, and does."""
+    from tests.gateway.fake_triton import after
+
+    gateway.triton.behave = after(0.05)
+    result = edit(photos, NIGHT, "--out-dir", tmp_path / "edited", "--jobs", 3, "--format", "jpg", "--retries", 200)
+    assert (result.exit_code, result.stderr) == (0, "tritouch: 3 edited\n")
+    assert len(gateway.triton.requests) == 3
+    assert run("status").exit_code == run("models").exit_code == 0
+
+
+def process(*arguments: object, **more: Any) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tritouch", *(str(one) for one in arguments)]
+    return subprocess.Popen(command, cwd=ROOT, **more)
+
+
+def waiting_for(server: FakeServer, count: int) -> bool:
+    end = time.monotonic() + 20
+    while len(server.asked) < count and time.monotonic() < end:
+        time.sleep(0.01)
+    return len(server.asked) >= count
+
+
+def test_an_interrupt_leaves_what_is_done_and_no_pieces(server, photos, tmp_path):
+    """The first of three is done, the second under way."""
+    out, released = tmp_path / "edited", threading.Event()
+
+    def behave(handler: Handler, asked: Asked) -> None:
+        if len(server.asked) > 1:
+            released.wait(20)
+        else:
+            edited(handler, asked)
+
+    server.always = behave
+    command = ["edit", photos, NIGHT, "--out-dir", out, "--jobs", 1]
+    with process(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert waiting_for(server, 2)
+        running.send_signal(signal.SIGINT)
+        _, stderr = running.communicate(timeout=20)
+    released.set()
+    assert running.returncode == 130
+    assert stderr.decode() == "tritouch: interrupted: 1 edited; the same command goes on with the rest\n"
+    assert left(out) == ["a.jpg"]
+    server.always = edited
+    assert edit(*command[1:]).stderr.startswith("tritouch: 2 edited, 1 skipped")
+
+
+def test_progress_is_for_terminals_alone(server, photos, tmp_path):
+    """On one, standard error has a bar, and standard output, a file here, has the same as ever."""
+    master, slave = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    with process(
+        "edit", photos, NIGHT, "--out-dir", tmp_path / "edited", "--json",
+        stdout=subprocess.PIPE, stderr=slave, env=environment,
+    ) as running:  # fmt: skip
+        stdout, _ = running.communicate(timeout=30)
+    os.close(slave)
+    shown = b""
+    while select.select([master], [], [], 0)[0]:
+        try:
+            shown += os.read(master, 65536)
+        except OSError:
+            break
+    os.close(master)
+    assert running.returncode == 0
+    assert b"3/3" in shown
+    assert b"3 edited" in shown
+    assert [json.loads(line)["status"] for line in stdout.splitlines()] == ["edited"] * 3
+
+
+def test_the_page_has_every_flag() -> None:
+    text = (ROOT / "docs" / "client.md").read_text("utf-8")
+    rows = text.split("| flag | meaning |")[1].split("\n\n")[0].splitlines()
+    listed = {flag for row in rows for flag in re.findall(r"`(--?[a-z-]+)`", row.split(" | ")[0])}
+    command = get_command(app).commands["edit"]
+    flags = {flag for parameter in command.params for flag in parameter.opts if flag.startswith("-")}
+    assert listed == flags - {"--help"}
+
+
+def test_serve_takes_what_the_servers_own_command_takes() -> None:
+    source = (ROOT / "embedded" / "__main__.py").read_text("utf-8")
+    theirs = set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', source))
+    ours = {flag for parameter in get_command(app).commands["serve"].params for flag in parameter.opts}
+    assert ours - {"--help"} == theirs
+
+
+def test_serve_becomes_the_servers_own_command_in_the_callers_folder(tmp_path):
+    """It is told what is wrong as `python -m embedded` tells it, of a path that is relative."""
+    command = [sys.executable, "-m", "tritouch", "serve", "--repository", "absent", "--port", "0"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(r"embedded: .*absent.*\n", done.stderr)
+
+
+def test_serve_needs_a_checkout(tmp_path, monkeypatch):
+    monkeypatch.setattr(serve, "__file__", str(tmp_path / "tritouch" / "serve.py"))
+    monkeypatch.chdir(tmp_path)
+    result = run("serve")
+    assert result.exit_code == 2
+    assert "serve needs a checkout" in said(result)

@@ -1,0 +1,364 @@
+"""The client in Python, of both kinds, against a server of real sockets."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+import tritouch
+from tests.tritouch.conftest import jpeg
+from tests.tritouch.fake_server import (
+    MODELS,
+    STEPS,
+    broken_after,
+    failing,
+    hang_up,
+    plain,
+)
+from tritouch import AsyncClient, Client, Picture, Preview, Progress, exchange
+from tritouch.errors import problem_of
+
+SNOW = "make it snow"
+
+
+@dataclass
+class Asks:
+    """Calls either client by the same words."""
+
+    kind: str
+
+    def __call__(self, method: str, *arguments: Any, settings: dict[str, Any] | None = None, **options: Any) -> Any:
+        if self.kind == "sync":
+            with Client(**settings or {}) as client:
+                result = getattr(client, method)(*arguments, **options)
+                return list(result) if method == "stream" else result
+        return asyncio.run(self._asynchronous(method, arguments, settings or {}, options))
+
+    async def _asynchronous(self, method: str, arguments: Any, settings: dict[str, Any], options: Any) -> Any:
+        async with AsyncClient(**settings) as client:
+            result = getattr(client, method)(*arguments, **options)
+            return [event async for event in result] if isinstance(result, AsyncIterator) else await result
+
+
+@pytest.fixture(params=["sync", "async"])
+def asks(request: pytest.FixtureRequest) -> Asks:
+    return Asks(request.param)
+
+
+def test_an_edit_comes_back(asks, server):
+    picture = asks("edit", jpeg(), SNOW, seed=7, format="webp", size="24x10")
+    assert (picture.width, picture.height, picture.seed, picture.format) == (24, 10, 7, "webp")
+    assert (picture.image.format, picture.image.size) == ("WEBP", (24, 10))
+
+
+def test_what_is_said_is_sent_and_nothing_else(asks, server):
+    asks("edit", jpeg(), SNOW, settings={"api_key": "k"})
+    (plain_edit,) = server.asked
+    assert plain_edit.fields.keys() == {"prompt", "seed", "output_format"}
+    assert plain_edit.files == [("image", jpeg())]
+    assert plain_edit.headers["authorization"] == "Bearer k"
+    assert "x-priority" not in plain_edit.headers
+    options = {
+        "model": "ink", "steps": 5, "guidance": 2.5, "image_guidance": 1.25, "negative_prompt": "rain",
+        "seed": 2**64 - 1, "size": "16x8", "mask": b"mask", "format": "jpeg", "quality": 80,
+        "low_priority": True, "key": "mine",
+    }  # fmt: skip
+    asks("edits", [jpeg(), b"two"], SNOW, 3, **options)
+    whole = server.asked[1]
+    assert whole.fields == {
+        "prompt": SNOW, "model": "ink", "num_inference_steps": "5", "guidance_scale": "2.5",
+        "image_guidance_scale": "1.25", "negative_prompt": "rain", "seed": str(2**64 - 1), "size": "16x8",
+        "output_format": "jpeg", "output_compression": "80", "n": "3",
+    }  # fmt: skip
+    assert whole.files == [("image[]", jpeg()), ("image[]", b"two"), ("mask", b"mask")]
+    assert (whole.headers["x-priority"], whole.headers["idempotency-key"]) == ("low", "mine")
+    assert "authorization" not in whole.headers
+
+
+def test_several_have_seeds_in_a_row(asks, server):
+    pictures = asks("edits", jpeg(), SNOW, 3, seed=2**64 - 2)
+    assert [picture.seed for picture in pictures] == [2**64 - 2, 2**64 - 1, 0]
+    assert [picture.index for picture in pictures] == [0, 1, 2]
+
+
+def test_a_drawn_seed_and_key_are_new_for_each_edit_and_told(asks, server):
+    told = [asks("edit", jpeg(), SNOW).seed for _ in range(2)]
+    assert [asked.seed for asked in server.asked] == told
+    assert len(set(told)) == len({asked.headers["idempotency-key"] for asked in server.asked}) == 2
+
+
+def test_pictures_come_from_paths_and_from_pillow_upright(asks, server, photo):
+    image = Image.new("RGB", (16, 8), (1, 2, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    out = io.BytesIO()
+    image.save(out, "JPEG", exif=exif)
+    turned = Image.open(io.BytesIO(out.getvalue()))
+    asks("edit", [photo, str(photo), turned, image.convert("CMYK"), image.convert("F")], SNOW)
+    contents = [content for _, content in server.asked[0].files]
+    assert contents[0] == contents[1] == photo.read_bytes()
+    sent = [Image.open(io.BytesIO(content)) for content in contents[2:]]
+    assert [(one.format, one.size, one.mode) for one in sent] == [
+        ("PNG", (8, 16), "RGB"),
+        ("PNG", (16, 8), "RGB"),
+        ("PNG", (16, 8), "RGB"),
+    ]
+
+
+def test_a_file_that_is_not_there_is_told_before_anything_is_sent(asks, server, tmp_path):
+    with pytest.raises(tritouch.UsageError, match=r"absent.jpg: No such file"):
+        asks("edit", tmp_path / "absent.jpg", SNOW)
+    with pytest.raises(TypeError, match="no option 'stepz'"):
+        asks("edit", jpeg(), SNOW, stepz=4)
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        failing(429, "queue_full", Retry_After="0"),
+        failing(503, "unavailable"),
+        failing(500, "internal_error"),
+        plain(502, b"<html>", Retry_After="nonsense"),
+        plain(504, b"<html>"),
+        hang_up,
+    ],
+)
+def test_what_passes_is_sent_again_as_the_same_edit(asks, server, waits, fault):
+    heard = []
+    server.script = [fault, fault]
+    settings = {"on_wait": lambda seconds, problem: heard.append((seconds, problem))}
+    picture = asks("edit", jpeg(), SNOW, settings=settings)
+    assert len(server.asked) == 3
+    assert len({(one.headers["idempotency-key"], str(one.fields), str(one.files)) for one in server.asked}) == 1
+    assert picture.seed == server.asked[0].seed
+    assert [problem.passing for _, problem in heard] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "code"),
+    [
+        (failing(422, "prompt_invalid"), tritouch.RefusedError, 3),
+        (failing(401, "unauthorized"), tritouch.RefusedError, 3),
+        (failing(500, "edit_failed", x_should_retry="false"), tritouch.RefusedError, 3),
+        (failing(504, "deadline_exceeded"), tritouch.TimeOverError, 5),
+        (failing(429, "queue_full", Retry_After="301"), tritouch.BusyError, 4),
+        (plain(404, b"<html>"), tritouch.RefusedError, 3),
+        (plain(307, b"", Location="https://elsewhere/"), tritouch.RefusedError, 3),
+        (plain(200, b"<html>"), tritouch.RefusedError, 3),
+        (plain(200, b"{}"), tritouch.RefusedError, 3),
+        (plain(200, b'{"data": []}'), tritouch.RefusedError, 3),
+        (plain(200, b'{"data": [{"b64_json": "?"}]}'), tritouch.RefusedError, 3),
+    ],
+)
+def test_what_does_not_pass_is_told_at_once(asks, server, fault, error, code):
+    server.script = [fault]
+    with pytest.raises(error) as raised:
+        asks("edit", jpeg(), SNOW)
+    assert (type(raised.value) is error or error is tritouch.RefusedError, raised.value.exit_code) == (True, code)
+    assert "\n" not in str(raised.value)
+    assert len(server.asked) == 1
+
+
+def test_retries_end(asks, server, waits):
+    server.always = failing(429, "queue_full", "The server is busy.")
+    with pytest.raises(tritouch.BusyError, match="The server is busy") as raised:
+        asks("edit", jpeg(), SNOW, settings={"retries": 2})
+    assert (len(server.asked), raised.value.status, raised.value.code) == (3, 429, "queue_full")
+
+
+def test_a_server_that_is_not_there_is_told_with_its_address(asks, waits, monkeypatch):
+    monkeypatch.setenv("TRITOUCH_URL", "http://127.0.0.1:1/v1/")
+    with pytest.raises(tritouch.UnreachableError, match=r"cannot reach http://127.0.0.1:1: .*TRITOUCH_URL"):
+        asks("edit", jpeg(), SNOW, settings={"retries": 1})
+    with pytest.raises(tritouch.UnreachableError):
+        asks("status")
+
+
+def test_an_edit_that_takes_too_long_is_given_up(asks, server):
+    import threading
+
+    released = threading.Event()
+    server.always = lambda handler, asked: released.wait(20) and None
+    try:
+        with pytest.raises(tritouch.TimeOverError, match=r"no answer within 0.2 s"):
+            asks("edit", jpeg(), SNOW, settings={"timeout": 0.2})
+    finally:
+        released.set()
+    assert len(server.asked) == 1
+
+
+def test_no_wait_goes_beyond_the_time_of_the_edit(asks, server):
+    server.always = failing(503, "unavailable", Retry_After="30")
+    with pytest.raises(tritouch.BusyError):
+        asks("edit", jpeg(), SNOW, settings={"timeout": 5})
+    assert len(server.asked) == 1
+
+
+def test_a_stream_tells_steps_previews_and_pictures(asks, server):
+    events = asks("stream", jpeg(), SNOW, n=2, previews=2, seed=5)
+    assert (
+        server.asked[0].fields.items()
+        >= {"stream": "true", "progress": "true", "partial_images": "2", "n": "2"}.items()
+    )
+    assert [event for event in events if isinstance(event, Progress)] == [
+        Progress(step, STEPS, index) for index in (0, 1) for step in range(1, STEPS + 1)
+    ]
+    previews = [event for event in events if isinstance(event, Preview)]
+    assert [(event.index, event.number, event.picture.seed) for event in previews] == [
+        (0, 0, 5),
+        (0, 1, 5),
+        (1, 0, 6),
+        (1, 1, 6),
+    ]
+    pictures = [event for event in events if isinstance(event, Picture)]
+    assert [(event.index, event.seed) for event in pictures] == [(0, 5), (1, 6)]
+    assert events[-1] == pictures[-1]
+    assert [picture.content for picture in pictures] == [
+        picture.content for picture in asks("edits", jpeg(), SNOW, 2, seed=5)
+    ]
+
+
+@pytest.mark.parametrize("error", [None, {"error": {"code": "unavailable", "message": "Try again."}}])
+def test_a_broken_stream_goes_on_with_what_has_not_come(asks, server, waits, error):
+    """After the first of two pictures, and two steps of the second."""
+    server.script = [broken_after(STEPS + 3, error), failing(503, "unavailable")]
+    events = asks("stream", jpeg(), SNOW, n=2)
+    assert [event.index for event in events if isinstance(event, Picture)] == [0, 1]
+    assert [event.index for event in events if isinstance(event, Progress)] == [0] * STEPS + [1] * (2 + STEPS)
+    assert len({(one.headers["idempotency-key"], str(one.fields)) for one in server.asked}) == 1
+    assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [("edit_failed", tritouch.RefusedError), ("deadline_exceeded", tritouch.TimeOverError)]
+)
+def test_an_error_event_is_an_error(asks, server, waits, code, error):
+    server.script = [broken_after(2, {"error": {"code": code, "message": "The edit failed."}})]
+    with pytest.raises(error, match="The edit failed"):
+        asks("stream", jpeg(), SNOW)
+    assert len(server.asked) == 1
+
+
+def test_a_stream_that_never_comes_whole_is_given_up(asks, server, waits):
+    server.always = broken_after(2)
+    with pytest.raises(tritouch.UnreachableError):
+        asks("stream", jpeg(), SNOW, settings={"retries": 1})
+    assert len(server.asked) == 2
+
+
+def test_a_stream_that_cannot_be_read_or_is_none_is_told(asks, server):
+    server.script = [lambda handler, asked: handler.events(iter([("image_edit.completed", {})]))]
+    with pytest.raises(tritouch.RefusedError, match="cannot be read"):
+        asks("stream", jpeg(), SNOW)
+    server.script = [plain(200, b"{}")]
+    with pytest.raises(tritouch.RefusedError, match="does not stream"):
+        asks("stream", jpeg(), SNOW)
+
+
+def test_a_stream_may_be_left(server):
+    with Client() as client:
+        assert isinstance(next(client.stream(jpeg(), SNOW)), Progress)
+        assert client.edit(jpeg(), SNOW).width == 16
+
+
+def test_models_and_status(asks, server):
+    assert asks("models") == MODELS["data"]
+    found = asks("status")
+    assert (found.problem, found.edits_in_flight, found.models) == ("", 3, MODELS["data"])
+    server.script = [failing(503, "unavailable", "The model is not available now.")]
+    assert asks("status").problem == "The model is not available now."
+    server.script = [plain(200, b"{}"), plain(200, b"[]")]
+    with pytest.raises(tritouch.RefusedError, match="lists no models"):
+        asks("status")
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://a", "http://", "http://a?b", "http://[", ""])
+def test_an_address_that_is_none_is_told(url, monkeypatch):
+    monkeypatch.setenv("TRITOUCH_URL", url)
+    if url:
+        with pytest.raises(tritouch.UsageError, match="TRITOUCH_URL"):
+            Client()
+    else:
+        assert Client().url == "http://localhost:8000"
+
+
+def test_a_key_that_no_header_carries_is_told():
+    with pytest.raises(tritouch.UsageError, match="TRITOUCH_API_KEY"):
+        Client("http://a", api_key="k\n")
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"), [("7", 7), ("0.5", 0.5), ("-3", 0), ("inf", None), ("x", None), ("", None)]
+)
+def test_how_long_a_server_asks_to_wait(said, seconds):
+    assert problem_of(503, None, httpx.Headers({"Retry-After": said})).retry_after == seconds
+
+
+def test_a_server_may_ask_to_wait_until_a_date():
+    date = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    problem = problem_of(503, None, httpx.Headers({"Retry-After": date}))
+    assert problem.retry_after == pytest.approx(3600, abs=60)
+
+
+def test_waits_grow_up_to_a_bound_and_are_never_shorter_than_asked():
+    heard: list[float] = []
+    tries = exchange.Tries(12, 1e6, lambda seconds, _problem: heard.append(seconds))
+    for _ in range(11):
+        tries.after(tritouch.BusyError("busy"))
+    assert heard[0] <= exchange.FIRST_WAIT
+    assert all(later > earlier for earlier, later in pairwise(heard[:7]))
+    assert max(heard) <= exchange.LONGEST_WAIT
+    assert tries.after(tritouch.BusyError("busy", retry_after=77)).seconds == 77
+
+
+def test_the_real_gateway_edits(asks, gateway):
+    picture = asks("edit", jpeg(), SNOW, seed=3, steps=8, guidance=2.0, model="base", format="jpeg", size="auto")
+    assert (picture.image.size, picture.width, picture.height, picture.seed) == ((16, 8), 16, 8, 3)
+    assert asks("status").edits_in_flight == 0
+    assert asks("models")[0]["id"] == "base"
+
+
+def test_the_real_gateway_refuses(asks, gateway):
+    with pytest.raises(tritouch.RefusedError, match=r"token.*TRITOUCH_API_KEY") as raised:
+        asks("edit", jpeg(), SNOW, settings={"api_key": "wrong"})
+    assert (raised.value.status, raised.value.code) == (401, "unauthorized")
+    with pytest.raises(tritouch.RefusedError, match="num_inference_steps"):
+        asks("edit", jpeg(), SNOW, steps=51)
+
+
+def test_the_real_gateway_joins_what_is_sent_again(gateway, waits):
+    """A connection that breaks while an edit runs: the same edit answers the second request."""
+    import threading
+
+    from tests.gateway.asking import until
+    from tests.gateway.fake_triton import when
+
+    released = threading.Event()
+    gateway.triton.behave = when(released)
+    with Client() as client:
+        send, tried = client._send, []
+
+        def breaking(request: httpx.Request) -> httpx.Response | httpx.RequestError:
+            tried.append(request)
+            if len(tried) > 1:
+                released.set()
+                return send(request)
+            request.extensions["timeout"]["read"] = 0.01
+            came = send(request)
+            assert until(lambda: len(gateway.triton.requests) == 1)
+            assert isinstance(came, httpx.ReadTimeout)
+            return httpx.ReadError("broken", request=request)
+
+        client._send = breaking  # type: ignore[method-assign]
+        picture = client.edit(jpeg(), SNOW)
+    assert (len(tried), len(gateway.triton.requests)) == (2, 1)
+    assert picture.width == 16

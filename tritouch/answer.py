@@ -1,0 +1,166 @@
+"""What comes back: pictures, and the events of a stream, read from OpenAI's JSON."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from tritouch.errors import RefusedError, problem_of
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from PIL import Image
+
+SEEDS: Final = 2**64
+"""Seeds are counted modulo this."""
+_SIZE: Final = re.compile(r"([0-9]{1,6})x([0-9]{1,6})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An edited picture.
+
+    content: the bytes of the file. format: png, jpeg or webp. width, height: pixels. seed: the same gives the same
+    picture. index: which of several of one request, from 0.
+    """
+
+    content: bytes = field(repr=False)
+    format: str
+    width: int
+    height: int
+    seed: int
+    index: int = 0
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """As Pillow's, decoded when it is first asked for."""
+        from PIL import Image  # noqa: PLC0415  # most callers save the file as it is
+
+        image = Image.open(io.BytesIO(self.content))
+        image.load()
+        return image
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file as it came, whatever the suffix says. Raises OSError."""
+        Path(path).write_bytes(self.content)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`step` of `steps` has been made of picture `index`."""
+
+    step: int
+    steps: int
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What picture `index` is going to look like; `number` counts a picture's previews from 0."""
+
+    picture: Picture
+    number: int
+    index: int = 0
+
+
+Event: TypeAlias = Progress | Preview | Picture
+"""Of a stream; a `Picture` is a finished one, the last event of its index."""
+
+
+class AnswerError(RefusedError):
+    """What came is not an answer of this API."""
+
+
+def pictures_of(answer: Any, seed: int) -> list[Picture]:
+    """The pictures of an answer, in the order of their seeds, of which the first is `seed`. Raises `AnswerError`."""
+    try:
+        entries = answer["data"]
+        pictures = [
+            _picture(answer | entry, _whole(entry.get("seed"), (seed + index) % SEEDS), index)
+            for index, entry in enumerate(entries)
+        ]
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise AnswerError("the server's answer holds no picture: is TRITOUCH_URL that of a Tritouch server?") from None
+    if not pictures:
+        raise AnswerError("the server's answer holds no picture")
+    return pictures
+
+
+def _picture(fields: dict[str, Any], seed: int, index: int) -> Picture:
+    content = base64.b64decode(fields["b64_json"], validate=True)
+    size = _SIZE.fullmatch(str(fields.get("size")))
+    width, height = (int(size[1]), int(size[2])) if size else _size_of(content)
+    return Picture(content, str(fields.get("output_format") or "png"), width, height, seed, index)
+
+
+def _size_of(content: bytes) -> tuple[int, int]:
+    from PIL import Image  # noqa: PLC0415  # our own server always tells the size
+
+    with Image.open(io.BytesIO(content)) as image:
+        return image.size
+
+
+def _whole(value: Any, otherwise: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
+
+
+class EventReader:
+    """Server-sent events, line by line, into `Event`s.
+
+    Pictures that were delivered are not delivered again, so that a stream that is sent again goes on where it broke.
+    `complete`: whether all `n` pictures have come.
+    """
+
+    def __init__(self, n: int, seed: int) -> None:
+        self._wanted, self._seed = set(range(n)), seed
+        self._data: list[str] = []
+
+    @property
+    def complete(self) -> bool:
+        return not self._wanted
+
+    def begin(self) -> None:
+        """A stream begins: what was left of a broken one is none of it."""
+        self._data.clear()
+
+    def feed(self, line: str) -> Iterator[Event]:
+        """The event that this line ends, if any. Raises `AnswerError`, or what the server says by an `error` event."""
+        if line.startswith("data:"):
+            self._data.append(line[5:].removeprefix(" "))
+        elif not line and self._data:
+            text = "\n".join(self._data)
+            self._data.clear()
+            if text != "[DONE]":
+                yield from self._event(text)
+
+    def _event(self, text: str) -> Iterator[Event]:
+        try:
+            yield from self._read(json.loads(text))
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise AnswerError("the server sent an event that cannot be read") from None
+
+    def _read(self, event: dict[str, Any]) -> Iterator[Event]:
+        if "error" in event:
+            raise problem_of(0, event)
+        kind = str(event["type"]).partition(".")[2]
+        index = _whole(event.get("index"), 0)
+        if index not in self._wanted:
+            return
+        if kind == "progress":
+            yield Progress(int(event["step"]), int(event["steps"]), index)
+        elif kind == "partial_image":
+            yield Preview(
+                _picture(event, (self._seed + index) % SEEDS, index), int(event["partial_image_index"]), index
+            )
+        elif kind == "completed":
+            picture = _picture(event, _whole(event.get("seed"), (self._seed + index) % SEEDS), index)
+            self._wanted.discard(index)
+            yield picture

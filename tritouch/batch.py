@@ -1,0 +1,136 @@
+"""Runs the edits of one command, several at once, from pictures to files. One that fails stops no other."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tritouch.answer import Picture, Progress
+from tritouch.errors import TritouchError
+from tritouch.files import STANDARD, Job, write
+from tritouch.flags import in_flags
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tritouch.client import AsyncClient
+    from tritouch.form import Options
+    from tritouch.screen import Screen
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done with each of the pictures."""
+
+    prompt: str
+    options: Options
+    n: int = 1
+    stream: bool = False
+    overwrite: bool = False
+
+
+@dataclass
+class Tally:
+    """What has become of the jobs; `failures`: exit codes by the job's place."""
+
+    edited: int = 0
+    skipped: int = 0
+    failures: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or that of the first job that failed."""
+        return self.failures[min(self.failures)] if self.failures else 0
+
+    def __str__(self) -> str:
+        parts = [f"{self.edited} edited"]
+        if self.skipped:
+            parts.append(f"{self.skipped} skipped, for they are there already (--force edits them again)")
+        if self.failures:
+            parts.append(f"{len(self.failures)} failed")
+        return ", ".join(parts)
+
+
+class Batch:
+    """The edits of one command. `counts`: whether the screen's bar counts jobs, and not one edit's steps."""
+
+    def __init__(self, client: AsyncClient, order: Order, screen: Screen, *, counts: bool) -> None:
+        self._client, self._order, self._screen, self._counts = client, order, screen, counts
+        self.tally = Tally()
+
+    async def run(self, jobs: Sequence[Job], at_once: int) -> None:
+        """Run all of them, `at_once` at a time."""
+        places = iter(enumerate(jobs))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(at_once, len(jobs))):
+                group.create_task(self._work(places))
+
+    async def _work(self, places: Iterator[tuple[int, Job]]) -> None:
+        for place, job in places:
+            if job.done() and not self._order.overwrite:
+                self.tally.skipped += 1
+                self._screen.event(_record(job, "skipped"))
+            else:
+                await self._one(place, job)
+            if self._counts:
+                self._screen.advance()
+
+    async def _one(self, place: int, job: Job) -> None:
+        began = time.monotonic()
+        try:
+            pictures = await self._edited(job)
+            self._deliver(job, pictures)
+        except TritouchError as problem:
+            self.tally.failures[place] = problem.exit_code
+            message = in_flags(str(problem))
+            error = {"message": message, "code": problem.code, "status": problem.status}
+            self._screen.event(_record(job, "failed", error=error))
+            self._screen.note(f"tritouch: {job.name}: {message}")
+            return
+        self.tally.edited += 1
+        seconds = time.monotonic() - began
+        for number, picture in enumerate(pictures):
+            output = str(job.outputs[number]) if job.outputs else STANDARD
+            size = {"width": picture.width, "height": picture.height}
+            record = _record(job, "edited", output=output, seed=picture.seed, **size, seconds=round(seconds, 3))
+            text = f"{output}: {picture.width} x {picture.height}, seed {picture.seed}, {seconds:.1f} s"
+            self._screen.result(text, record)
+
+    async def _edited(self, job: Job) -> list[Picture]:
+        order = self._order
+        images = [_standard_input() if one == STANDARD else one for one in job.inputs]
+        options: Options = {**order.options, "format": job.format}
+        if not order.stream:
+            return await self._client.edits(images, order.prompt, order.n, **options)
+        pictures: dict[int, Picture] = {}
+        made: dict[int, int] = {}
+        async for event in self._client.stream(images, order.prompt, n=order.n, **options):
+            if isinstance(event, Picture):
+                pictures[event.index] = event
+            elif isinstance(event, Progress):
+                self._screen.event(_record(job, "progress", index=event.index, step=event.step, steps=event.steps))
+                made[event.index] = event.step
+                if not self._counts:
+                    self._screen.advance(sum(made.values()), order.n * event.steps)
+        return [pictures[index] for index in sorted(pictures)]
+
+    def _deliver(self, job: Job, pictures: list[Picture]) -> None:
+        wanted = len(job.outputs) or 1
+        if len(pictures) != wanted:
+            raise TritouchError(f"the server made {len(pictures)} pictures of the {wanted} that were asked for")
+        if job.outputs:
+            write(job.outputs, [picture.content for picture in pictures], overwrite=self._order.overwrite)
+        else:
+            sys.stdout.buffer.write(pictures[0].content)
+            sys.stdout.buffer.flush()
+
+
+def _record(job: Job, status: str, **more: Any) -> dict[str, Any]:
+    return {"status": status, "inputs": list(job.inputs), **more}
+
+
+def _standard_input() -> bytes:
+    return sys.stdin.buffer.read()

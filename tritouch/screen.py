@@ -1,0 +1,80 @@
+"""What people see of edits: a bar on standard error, where that is a terminal; results on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tritouch.errors import TritouchError
+
+
+class Screen:
+    """A context manager. `total`: of what the bar counts, None where that is not known yet.
+
+    as_json: results are one JSON object a line. results: whether standard output is for results, or for a picture.
+    """
+
+    def __init__(self, label: str, total: int | None, *, as_json: bool, results: bool) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._as_json, self._results = as_json, results
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task(label, total=total)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def advance(self, completed: int | None = None, total: int | None = None) -> None:
+        """One more is done, or so many of so many are."""
+        if completed is None:
+            self._bar.advance(self._task)
+        else:
+            self._bar.update(self._task, completed=completed, total=total)
+
+    def result(self, text: str, record: Mapping[str, Any]) -> None:
+        """A result, as a sentence or, with `as_json`, as a record."""
+        if self._as_json:
+            self._out(json.dumps(record))
+        elif self._results:
+            self._out(text)
+
+    def event(self, record: Mapping[str, Any]) -> None:
+        """What only readers of JSON are told."""
+        if self._as_json:
+            self._out(json.dumps(record))
+
+    def waits(self, seconds: float, problem: TritouchError) -> None:
+        """A try has failed, and the next is in so many seconds: only terminals are told."""
+        if not self._bar.disable:
+            self.note(f"tritouch: {problem} Trying again in {seconds:.1f} s")
+
+    def note(self, text: str) -> None:
+        """A line for people, on standard error."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def _out(self, text: str) -> None:
+        if sys.stdout.isatty() and not self._bar.disable:
+            self._console.print(text, markup=False, soft_wrap=True)  # above the bar, on the same terminal
+        else:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()

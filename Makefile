@@ -21,7 +21,7 @@ setup: $(READY) ## install everything that is pinned into .venv (CPU build of to
 
 # torch first and alone: its CPU build has another version name than the one with CUDA, and is not on every index.
 $(READY): requirements/cpu.lock requirements/tools.lock
-	$(call find_python) -m venv $(VENV)
+	@python=$$($(find_python)) && $$python -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements/tools.lock
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check "$(TORCH)+cpu" 2>$(VENV)/torch.log \
 	  || $(PYTHON) -m uv pip install --quiet --python $(PYTHON) --torch-backend $(TORCH_BACKEND) "$(TORCH)" \
@@ -31,10 +31,15 @@ $(READY): requirements/cpu.lock requirements/tools.lock
 	$(PYTHON) -m pip check
 	touch $@
 
+# uv fetches one where the machine's own is another (Debian 13, Ubuntu 26.04).
 define find_python
-$$(for p in python3.11 python3.12 python3; do \
-  $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$p; exit; }; \
-  done; echo "echo Python 3.11 or 3.12 with venv is needed; false")
+for python in python3.11 python3.12 python3; do \
+  $$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+    && { echo $$python; exit; }; done; \
+export UV_PYTHON_PREFERENCE=only-managed PATH="$$PATH:$$HOME/.local/bin"; \
+if command -v uv >/dev/null; then uv python install 3.12 >&2 && exec uv python find 3.12; \
+  fetch="uv python install 3.12"; else fetch="curl -LsSf https://astral.sh/uv/install.sh | sh"; fi; \
+echo "Python 3.11 or 3.12 with venv is needed. This gets it, and then make again: $$fetch" >&2; exit 1
 endef
 
 demo: export ## export the demo checkpoint, serve it, edit a sample picture, write before/after

@@ -24,11 +24,23 @@ EDITS: tuple[Instruction, ...] = (
 
 def main() -> int:
     """Returns 0 when the sheet is written; otherwise says why in one line, and returns what `embedded` would."""
-    parser = argparse.ArgumentParser(prog="demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--repository", type=Path, help="model repository (default: the checkout's)")
-    parser.add_argument("--image", type=Path, default=HERE / "samples" / "cat.jpg")
-    parser.add_argument("--sheet", type=Path, default=HERE.parent / "out" / "demo.png", help="PNG to write")
-    parser.add_argument("instructions", nargs="*")
+    parser = argparse.ArgumentParser("python -m demo", description="Edit a picture, and write one before/after sheet.")
+    parser.add_argument("--repository", type=Path, metavar="DIR", help="model repository (default: the checkout's)")
+    parser.add_argument(
+        "--image",
+        type=Path,
+        default=HERE / "samples" / "cat.jpg",
+        metavar="FILE",
+        help="picture to edit (default: a cat)",
+    )
+    parser.add_argument(
+        "--sheet",
+        type=Path,
+        default=HERE.parent / "out" / "demo.png",
+        metavar="PNG",
+        help="file to write (default: out/demo.png)",
+    )
+    parser.add_argument("instructions", nargs="*", metavar="SENTENCE", help="what to do (default: five of its own)")
     options = parser.parse_args()
     options.sheet.parent.mkdir(parents=True, exist_ok=True)
     try:

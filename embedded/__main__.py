@@ -52,7 +52,7 @@ def on_stop_signals(handler: Callable[[int, FrameType | None], None] | signal.Ha
 
 
 def _port(text: str) -> int:
-    port = int(text)
+    port = int(text) if text.isascii() and text.isdecimal() else -1
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError("a port is from 0 (a free one) to 65535")
     return port
@@ -66,21 +66,33 @@ def _announce(running: Embedded, *, playground: bool) -> None:
     if running.http_url and playground:
         print(f"open     {running.http_url}   to edit pictures in a browser")
     http = f"   HTTP {running.triton_http}" if running.triton_http else ""
-    print(f"Triton   gRPC {running.triton_grpc}{http}   metrics {running.metrics_url}")
     if running.http_url:
         print(f"gateway  {running.http_url}")
+    print(f"Triton   gRPC {running.triton_grpc}{http}   metrics {running.metrics_url}")
     print(f"logs     {running.run}   (Ctrl-C stops)", flush=True)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line, as argparse reads it."""
+    parser = argparse.ArgumentParser(
+        "python -m embedded", "%(prog)s [options]", description="Serve a model repository on this machine."
+    )
+    parser.add_argument(
+        "--repository",
+        type=Path,
+        metavar="DIR",
+        help="default: TRITOUCH_REPOSITORY, or the checkout's model_repository",
+    )
+    parser.add_argument(
+        "--port", type=_port, metavar="N", help="the gateway's port (default: TRITOUCH_PORT; 0 for a free one)"
+    )
+    parser.add_argument("--no-gateway", action="store_true", help="start Triton alone")
+    return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve. Returns 0 after a stop that was asked for, 1 when a server failed, 2 for what the user can put right."""
-    parser = argparse.ArgumentParser(prog="embedded", description="Serve a model repository on this machine.")
-    parser.add_argument(
-        "--repository", type=Path, help="model repository (default: TRITOUCH_REPOSITORY, or the checkout's)"
-    )
-    parser.add_argument("--port", type=_port, help="the gateway's port (default: TRITOUCH_PORT; 0 for a free one)")
-    parser.add_argument("--no-gateway", action="store_true", help="start Triton alone")
-    options = parser.parse_args(arguments)
+    options = parse(arguments)
     on_stop_signals(_Stop())
     try:
         # Imported here, so that a package it lacks is one line too.

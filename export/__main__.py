@@ -45,47 +45,89 @@ def number(text: str) -> float:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line, as argparse reads it."""
-    parser = argparse.ArgumentParser("python -m export", description="Export a diffusers checkpoint for Triton.")
-    parser.add_argument("--model", required=True, metavar="DIR|HUB_ID", help="a diffusers folder, or an id on the hub")
-    parser.add_argument("--revision", help="branch, tag or commit of a hub id")
-    parser.add_argument("--engine", default=KINDS[0], help=f"one of {', '.join(KINDS)} (default: {KINDS[0]})")
-    parser.add_argument(
-        "--compute-capability",
-        default="",
-        metavar="X.Y[,X.Y...]",
-        help="GPUs that tensorrt_rtx compiles for (default: this machine's; without one, all that it knows)",
+    parser = argparse.ArgumentParser(
+        "python -m export",
+        "%(prog)s --model DIR|HUB_ID [options]",
+        description="Export a diffusers checkpoint for Triton.",
+        epilog="Exit codes: 0 installed, 1 failed, 2 a flag or the checkpoint is not right, 130 interrupted.",
     )
+    add_checkpoint(parser.add_argument_group("checkpoint"))
+    add_engines(parser.add_argument_group("engines"))
+    add_edits(parser.add_argument_group("edits"))
     parser.add_argument(
-        "--precision",
-        default="auto",
-        metavar="P[,COMPONENT=P...]",
-        help="arithmetic of the engines, of all and of single ones; auto: the fastest that a component bears",
+        "--repository", type=Path, default=SOURCE, metavar="DIR", help="where to install (default: model_repository)"
     )
-    parser.add_argument("--max-pixels", type=whole, default=512 * 512, help="largest picture, width x height")
-    parser.add_argument("--max-batch", type=whole, default=12, help="most rows of one denoiser call")
-    parser.add_argument("--max-images", type=whole, help="most pictures of one request (default: the family's)")
-    parser.add_argument("--default-steps", type=whole, help="steps where callers name none (default: the family's)")
-    parser.add_argument(
-        "--guidance-when-zero", type=number, help="guidance scale where callers send 0; 1: none (default: the family's)"
-    )
-    parser.add_argument(
+    return parser.parse_args(arguments)
+
+
+def add_checkpoint(group: argparse._ArgumentGroup) -> None:
+    """What is exported."""
+    group.add_argument("--model", required=True, metavar="DIR|HUB_ID", help="a diffusers folder, or an id on the hub")
+    group.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub id")
+    group.add_argument(
         "--option", action="append", default=[], metavar="NAME", help=f"what a checkpoint does not say: {options()}"
     )
-    parser.add_argument(
+    group.add_argument(
         "--adapter",
         action="append",
         default=[],
         metavar="ROUTE=DIR|FILE|HUB_ID[:SCALE]",
         help="a LoRA that edits choose by `model`: ROUTE; may be given many times",
     )
-    parser.add_argument(
+    group.add_argument(
         "--safety-checker",
         type=Path,
         metavar="DIR",
         help="a diffusers folder whose safety checker looks at every picture",
     )
-    parser.add_argument("--repository", type=Path, default=SOURCE, help="where to install (default: model_repository)")
-    return parser.parse_args(arguments)
+
+
+def add_engines(group: argparse._ArgumentGroup) -> None:
+    """What it becomes."""
+    group.add_argument(
+        "--engine",
+        default=KINDS[0],
+        metavar="KIND",
+        help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]} (default: {KINDS[0]})",
+    )
+    group.add_argument(
+        "--compute-capability",
+        default="",
+        metavar="X.Y[,X.Y...]",
+        help="GPUs that tensorrt_rtx compiles for (default: this machine's; without one, all that it knows)",
+    )
+    group.add_argument(
+        "--precision",
+        default="auto",
+        metavar="P[,COMPONENT=P...]",
+        help="arithmetic of the engines, of all and of single ones (default: auto, the fastest that a component bears)",
+    )
+    group.add_argument(
+        "--max-batch", type=whole, default=12, metavar="N", help="most rows of one denoiser call (default: %(default)s)"
+    )
+
+
+def add_edits(group: argparse._ArgumentGroup) -> None:
+    """What edits may be, and are where their callers say nothing."""
+    group.add_argument(
+        "--max-pixels",
+        type=whole,
+        default=512 * 512,
+        metavar="N",
+        help="largest picture, width x height (default: %(default)s, which is 512 x 512)",
+    )
+    group.add_argument(
+        "--max-images", type=whole, metavar="N", help="most pictures of one request (default: the family's)"
+    )
+    group.add_argument(
+        "--default-steps", type=whole, metavar="N", help="steps where callers name none (default: the family's)"
+    )
+    group.add_argument(
+        "--guidance-when-zero",
+        type=number,
+        metavar="X",
+        help="guidance scale where callers send 0; 1: none (default: the family's)",
+    )
 
 
 def options() -> str:

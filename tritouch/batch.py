@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tritouch.answer import Picture, Progress
-from tritouch.errors import TritouchError
+from tritouch.errors import TritouchError, UsageError
 from tritouch.files import STANDARD, Job, write
 from tritouch.flags import in_flags
+from tritouch.screen import close_standard_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,26 +71,22 @@ class Batch:
 
     async def _work(self, places: Iterator[tuple[int, Job]]) -> None:
         for place, job in places:
-            if job.done() and not self._order.overwrite:
-                self.tally.skipped += 1
-                self._screen.event(_record(job, "skipped"))
-            else:
-                await self._one(place, job)
+            try:
+                await self._one(job)
+            except (TritouchError, OSError) as problem:
+                self._failed(place, job, problem)
             if self._counts:
                 self._screen.advance()
 
-    async def _one(self, place: int, job: Job) -> None:
-        began = time.monotonic()
-        try:
-            pictures = await self._edited(job)
-            self._deliver(job, pictures)
-        except TritouchError as problem:
-            self.tally.failures[place] = problem.exit_code
-            message = in_flags(str(problem))
-            error = {"message": message, "code": problem.code, "status": problem.status}
-            self._screen.event(_record(job, "failed", error=error))
-            self._screen.note(f"tritouch: {job.name}: {message}")
+    async def _one(self, job: Job) -> None:
+        """Raises `TritouchError`, or OSError."""
+        if job.done() and not self._order.overwrite:
+            self.tally.skipped += 1
+            self._screen.event(_record(job, "skipped"))
             return
+        began = time.monotonic()
+        pictures = await self._edited(job)
+        self._deliver(job, pictures)
         self.tally.edited += 1
         seconds = time.monotonic() - began
         for number, picture in enumerate(pictures):
@@ -98,6 +95,15 @@ class Batch:
             record = _record(job, "edited", output=output, seed=picture.seed, **size, seconds=round(seconds, 3))
             text = f"{output}: {picture.width} x {picture.height}, seed {picture.seed}, {seconds:.1f} s"
             self._screen.result(text, record)
+
+    def _failed(self, place: int, job: Job, problem: TritouchError | OSError) -> None:
+        if not isinstance(problem, TritouchError):
+            problem = TritouchError(problem.strerror or str(problem))
+        self.tally.failures[place] = problem.exit_code
+        message = in_flags(str(problem))
+        error = {"message": message, "code": problem.code, "status": problem.status}
+        self._screen.event(_record(job, "failed", error=error))
+        self._screen.note(f"tritouch: {job.name}: {message}")
 
     async def _edited(self, job: Job) -> list[Picture]:
         order = self._order
@@ -124,8 +130,12 @@ class Batch:
         if job.outputs:
             write(job.outputs, [picture.content for picture in pictures], overwrite=self._order.overwrite)
         else:
-            sys.stdout.buffer.write(pictures[0].content)
-            sys.stdout.buffer.flush()
+            try:
+                sys.stdout.buffer.write(pictures[0].content)
+                sys.stdout.buffer.flush()
+            except OSError as error:
+                close_standard_output()
+                raise TritouchError(f"standard output cannot be written: {error.strerror or error}") from None
 
 
 def _record(job: Job, status: str, **more: Any) -> dict[str, Any]:
@@ -133,4 +143,7 @@ def _record(job: Job, status: str, **more: Any) -> dict[str, Any]:
 
 
 def _standard_input() -> bytes:
-    return sys.stdin.buffer.read()
+    try:
+        return sys.stdin.buffer.read()
+    except (OSError, AttributeError):  # a closed one is None
+        raise UsageError("standard input cannot be read") from None

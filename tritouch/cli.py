@@ -56,6 +56,9 @@ def _one_line() -> Iterator[None]:
     except TritouchError as problem:
         typer.echo(f"tritouch: {problem}", err=True)
         raise typer.Exit(problem.exit_code) from None
+    except OSError as error:  # of names, as one that is too long for a file
+        typer.echo(f"tritouch: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", err=True)
+        raise typer.Exit(UsageError.exit_code) from None
     except KeyboardInterrupt:
         typer.echo("tritouch: interrupted", err=True)
         raise typer.Exit(INTERRUPTED) from None

@@ -95,7 +95,7 @@ def write(outputs: Sequence[Path], contents: Sequence[bytes], *, overwrite: bool
     with ExitStack() as undo:
         written: list[Path] = []
         for output, content in zip(outputs, contents, strict=True):
-            path = output.with_name(f".{output.name}.{secrets.token_hex(4)}.part")
+            path = output.with_name(f".tritouch-{secrets.token_hex(8)}.part")
             undo.callback(_remove, path)
             try:
                 path.write_bytes(content)

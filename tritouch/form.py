@@ -95,10 +95,23 @@ def form_of(images: Images, prompt: str, options: Options, *, n: int = 1, previe
         fields["n"] = str(n)
     if previews is not None:
         fields |= {"stream": "true", "progress": "true", "partial_images": str(previews)}
-    headers = {"Idempotency-Key": options.get("key") or uuid.uuid4().hex}
+    _check_texts(fields)
+    key = options.get("key") or uuid.uuid4().hex
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError("an Idempotency-Key is of printable ASCII characters alone")
+    headers = {"Idempotency-Key": key}
     if options.get("low_priority"):
         headers["X-Priority"] = "low"
     return EditForm(fields, _files(images, options.get("mask")), headers, seed, n)
+
+
+def _check_texts(fields: dict[str, str]) -> None:
+    """Raises `UsageError`: a shell's bytes that are no UTF-8."""
+    for name, text in fields.items():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{name}: this is not UTF-8") from None
 
 
 def _files(images: Images, mask: ImageSource | None) -> list[tuple[str, bytes]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +29,7 @@ class Screen:
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
+            _Count(),
             TimeElapsedColumn(),
             console=self._console,
             transient=True,
@@ -75,6 +77,25 @@ class Screen:
     def _out(self, text: str) -> None:
         if sys.stdout.isatty() and not self._bar.disable:
             self._console.print(text, markup=False, soft_wrap=True)  # above the bar, on the same terminal
-        else:
-            sys.stdout.write(text + "\n")
+            return
+        try:
+            sys.stdout.write(text.encode(errors="backslashreplace").decode() + "\n")
             sys.stdout.flush()
+        except OSError as error:
+            close_standard_output()
+            if not isinstance(error, BrokenPipeError):  # whose reader has seen enough
+                self.note(f"tritouch: standard output cannot be written: {error.strerror or error}")
+
+
+class _Count(ProgressColumn):
+    """How many of how many, once that is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
+
+
+def close_standard_output() -> None:
+    """Write nothing more to it, nor at the end of the process: it cannot be written."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

@@ -263,9 +263,9 @@ def test_a_missing_repository_is_a_line_and_code_2(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("playground", "first"), [(True, "open     http://here:8000"), (False, "Triton   gRPC there:1")]
+    ("playground", "first"), [(True, "open     http://here:8000"), (False, "gateway  http://here:8000")]
 )
-def test_the_playgrounds_address_comes_first(capsys, playground, first):
+def test_the_address_to_open_comes_first(capsys, playground, first):
     running = SimpleNamespace(
         http_url="http://here:8000", triton_grpc="there:1", triton_http="", metrics_url="http://there:2", run="/run"
     )

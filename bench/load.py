@@ -62,6 +62,9 @@ class SlowTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.took[request.id] = time.perf_counter() - start
         return edited()
 
+    async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
+        return service_pb2.ServerReadyResponse(ready=True)
+
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
         return service_pb2.ModelReadyResponse(ready=True)
 

@@ -6,7 +6,7 @@ Whether there are such is for Triton to say.
 import re
 from typing import Final
 
-from gateway.errors import PublicError
+from gateway.errors import KINDS, PublicError
 
 BASE_MODEL: Final = "base"
 MOST: Final = 4
@@ -20,8 +20,13 @@ def check(model: str) -> None:
     if model in ("", BASE_MODEL):
         return
     parts = [part.partition(":") for part in model.split("+")]
-    if not all(ROUTE.fullmatch(route) for route, _, _ in parts):  # not repeated: it may be anything
-        raise PublicError("unknown_model", param="model")
+    for number, (route, _, _) in enumerate(parts, 1):
+        where = f" in part {number} of {len(parts)}" if len(parts) > 1 else ""
+        if not route:
+            raise _invalid(f"the name of an adapter is missing{where}")
+        if not ROUTE.fullmatch(route):  # not repeated: it may be anything
+            message = f"{KINDS['unknown_model'].message} Names have letters, digits, dots, - and _ alone: look{where}."
+            raise PublicError("unknown_model", param="model", message=message if where else None)
     routes = [route for route, _, _ in parts]
     if len(parts) > MOST:
         raise _invalid(f"at most {MOST} adapters in one request")

@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from gateway.errors import PublicError
+
+ENOUGH: Final = "You have as many edits under way as one caller may have here. Try again shortly."
 
 
 class Gate:
@@ -18,24 +20,31 @@ class Gate:
         self.inside = 0
         self.closed = False
 
-    def check(self, caller: str = "") -> None:
-        """Raises `PublicError` where nobody can enter now: `queue_full`, or `shutting_down` once closed."""
+    @property
+    def most(self) -> int:
+        """How many of one caller can be inside."""
+        return min(self._limit, self._each)
+
+    def check(self, caller: str = "", number: int = 1) -> None:
+        """Raises `PublicError` where so many cannot enter now: `queue_full`, or `shutting_down` once closed."""
         if self.closed:
             raise PublicError("shutting_down")
-        if self.inside >= self._limit or self._inside[caller] >= self._each:
+        if self.inside + number > self._limit:
             raise PublicError("queue_full")
+        if self._inside[caller] + number > self._each:
+            raise PublicError("queue_full", message=ENOUGH)
 
     @contextmanager
-    def entered(self, caller: str = "") -> Iterator[None]:
-        """Be inside for the block. Raises as `check` does."""
-        self.check(caller)
-        self.inside += 1
-        self._inside[caller] += 1
+    def entered(self, caller: str = "", number: int = 1) -> Iterator[None]:
+        """Be inside for the block, as so many. Raises as `check` does."""
+        self.check(caller, number)
+        self.inside += number
+        self._inside[caller] += number
         try:
             yield
         finally:
-            self.inside -= 1
-            _less(self._inside, caller, 1)
+            self.inside -= number
+            _less(self._inside, caller, number)
 
 
 class Memory:

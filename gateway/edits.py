@@ -3,21 +3,24 @@
 `POST /v1/images/generations` is the same without pictures, in either client's JSON.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from typing import Final, TypeAlias
 
-import structlog
 from fastapi import APIRouter, Depends, Request, Response
 
-from gateway import body, failures, form_call, generation_call, idempotency, json_call
+from gateway import body, form_call, generation_call, idempotency, json_call, priority, work
 from gateway.adapters import BASE_MODEL
 from gateway.admission import Gate, Held, Memory
 from gateway.auth import Keys
-from gateway.call import Call
+from gateway.call import Call, Stream
 from gateway.deadline import Deadline
 from gateway.disconnects import until_disconnect
 from gateway.errors import PublicError
+from gateway.event_stream import EventStream
+from gateway.feeds import Feed, Feeds
 from gateway.loader import Loader
 from gateway.metrics import Metrics
 from gateway.openapi import edit_operation, generation_operation
@@ -26,6 +29,7 @@ from gateway.settings import Settings
 from gateway.threads import Threads
 from gateway.triton import Triton
 from gateway.unread import Unread
+from gateway.work import Job, Work
 
 Parser: TypeAlias = Callable[[bytes, str], Call]
 OF_EDITS: Final[Mapping[str, Parser]] = {
@@ -43,7 +47,6 @@ class Edits:
     def __init__(self, settings: Settings, triton: Triton, loader: Loader, threads: Threads, metrics: Metrics) -> None:
         self._settings, self._triton, self._loader = settings, triton, loader
         self._threads, self._metrics = threads, metrics
-        self._log = structlog.get_logger()
         self._bounds = body.Bounds(
             max_bytes=settings.max_body_bytes,
             seconds=settings.body_timeout_seconds,
@@ -52,17 +55,30 @@ class Edits:
         )
         # Who is slow to send a body takes no place from others; so there are more of these, and no caller has them all.
         self.arriving = Gate(ARRIVING * settings.max_edits, each=settings.max_edits)
-        self.callers = Gate(settings.max_edits)
-        self.running = Gate(settings.max_edits)
+        self.callers = Gate(settings.max_edits, each=settings.max_edits_per_key)
+        self.running = Gate(settings.max_edits, each=settings.max_edits_per_key)
         self.memory = Memory(settings.max_held_bytes, each=settings.max_caller_bytes)
         self.orphans = Orphans[bytes](settings.orphan_grace_seconds)
+        self.streams = Feeds(settings.orphan_grace_seconds)
+        self._work = Work(self.running, triton, loader, threads, metrics)
+        self._show(metrics)
 
+    def _show(self, metrics: Metrics) -> None:
+        """Have `metrics` tell how much is where."""
+        orphans, streams = self.orphans, self.streams
         metrics.gauge("arriving", "Requests for an edit whose body is arriving", lambda: self.arriving.inside)
         metrics.gauge("callers", "Requests for an edit that are connected", lambda: self.callers.inside)
         metrics.gauge("edits_in_flight", "Edits under way, orphans included", lambda: self.running.inside)
         metrics.gauge("held_bytes", "Bytes of bodies, images and unread answers in memory", lambda: self.memory.held)
-        metrics.gauge("orphans_taken_over", "Orphaned edits whose caller came back", lambda: self.orphans.taken_over)
-        metrics.gauge("orphans_dropped", "Orphaned edits that were cancelled", lambda: self.orphans.dropped)
+        metrics.gauge(
+            "orphans_taken_over",
+            "Orphaned edits whose caller came back",
+            lambda: orphans.taken_over + streams.taken_over,
+        )
+        metrics.gauge(
+            "orphans_dropped", "Orphaned edits that were cancelled", lambda: orphans.dropped + streams.dropped
+        )
+        metrics.gauge("streams_in_flight", "Streams under way, those without a caller included", lambda: streams.inside)
 
     def close(self) -> None:
         """Take no new requests; those whose body is arriving are served."""
@@ -83,18 +99,45 @@ class Edits:
 
         Raises `PublicError`, `CallerGoneError`.
         """
-        parser = parser_of(request, parsers)
+        parser, low_priority = parser_of(request, parsers), priority.is_low(request)
         with self.memory.hold(caller) as held, ExitStack() as place:
             call, deadline = await self._called(request, parser, caller, held, place)
+            self._check_number(call.edit.n)
+            call = replace(call, edit=replace(call.edit, low_priority=low_priority))
+            job = Job(call, caller, deadline, request.state.request_id)
             key, named = idempotency.fingerprint(request, call.digest), bool(idempotency.idempotency_key(request))
-            request_id = request.state.request_id
+            if call.stream is not None:
+                feed = self._fed(job, call.stream, held, key if named else None, place)
+                listener = place.enter_context(feed.listened(self.memory, caller))
+                await until_disconnect(request.receive, feed.begun())
+                return EventStream(listener, place.pop_all(), self._settings.ping_seconds, self._metrics.event)
             work = self.orphans.run(
                 key,
-                lambda: self._edited(call, held.moved(), deadline, request_id),
+                lambda: self._work.answered(job, held.moved()),
                 joined=lambda: _let_go(call, held),
                 named=named,
             )
             return Unread(await until_disconnect(request.receive, work), self.memory, caller)
+
+    def _fed(self, job: Job, stream: Stream, held: Held, key: bytes | None, place: ExitStack) -> Feed:
+        """What is told of the job while `place` is held; of a `key` that is known, the job that bears it."""
+
+        def begun() -> Feed:
+            kept = self.memory.hold(job.caller) if key else None
+            return Feed(partial(self._work.streamed, job, stream, held.moved()), work.failed, kept)
+
+        return place.enter_context(self.streams.joined(key, begun, lambda: _let_go(job.call, held)))
+
+    def _check_number(self, n: int) -> None:
+        """Raises `PublicError` for more pictures than there can ever be of one caller at once."""
+        if n > self.running.most:
+            message = f"n: may be at most {self.running.most} here."
+            raise PublicError("parameter_invalid", param="n", message=message)
+
+    async def close_all(self) -> None:
+        """End what goes on without a caller."""
+        await self.orphans.close()
+        await self.streams.close()
 
     async def explained(self, error: PublicError) -> PublicError:
         """`error`, with the names that would have been known if it is about one that is not and Triton tells them."""
@@ -114,41 +157,19 @@ class Edits:
         Raises `PublicError`.
         """
         with self.arriving.entered(caller), self._metrics.stage("read"):
-            self.callers.check()
+            self.callers.check(caller)
             content = await body.read(request, held, self._bounds)
-        place.enter_context(self.callers.entered())
+        place.enter_context(self.callers.entered(caller))
         deadline = Deadline(self._settings.edit_timeout_seconds)
         with self._metrics.stage("parse"):
             async with deadline.kept():
                 return await self._threads.run(parser, content, request.headers["content-type"]), deadline
 
-    async def _edited(self, call: Call, held: Held, deadline: Deadline, request_id: str) -> bytes:
-        """The answer's JSON, within the deadline. Goes on without its caller, until it is cancelled."""
-        with held, self.running.entered():
-            with self._metrics.stage("load"):
-                async with deadline.kept():
-                    edit = [call.edit.of(await self._loader.load(call.sources, held))]
-            with self._metrics.stage("edit"), self._failure_logged(request_id, call.edit.prompt):
-                # Popped, so that its images, which are large, do not stay here for as long as the edit takes.
-                picture = await self._triton.edit(edit.pop(), deadline=deadline, request_id=request_id)
-            with self._metrics.stage("encode"):
-                async with deadline.kept():
-                    return await self._threads.run(call.answer, picture)
-
-    @contextmanager
-    def _failure_logged(self, request_id: str, prompt: str) -> Iterator[None]:
-        """Say in the log why an edit failed, whether or not anyone still waits for it."""
-        try:
-            yield
-        except PublicError as error:
-            if error.cause:
-                self._log.error(error.code, request_id=request_id, cause=failures.loggable(error.cause, prompt))
-            raise
-
 
 def _let_go(call: Call, held: Held) -> None:
     """Free the images of a call that another's edit answers."""
     call.sources.clear()
+    call.masks.clear()
     held.resize(0)
 
 

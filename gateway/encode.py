@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from PIL import Image
 
-from gateway.triton import Picture
+from gateway.pictures import Picture
 
 OPTIONS: Final[dict[str, dict[str, int]]] = {"png": {"compress_level": 1}, "jpeg": {"subsampling": 0}, "webp": {}}
 

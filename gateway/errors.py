@@ -28,6 +28,8 @@ class Kind:
 KINDS: Final[dict[str, Kind]] = {
     "body_unreadable": Kind(400, "The body is not well-formed."),
     "unsupported_parameter": Kind(400, "The request has a field, or a value of a field, that is not served here."),
+    "mask_invalid": Kind(400, "The mask cannot be used."),
+    "negative_prompt_unavailable": Kind(400, "This model takes no negative prompt."),
     "unauthorized": Kind(401, "A valid bearer token is needed.", {"WWW-Authenticate": "Bearer"}),
     "not_found": Kind(404, "There is nothing at this path."),
     "generations_unavailable": Kind(
@@ -85,13 +87,18 @@ def category(status: int) -> str:
     return {401: "authentication_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")
 
 
-def render(problem: PublicError) -> Response:
-    """The HTTP answer of `problem`: `{"error": {message, type, param, code}, "detail": message}`."""
+def body(problem: PublicError) -> bytes:
+    """The JSON of `problem`: `{"error": {message, type, param, code}, "detail": message}`."""
     error = {
         "message": problem.message,
         "type": category(problem.kind.status),
         "param": problem.param,
         "code": problem.code,
     }
-    content = orjson.dumps({"error": error, "detail": problem.message})
+    return orjson.dumps({"error": error, "detail": problem.message})
+
+
+def render(problem: PublicError) -> Response:
+    """The HTTP answer of `problem`."""
+    content = body(problem)
     return Response(content, problem.kind.status, problem.kind.headers, "application/json")

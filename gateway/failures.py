@@ -25,6 +25,8 @@ CALLER_CODES: Final = {
     "size_unavailable": "size",
     "generations_unavailable": None,
     "picture_refused": None,
+    "mask_invalid": "mask",
+    "negative_prompt_unavailable": "negative_prompt",
 }
 _SAID: Final = {
     "unknown_model": re.compile(r"no adapter is called '[A-Za-z0-9][A-Za-z0-9_.-]{0,63}'", re.ASCII),
@@ -32,6 +34,16 @@ _SAID: Final = {
     "size_unavailable": re.compile(
         r"width and height must be multiples of [0-9]{1,5} from [0-9]{1,5} to [0-9]{1,5}, "
         r"of at most [0-9]{1,15} pixels together"
+        r"|the answer may have at most [0-9]{1,15} pixels"
+        r"|the longer side may be at most [0-9]{1,15} times the shorter one"
+        r"|each side must be [0-9]{1,15} to [0-9]{1,15} pixels"
+    ),
+    "mask_invalid": re.compile(
+        r"the mask is not a PNG with an alpha channel"
+        r"|the mask must be as large as the first image: [0-9]{1,5} x [0-9]{1,5}"
+        r"|the mask has no transparent pixel: nothing would be edited"
+        r"|a mask needs an image"
+        r"|with a mask, size must have the picture's aspect"
     ),
     "image_too_large": re.compile(
         r"an image(?:'s longer side| of this kind)? may (?:have|be) at most [0-9]{1,15} "
@@ -66,6 +78,18 @@ def problem_of(status: grpc.StatusCode, details: str) -> PublicError:
         return PublicError(code, param=CALLER_CODES[code], message=more)
     passing = status in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED) or _PASSING.search(details)
     return PublicError("unavailable" if passing else "edit_failed", cause=f"{status.name}: {details}")
+
+
+def problem_in_band(details: str) -> PublicError:
+    """The public problem of an upstream failure that came without a status, as a stopping Triton's streams do.
+
+    A code that is believed has only one status that it belongs to.
+    """
+    found = _TOKEN.search(details)
+    code = found[1] if found else ""
+    if code in CALLER_CODES:
+        return problem_of(grpc.StatusCode.INVALID_ARGUMENT, details)
+    return problem_of(grpc.StatusCode.UNAVAILABLE if code in BUSY_CODES else grpc.StatusCode.UNKNOWN, details)
 
 
 def loggable(cause: str, prompt: str) -> str:

@@ -10,8 +10,9 @@ from gateway.adapters import BASE_MODEL
 from gateway.auth import Keys
 from gateway.errors import PublicError
 from gateway.metrics import CONTENT_TYPE, Metrics
+from gateway.offer import Offer
 from gateway.openapi import error_responses
-from gateway.triton import Offer, Triton
+from gateway.triton import Triton
 
 
 def router(triton: Triton, keys: Keys, metrics: Metrics, draining: Callable[[], bool]) -> APIRouter:
@@ -61,6 +62,9 @@ def _entries(offer: Offer) -> list[dict[str, object]]:
         "max_images": offer.max_images,
         "generation_size": offer.generation_size or None,
         "steps": offer.steps,
+        "max_pixels": offer.max_pixels,
+        "negative_prompt": offer.negative_prompt,
+        "masks": True,
     }
     return [{"id": name, **entry} for name in (BASE_MODEL, *offer.adapters)]
 

@@ -11,7 +11,12 @@ from typing import Final
 
 from gateway.errors import KINDS, PublicError
 
-NOT_BASE64: Final = "image: is neither an http or https URL nor base64, bare or in a data URL."
+IMAGE: Final = "image"
+MASK: Final = "mask"
+_NEITHER: Final = "is neither an http or https URL nor base64, bare or in a data URL."
+NOT_BASE64: Final = f"{IMAGE}: {_NEITHER}"
+NO_PNG: Final = f"{KINDS['mask_invalid'].message} The mask is not a PNG with an alpha channel."
+PNG: Final = b"\x89PNG\r\n\x1a\n"
 _SLICE: Final = 1 << 18  # characters decoded at once; other threads get their turn between slices
 _BLANKS: Final = " \t\r\n"
 _PLAIN: Final = bytes.maketrans(b"-_", b"+/")  # the URL-safe alphabet as the usual one
@@ -24,12 +29,15 @@ def is_url(text: str) -> bool:
     return _URL.match(text) is not None
 
 
-def check_ascii(text: str) -> None:
-    """Raises `PublicError` when `text` is not ASCII: it is no image then, and takes up to four bytes a character."""
+def check_ascii(text: str, name: str = IMAGE) -> None:
+    """Raises `PublicError` when `text` is not ASCII: it is no image then, and takes up to four bytes a character.
+
+    `name`: the field that it is of.
+    """
     if not text.isascii() and is_url(text):
-        raise PublicError("image_url_unusable", param="image")
+        raise PublicError("image_url_unusable", param=name)
     if not text.isascii():
-        raise PublicError("image_unreadable", param="image", message=NOT_BASE64)
+        raise _unreadable(name, f"{name}: {_NEITHER}")
 
 
 def decoded_size(text: str, start: int) -> int:
@@ -38,20 +46,21 @@ def decoded_size(text: str, start: int) -> int:
     return (len(text) - start - beside) * 3 // 4
 
 
-def decode(text: str, max_bytes: int) -> bytes:
-    """A data URL or bare base64 as bytes. Raises `PublicError`: too large (before decoding), or not base64.
+def decode(text: str, max_bytes: int, name: str = IMAGE) -> bytes:
+    """A data URL or bare base64 as bytes, of the field `name`: `image` or `mask`.
 
+    Raises `PublicError`: too large (before decoding), or not base64.
     Base64 may have blanks and line breaks anywhere, either alphabet, and no padding.
     """
     data_url = _DATA_URL.match(text)
     start = data_url.end() if data_url else 0
     if decoded_size(text, start) > max_bytes:
-        raise _too_many(max_bytes)
+        raise _too_many(max_bytes, name)
     try:
         content = _undone(text, start)
     except ValueError:
-        raise PublicError("image_unreadable", param="image", message=NOT_BASE64) from None
-    return checked(content, max_bytes)
+        raise _unreadable(name, f"{name}: {_NEITHER}") from None
+    return checked(content, max_bytes, name)
 
 
 def _undone(text: str, start: int) -> bytes:
@@ -74,21 +83,25 @@ def _undone(text: str, start: int) -> bytes:
     return content.getvalue()
 
 
-def checked(content: bytes, max_bytes: int) -> bytes:
-    """`content` again, when it is small enough and begins as a picture does. Raises `PublicError` otherwise."""
+def checked(content: bytes, max_bytes: int, name: str = IMAGE) -> bytes:
+    """`content` again, when it is small enough and begins as a picture does, a mask as PNG. Raises `PublicError`."""
     if len(content) > max_bytes:
-        raise _too_many(max_bytes)
-    if not begins_as_picture(content):
-        raise PublicError("image_unreadable", param="image")
+        raise _too_many(max_bytes, name)
+    if not (content.startswith(PNG) if name == MASK else begins_as_picture(content)):
+        raise _unreadable(name, NO_PNG if name == MASK else None)
     return content
 
 
-def _too_many(max_bytes: int) -> PublicError:
+def _unreadable(name: str, message: str | None) -> PublicError:
+    return PublicError("mask_invalid" if name == MASK else "image_unreadable", param=name, message=message)
+
+
+def _too_many(max_bytes: int, name: str) -> PublicError:
     message = f"{KINDS['image_too_large'].message} This one may have at most {max_bytes} bytes."
-    return PublicError("image_too_large", param="image", message=message)
+    return PublicError("image_too_large", param=name, message=message)
 
 
 def begins_as_picture(content: bytes) -> bool:
     """Whether the first bytes are those of JPEG, PNG or WebP."""
     webp = content.startswith(b"RIFF") and content[8:12] == b"WEBP"
-    return webp or content.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
+    return webp or content.startswith((b"\xff\xd8\xff", PNG))

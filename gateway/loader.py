@@ -18,25 +18,37 @@ class Loader:
     def __init__(self, settings: Settings, fetcher: Fetcher, threads: Threads) -> None:
         self._settings, self._fetcher, self._threads = settings, fetcher, threads
 
-    async def load(self, sources: list[Source], held: Held) -> list[bytes]:
-        """The encoded pictures, in order; `sources` is empty then, and `held` of their size. Raises `PublicError`."""
-        if len(sources) > self._settings.max_images:
-            raise PublicError("too_many_images", param="image")
-        loaded: list[bytes] = []
-        total = 0
-        while sources:
-            most = min(self._settings.max_request_image_bytes - total, self._settings.max_image_bytes)
-            loaded.append(await self._one(sources.pop(0), most, partial(_grown, held, total)))
-            total += len(loaded[-1])
-        held.resize(total)
-        return loaded
+    async def load(self, sources: list[Source], masks: list[Source], held: Held) -> tuple[list[bytes], bytes]:
+        """The encoded pictures, in order, and the mask, empty where there is none.
 
-    async def _one(self, source: Source, max_bytes: int, grown: Callable[[int], None]) -> bytes:
+        `sources` and `masks` are empty then, and `held` of their size. Raises `PublicError`.
+        """
+        if len(sources) > self._settings.max_images:
+            raise PublicError("too_many_images", param=images.IMAGE)
+        loaded: list[bytes] = []
+        mask, total = b"", 0
+        for waiting, name in ((sources, images.IMAGE), (masks, images.MASK)):
+            while waiting:
+                most = min(self._settings.max_request_image_bytes - total, self._settings.max_image_bytes)
+                content = await self._one(waiting.pop(0), most, partial(_grown, held, total), name)
+                total += len(content)
+                if name == images.MASK:
+                    mask = content
+                else:
+                    loaded.append(content)
+        held.resize(total)
+        return loaded, mask
+
+    async def _one(self, source: Source, max_bytes: int, grown: Callable[[int], None], name: str) -> bytes:
         if isinstance(source, bytes):
-            return images.checked(source, max_bytes)
-        if images.is_url(source):
-            return await self._fetcher.fetch(source, max_bytes, grown)
-        return await self._threads.run(images.decode, source, max_bytes)
+            return images.checked(source, max_bytes, name)
+        if not images.is_url(source):
+            return await self._threads.run(images.decode, source, max_bytes, name)
+        try:
+            content = await self._fetcher.fetch(source, max_bytes, grown)
+        except PublicError as error:
+            raise PublicError(error.code, param=name, message=error.message) from error
+        return images.checked(content, max_bytes, name)
 
 
 def _grown(held: Held, before: int, size: int) -> None:

@@ -30,7 +30,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         async with triton, fetcher:
             yield
-            await edits.orphans.close()
+            await edits.close_all()
         threads.close()
 
     app = FastAPI(title="Tritouch", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)

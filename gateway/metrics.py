@@ -25,10 +25,13 @@ class Metrics:
         )
         self._stages = Histogram(
             "tritouch_gateway_stage_seconds",
-            "Time by stage: read, parse, load (fetch and decode), edit (all of Triton), encode",
+            "Time by stage: read, parse, load (fetch and decode), edit (Triton; and a stream's encoding), encode",
             ["stage"],
             buckets=_SECONDS,
             registry=self.registry,
+        )
+        self._events = Counter(
+            "tritouch_gateway_stream_events", "Events of streams that were sent", ["kind"], registry=self.registry
         )
         ProcessCollector(registry=self.registry)
 
@@ -36,6 +39,10 @@ class Metrics:
         """Count one answer. `reason`: an error's code, or `ok`."""
         self._requests.labels(route, str(status), reason).inc()
         self._duration.labels(route).observe(seconds)
+
+    def event(self, kind: str) -> None:
+        """Count one event that was sent. `kind`: of `gateway.events`."""
+        self._events.labels(kind).inc()
 
     def gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """Show what `value` returns when it is asked for, as `tritouch_gateway_NAME`."""

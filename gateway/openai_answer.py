@@ -2,14 +2,17 @@
 
 import base64
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
 
 from gateway import encode
 from gateway.errors import PublicError
-from gateway.schemas import ImageFormat, OpenAIOutput
-from gateway.triton import Picture
+from gateway.openai_schemas import OpenAIOutput
+from gateway.pictures import Picture
+from gateway.schemas import ImageFormat
+from gateway.tensors import Edit
 
 BEST: Final = 100
 """The quality of a file that is made here, unless the caller names another."""
@@ -26,21 +29,46 @@ def wanted(asked: OpenAIOutput) -> ImageFormat:
     return "jpeg" if asked.output_format == "jpeg" and asked.output_compression is None else "raw"
 
 
-def answer(asked: OpenAIOutput, seed: int, picture: Picture) -> bytes:
-    """The JSON, with what the picture was made with beside it. `usage` is absent: no tokens are counted."""
-    return orjson.dumps(answered(asked, seed, picture))
+def answer(asked: OpenAIOutput, edit: Edit, pictures: Sequence[Picture]) -> bytes:
+    """The JSON, with what the pictures were made with beside it."""
+    return orjson.dumps(answered(asked, edit, pictures))
 
 
-def answered(asked: OpenAIOutput, seed: int, picture: Picture) -> dict[str, Any]:
+def answered(asked: OpenAIOutput, edit: Edit, pictures: Sequence[Picture]) -> dict[str, Any]:
     """The same as Python has it."""
-    quality = BEST if asked.output_compression is None else asked.output_compression
-    as_it_is = wanted(asked) == "jpeg"
-    content = picture.content if as_it_is else encode.file(picture, asked.output_format, quality)
+    first = pictures[0]
+    files = (base64.b64encode(content(asked, picture)).decode() for picture in pictures)
     return {
         "created": int(time.time()),
-        "data": [{"b64_json": base64.b64encode(content).decode()}],
+        "data": [{"b64_json": file, "seed": edit.seed_of(index)} for index, file in enumerate(files)],
         "output_format": asked.output_format,
-        "size": f"{picture.width}x{picture.height}",
-        "seed": seed,
-        **picture.used,
+        "size": f"{first.width}x{first.height}",
+        "seed": edit.seed,
+        **first.used,
+        **usage(pictures),
+    }
+
+
+def content(asked: OpenAIOutput, picture: Picture) -> bytes:
+    """A picture's file, as it is asked for."""
+    if wanted(asked) == "jpeg":
+        return picture.content
+    return encode.file(
+        picture, asked.output_format, BEST if asked.output_compression is None else asked.output_compression
+    )
+
+
+def usage(pictures: Sequence[Picture]) -> dict[str, Any]:
+    """`usage`, of one edit's pictures, where their tokens are counted: those of the input are there once."""
+    tokens = pictures[0].tokens
+    if tokens is None:
+        return {}
+    read, made = tokens.text + tokens.image, tokens.output * len(pictures)
+    return {
+        "usage": {
+            "input_tokens": read,
+            "input_tokens_details": {"image_tokens": tokens.image, "text_tokens": tokens.text},
+            "output_tokens": made,
+            "total_tokens": read + made,
+        }
     }

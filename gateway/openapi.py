@@ -1,6 +1,6 @@
 """What the routes say of themselves in OpenAPI, where FastAPI cannot see it: bodies here are read by hand."""
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
@@ -8,8 +8,11 @@ from pydantic.json_schema import models_json_schema
 
 from gateway.answers import ContainerImageEditSuccess, ContainerImageGenerateSuccess, ErrorBody, ImagesSuccess
 from gateway.errors import KINDS
+from gateway.event_stream import MEDIA_TYPE
 from gateway.generation_schemas import ContainerImageGenerationBody, ImageGenerationBody
-from gateway.schemas import ContainerImageEditBody, ImageEditForm
+from gateway.openai_schemas import ImageEditBody, ImageEditForm
+from gateway.priority import HEADER, LOW, NORMAL
+from gateway.schemas import ContainerImageEditBody
 
 _REF = "#/components/schemas/"
 _MODELS = (
@@ -18,10 +21,36 @@ _MODELS = (
     ContainerImageGenerateSuccess,
     ContainerImageGenerationBody,
     ErrorBody,
+    ImageEditBody,
     ImageEditForm,
     ImageGenerationBody,
     ImagesSuccess,
 )
+
+
+_EVENTS: Final = {
+    MEDIA_TYPE: {
+        "schema": {
+            "type": "object",
+            "description": "Server-sent events, with stream=true.",
+            "properties": {
+                "event": {"type": "string"},
+                "data": {"type": "string", "contentMediaType": "application/json"},
+            },
+            "required": ["event", "data"],
+        }
+    }
+}
+_HEADERS: Final = [
+    {
+        "name": HEADER,
+        "in": "header",
+        "required": False,
+        "description": "Background work is done in what others leave free.",
+        "schema": {"type": "string", "enum": [LOW, NORMAL, ""]},
+        "x-extension": True,
+    }
+]
 
 
 def _json(*models: type) -> dict[str, Any]:
@@ -42,7 +71,7 @@ def edit_operation() -> dict[str, Any]:
     """Keyword arguments of the edit route's decorator."""
     success = {
         "description": "Successfully edited image.",
-        "content": _json(ContainerImageEditSuccess, ImagesSuccess),
+        "content": _json(ContainerImageEditSuccess, ImagesSuccess) | _EVENTS,
     }
     of_edits = sorted({kind.status for kind in KINDS.values()} - {404, 405})
     form = {"multipart/form-data": {"schema": {"$ref": _REF + ImageEditForm.__name__}}}
@@ -53,7 +82,10 @@ def edit_operation() -> dict[str, Any]:
         "operation_id": "containerImagesEdit",
         "response_class": Response,
         "responses": {200: success, **error_responses(*of_edits)},
-        "openapi_extra": {"requestBody": {"content": _json(ContainerImageEditBody) | form, "required": True}},
+        "openapi_extra": {
+            "parameters": _HEADERS,
+            "requestBody": {"content": _json(ContainerImageEditBody, ImageEditBody) | form, "required": True},
+        },
     }
 
 
@@ -61,7 +93,7 @@ def generation_operation() -> dict[str, Any]:
     """Keyword arguments of the decorator of the route of pictures from text alone."""
     success = {
         "description": "Successfully generated image.",
-        "content": _json(ContainerImageGenerateSuccess, ImagesSuccess),
+        "content": _json(ContainerImageGenerateSuccess, ImagesSuccess) | _EVENTS,
     }
     of_generations = sorted({kind.status for kind in KINDS.values()} - {405})
     bodies = _json(ContainerImageGenerationBody, ImageGenerationBody)
@@ -72,7 +104,7 @@ def generation_operation() -> dict[str, Any]:
         "operation_id": "containerImagesGenerate",
         "response_class": Response,
         "responses": {200: success, **error_responses(*of_generations)},
-        "openapi_extra": {"requestBody": {"content": bodies, "required": True}},
+        "openapi_extra": {"parameters": _HEADERS, "requestBody": {"content": bodies, "required": True}},
     }
 
 

@@ -61,6 +61,7 @@ def _key(key: SecretStr) -> SecretStr:
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
+CountOrUnset = Annotated[Count | None, BeforeValidator(lambda value: None if value == "" else value)]
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_separated)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_separated)]
 Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], NoDecode, BeforeValidator(_separated)]
@@ -101,12 +102,17 @@ class Settings(BaseSettings):
     orphan_grace_seconds: Seconds = Field(
         default=5.0, description="how long an edit whose caller left is kept for the same request to come again"
     )
+    ping_seconds: Seconds = Field(default=10.0, description="longest silence of a stream, before a comment is sent")
     drain_seconds: Count = Field(default=300, description="longest wait for edits in flight after SIGTERM")
 
     max_connections: Count = Field(
         default=1024, description="most connections, up to half of the files that may be open; over it the idlest go"
     )
-    max_edits: Count = Field(default=64, description="most edits in flight; over it 429")
+    max_edits: Count = Field(default=64, description="most edits in flight, each of `n` one; over it 429")
+    max_edits_per_key: CountOrUnset = Field(
+        default=None,
+        description="most of these that one caller's may be: those of a token, or of an address; unset: all of them",
+    )
     max_held_bytes: Bytes = Field(
         default=402_653_184, description="most bytes of bodies, images and unread answers in memory; over it 429"
     )

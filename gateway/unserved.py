@@ -11,7 +11,7 @@ from gateway.errors import PublicError
 
 _NOTHING_ELSE: Final = """
 aspect_ratio cfg_scale clip_skip complexity control_image controlnet controlnets denoising_strength eta frame_count
-frame_duration_ms guidance_rescale height image_url images init_image input_fidelity ip_adapter ip_adapter_image lora
+frame_duration_ms guidance_rescale height image_url init_image input_fidelity ip_adapter ip_adapter_image lora
 lora_scale loras mask mask_image mask_url negative_prompt negative_prompt_2 output_compression prompt_2 resolution
 sampler sampler_name scheduler sigmas steps strength style svg timesteps true_cfg_scale width
 """
@@ -30,6 +30,8 @@ NEUTRAL: Final[dict[str, tuple[object, ...]]] = {
     **dict.fromkeys(_NOTHING_ELSE.split(), ()),
 }
 """Each with the values that are as good as none."""
+_OF_PICTURES: Final = frozenset({"image_url"})
+"""A name of these that is a picture's own, in OpenAI's JSON."""
 
 
 def refusal(name: str, served: Sequence[str] = ()) -> PublicError:
@@ -38,18 +40,22 @@ def refusal(name: str, served: Sequence[str] = ()) -> PublicError:
     return PublicError("unsupported_parameter", param=name, message=f"{name}: {only}.")
 
 
-def check(fields: Any, *, known: Collection[str] = ()) -> None:
+def check(fields: Any, *, known: Collection[str]) -> None:
     """Raises `PublicError` for such a field in a JSON body or in one of its images. Null and what is empty are none.
 
-    `known`: names that are not such fields, for they are served or refused elsewhere.
+    `known`: names of the body's that are not such fields, for they are served or refused elsewhere.
     """
     if not isinstance(fields, dict):
         return
-    image = fields.get("image")
-    for one in (fields, *(image if isinstance(image, list) else [image])):
-        for name in NEUTRAL if isinstance(one, dict) else ():
-            if name not in known:
+    pictures = [one for name in ("image", "images") for one in _listed(fields.get(name)) if isinstance(one, dict)]
+    for one, its in ((fields, known), *((picture, _OF_PICTURES) for picture in pictures)):
+        for name in NEUTRAL:
+            if name not in its:
                 _check(name, one.get(name))
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
 
 
 def _check(name: str, value: object) -> None:

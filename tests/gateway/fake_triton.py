@@ -1,10 +1,10 @@
-"""A real gRPC server with Triton's inference service, whose one model does what a test tells it to."""
+"""A real gRPC server with Triton's inference service, whose two models do what a test tells them to."""
 
 import asyncio
 import io
 import struct
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -12,6 +12,7 @@ from PIL import Image
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
+StreamBehaviour = Callable[[Any, Any], AsyncIterator[Any]]
 
 WIDTH, HEIGHT = 16, 8
 USED = {"num_inference_steps": 12, "guidance_scale": 7.1, "image_guidance_scale": 1.5}
@@ -24,8 +25,13 @@ OFFER = {
     "image_guidance_scale": "1.5",
     "max_images": "2",
     "generation_size": "512x512",
+    "max_pixels": "262144",
+    "negative_prompt": "true",
 }
 """What the export says in `edit`'s configuration."""
+TOKENS = (77, 32, 16)
+"""Of text, of the references, of the picture."""
+DATATYPES = {"INT32": "i", "FP32": "f"}
 RAW = bytes(i % 256 for i in range(WIDTH * HEIGHT * 3))
 
 
@@ -49,25 +55,103 @@ def tensors(request: Any) -> dict[str, bytes]:
     return dict(zip((one.name for one in request.inputs), request.raw_input_contents, strict=True))
 
 
-def response(content: bytes, width: int = WIDTH, height: int = HEIGHT) -> Any:
-    """An answer of `edit`."""
+def number(request: Any, name: str, default: int = 0) -> int:
+    """An INT32 input of one element."""
+    content = tensors(request).get(name)
+    return struct.unpack("<i", content)[0] if content else default
+
+
+def outputs(pictures: list[bytes], numbers: dict[str, tuple[str, list[Any]]]) -> Any:
+    """A response with these pictures, if any, and these numbers: by name, their datatype and they."""
     answer = service_pb2.ModelInferResponse(model_name="edit", model_version="1")
-    answer.outputs.add(name="image", datatype="BYTES", shape=[1])
-    answer.outputs.add(name="size", datatype="INT32", shape=[2])
-    answer.raw_output_contents.extend(
-        [struct.pack("<I", len(content)) + content, struct.pack("<2i", width, height)],
-    )
-    for (name, used), (datatype, code) in zip(
-        USED.items(), (("INT32", "i"), ("FP32", "f"), ("FP32", "f")), strict=True
-    ):
-        answer.outputs.add(name=name, datatype=datatype, shape=[1])
-        answer.raw_output_contents.append(struct.pack(f"<{code}", used))
+    if pictures:
+        answer.outputs.add(name="image", datatype="BYTES", shape=[len(pictures)])
+        answer.raw_output_contents.append(b"".join(struct.pack("<I", len(one)) + one for one in pictures))
+    for name, (datatype, values) in numbers.items():
+        answer.outputs.add(name=name, datatype=datatype, shape=[len(values)])
+        answer.raw_output_contents.append(struct.pack(f"<{len(values)}{DATATYPES[datatype]}", *values))
     return answer
+
+
+def used() -> dict[str, tuple[str, list[Any]]]:
+    """The numbers that every edit was done with."""
+    return {name: ("INT32" if isinstance(value, int) else "FP32", [value]) for name, value in USED.items()}
+
+
+def response(content: bytes, width: int = WIDTH, height: int = HEIGHT, n: int = 1) -> Any:
+    """An answer of `edit`: the same picture `n` times."""
+    numbers = {"size": ("INT32", [width, height]), **used(), "tokens": ("INT32", [*TOKENS])}
+    return outputs([content] * n, numbers)
+
+
+def content_of(request: Any) -> bytes:
+    """The picture in the format that is asked for."""
+    return RAW if element(tensors(request)["response_format"]) == b"raw" else JPEG
+
+
+def begun(steps: int = USED["num_inference_steps"]) -> Any:
+    """The first response of `edit_stream`."""
+    return outputs([], {"step": ("INT32", [0, steps]), **used()})
+
+
+def progress(step: int, index: int = 0, steps: int = USED["num_inference_steps"]) -> Any:
+    return outputs([], {"step": ("INT32", [step, steps]), "index": ("INT32", [index])})
+
+
+def preview(request: Any, number: int, index: int = 0, step: int = 1) -> Any:
+    numbers = {"size": [WIDTH, HEIGHT], "step": [step, 12], "index": [index], "partial_index": [number]}
+    return outputs([content_of(request)], {name: ("INT32", values) for name, values in numbers.items()})
+
+
+def finished(request: Any, index: int = 0) -> Any:
+    numbers = {"size": [WIDTH, HEIGHT], "step": [12, 12], "index": [index], "tokens": [*TOKENS]}
+    return outputs([content_of(request)], {name: ("INT32", values) for name, values in numbers.items()} | used())
 
 
 async def at_once(request: Any, context: Any) -> Any:
     """Answer in the format that is asked for."""
-    return response(RAW if element(tensors(request)["response_format"]) == b"raw" else JPEG)
+    return response(content_of(request), n=number(request, "n", 1))
+
+
+async def told(request: Any, context: Any) -> AsyncIterator[Any]:
+    """Tell all that is asked for, as fast as it goes."""
+    yield begun()
+    for step in range(1, 4):
+        for index in range(number(request, "n", 1)):
+            if tensors(request).get("progress") == b"\x01":
+                yield progress(step, index)
+            if step <= number(request, "partial_images"):
+                yield preview(request, step - 1, index, step)
+    for index in range(number(request, "n", 1)):
+        yield finished(request, index)
+
+
+def telling(*parts: Any, then: StreamBehaviour | None = None) -> StreamBehaviour:
+    """Tell these responses, functions of the request among them, wait for events among them, and go on as `then`."""
+
+    async def behave(request: Any, context: Any) -> AsyncIterator[Any]:
+        for part in parts:
+            if isinstance(part, threading.Event):
+                while not part.is_set():
+                    await asyncio.sleep(0.01)
+            else:
+                yield part(request) if callable(part) else part
+        if then is not None:
+            async for more in then(request, context):
+                yield more
+
+    return behave
+
+
+def breaking(status: grpc.StatusCode, details: str) -> StreamBehaviour:
+    """Fail as told: with a status where the caller has asked for that, and else in band, as Triton does."""
+
+    async def behave(request: Any, context: Any) -> AsyncIterator[Any]:
+        if ("triton_grpc_error", "true") in context.invocation_metadata():
+            await context.abort(status, details)
+        yield details
+
+    return behave
 
 
 def after(seconds: float) -> Behaviour:
@@ -110,13 +194,14 @@ def answering(answer: Any) -> Behaviour:
 
 
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """What a test scripts (`behave`, `is_ready`, `offer`) and what it then looks at."""
+    """What a test scripts (`behave`, `tell`, `is_ready`, `offer`) and what it then looks at."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         self.behave: Behaviour = at_once
+        self.tell: StreamBehaviour = told
         self.is_ready = True
         self.offer = dict(OFFER)
         self.requests: list[Any] = []
@@ -135,6 +220,26 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             raise
         finally:
             self.active -= 1
+
+    async def ModelStreamInfer(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        """Each request in its turn; a text stands for a failure in band. What is closed early counts as cancelled."""
+        self.active += 1
+        done = False
+        try:
+            async for request in requests:
+                assert request.model_name == "edit_stream"
+                self.requests.append(request)
+                self.timeouts.append(context.time_remaining())
+                async for one in self.tell(request, context):
+                    failed = {"error_message": one} if isinstance(one, str) else {"infer_response": one}
+                    yield service_pb2.ModelStreamInferResponse(**failed)
+            done = True
+        except grpc.aio.AbortError:
+            done = True
+            raise
+        finally:
+            self.active -= 1
+            self.cancelled += not done
 
     async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802
         return service_pb2.ServerReadyResponse(ready=self.is_ready)

@@ -1,6 +1,7 @@
 """`docs/api.md` against the code: its tables are the code's, and its examples run."""
 
 import base64
+import json
 import logging
 import re
 import shutil
@@ -12,7 +13,8 @@ import pytest
 
 from gateway.errors import KINDS
 from gateway.generation_schemas import ContainerImageGenerationBody, ImageGenerationBody
-from gateway.schemas import ContainerImageEditBody, ImageEditForm
+from gateway.openai_schemas import ImageEditBody, ImageEditForm
+from gateway.schemas import ContainerImageEditBody
 from gateway.settings import Settings
 from tests.gateway.asking import picture
 from tests.gateway.fake_triton import JPEG, FakeTriton
@@ -33,6 +35,8 @@ def blocks(language: str) -> list[str]:
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        value = ""
     if isinstance(value, tuple):
         value = ",".join(map(str, value))
     if isinstance(value, bool):
@@ -62,9 +66,10 @@ def test_fields() -> None:
     for name in ("guidance_scale", "image_guidance_scale", "response_format"):
         assert documented[name] == _shown(body[name].default).strip("`")
     documented |= {name.strip("`"): default.strip("`") for name, _, default in rows("As OpenAI's clients do")}
-    assert documented.keys() == form.keys() | {"image"}
-    for name in form.keys() - body.keys() - {"output_compression", "user"} | {"response_format"}:
+    assert documented.keys() == form.keys() | {"image", "mask"}
+    for name in form.keys() - body.keys() - {"output_compression"} | {"response_format"}:
         assert documented[name] == _shown(form[name].default).strip("`")
+    assert ImageEditBody.model_fields.keys() == form.keys() | {"images", "mask"}
 
 
 def test_fields_of_generations() -> None:
@@ -80,7 +85,9 @@ def test_fields_of_generations() -> None:
 
 
 @pytest.mark.parametrize(
-    "block", blocks("python"), ids=["friendli", "openai", "friendli without a picture", "openai without a picture"]
+    "block",
+    blocks("python"),
+    ids=["friendli", "openai", "stream", "friendli without a picture", "openai without a picture"],
 )
 def test_python(
     gateway: Gateway, triton: FakeTriton, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -97,7 +104,8 @@ def test_python(
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_curl(gateway: Gateway, triton: FakeTriton, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(picture("JPEG").ljust(1_000_000, b"\0"))  # more than an argument may hold
-    (block,) = blocks("bash")
-    command = ["bash", "-c", block.replace("http://localhost:8000", gateway.url)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    friendlis, openais = (block.replace("http://localhost:8000", gateway.url) for block in blocks("bash"))
+    done = subprocess.run(["bash", "-c", friendlis], cwd=tmp_path, capture_output=True, check=True)
     assert base64.b64encode(JPEG) in done.stdout
+    done = subprocess.run(["bash", "-c", openais], cwd=tmp_path, capture_output=True, check=True)
+    assert json.loads(done.stdout)["data"][0]["b64_json"]

@@ -25,7 +25,7 @@ def test_readyz_follows_the_model(gateway: Gateway, triton: FakeTriton) -> None:
         ("oil+no-such", "no adapter is called 'no-such'; adapters: oil", " No adapter is called 'no-such'."),
         ("no-such", "no adapter is called 'a b'; adapters: oil", ""),
         ("../etc", "", ""),
-        ("oil+", "", ""),
+        ("ink+../etc", "", " Names have letters, digits, dots, - and _ alone: look in part 2 of 2."),
     ],
 )
 def test_an_unknown_model_is_told_the_known_ones(
@@ -71,7 +71,15 @@ def test_models_tell_the_defaults_of_an_edit(gateway: Gateway, triton: FakeTrito
     assert {name: base[name] for name in USED} == USED
 
 
-@pytest.mark.parametrize("missing", OFFER)
+def test_models_tell_what_may_be_asked_for(gateway: Gateway, triton: FakeTriton) -> None:
+    (base,) = get(gateway, "/v1/models").json()["data"]
+    assert (base["max_pixels"], base["negative_prompt"], base["masks"]) == (262144, True, True)
+    del triton.offer["max_pixels"], triton.offer["negative_prompt"]  # exported before they were told
+    (base,) = get(gateway, "/v1/models").json()["data"]
+    assert (base["max_pixels"], base["negative_prompt"], base["masks"]) == (None, False, True)
+
+
+@pytest.mark.parametrize("missing", sorted(OFFER.keys() - {"max_pixels", "negative_prompt"}))
 def test_a_repository_that_says_no_defaults_is_not_one_of_ours(
     gateway: Gateway, triton: FakeTriton, missing: str
 ) -> None:

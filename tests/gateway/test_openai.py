@@ -12,9 +12,9 @@ import pytest
 from PIL import Image, JpegImagePlugin
 
 from gateway.errors import KINDS
-from gateway.schemas import ImageEditForm
+from gateway.openai_schemas import ImageEditForm
 from tests.gateway.asking import PNG, failure, picture, post
-from tests.gateway.fake_triton import HEIGHT, JPEG, RAW, USED, WIDTH, FakeTriton, element, failing, tensors
+from tests.gateway.fake_triton import HEIGHT, JPEG, RAW, TOKENS, USED, WIDTH, FakeTriton, element, failing, tensors
 from tests.gateway.serving import Gateway, Loop, serving
 
 PIXELS = np.frombuffer(RAW, np.uint8).reshape(HEIGHT, WIDTH, 3)
@@ -33,7 +33,10 @@ def _pixels(b64: str) -> Any:
 def test_one_file(client: openai.OpenAI, triton: FakeTriton) -> None:
     answer = client.images.edit(image=io.BytesIO(PNG), prompt="make it snow")
     assert np.array_equal(_pixels(answer.data[0].b64_json), PIXELS)
-    assert answer.usage is None
+    assert answer.usage
+    assert (answer.usage.input_tokens, answer.usage.output_tokens) == (TOKENS[0] + TOKENS[1], TOKENS[2])
+    assert answer.usage.input_tokens_details.image_tokens == TOKENS[1]
+    assert answer.usage.total_tokens == sum(TOKENS)
     assert answer.created > 0
     assert answer.size == f"{WIDTH}x{HEIGHT}"
     sent = tensors(triton.requests[0])
@@ -64,7 +67,8 @@ def test_a_list_and_extra_fields(client: openai.OpenAI, triton: FakeTriton) -> N
         ({"output_format": "webp", "output_compression": 80}, "WEBP"),
         ({"output_format": "jpeg", "output_compression": 30}, "JPEG"),
         ({"output_format": "jpeg"}, "JPEG"),
-        ({"n": 1, "size": "auto", "quality": "auto", "background": "opaque", "stream": False, "user": "u"}, "PNG"),
+        ({"n": 1, "size": "auto", "background": "opaque", "stream": False, "user": "u"}, "PNG"),
+        ({"quality": "high", "input_fidelity": "high"}, "PNG"),
     ],
 )
 def test_output_formats(client: openai.OpenAI, options: dict[str, Any], kind: str) -> None:
@@ -93,18 +97,13 @@ def test_the_quality_of_jpeg_is_as_asked(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n": 2}, "n: only 1 is served."),
-        ({"mask": PNG}, "mask: is not served."),
-        ({"size": "1024x1024"}, "size: only auto is served."),
-        ({"quality": "high"}, "quality: only auto is served."),
+        ({"quality": "best"}, "quality: only auto, low, medium, high, standard or hd is served."),
         ({"background": "transparent"}, "background: only auto or opaque is served."),
-        ({"stream": True}, "stream: only false is served."),
-        ({"partial_images": 2}, "partial_images: only 0 is served."),
         ({"response_format": "url"}, "response_format: only b64_json is served."),
         ({"output_format": "png", "output_compression": 50}, "output_compression: only 100 is served with png."),
         ({"output_format": "gif"}, "output_format: only png, jpeg or webp is served."),
-        ({"input_fidelity": "high"}, "input_fidelity: is not served."),
-        ({"extra_body": {"negative_prompt": "1"}}, "negative_prompt: is not served."),
+        ({"input_fidelity": "most"}, "input_fidelity: only high or low is served."),
+        ({"extra_body": {"strength": "1"}}, "strength: is not served."),
     ],
 )
 def test_what_is_not_served_is_400(

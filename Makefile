@@ -69,7 +69,8 @@ test-fast-rest:
 
 test-long: $(READY) ## thousands of generated requests, Triton killed twenty times, and each of its processes
 	GENERATED_CASES=1500 TRITON_KILLS=20 \
-	  $(PYTHON) -m pytest tests/gateway/test_contract.py tests/gateway/test_server.py tests/server/test_deaths.py tests/server/test_calls_home.py
+	  $(PYTHON) -m pytest tests/gateway/test_contract.py tests/gateway/test_stream_cases.py tests/gateway/test_server.py \
+	    tests/server/test_deaths.py tests/server/test_calls_home.py
 
 check: $(READY) ## ruff and mypy
 	$(VENV)/bin/ruff check .

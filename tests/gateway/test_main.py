@@ -21,7 +21,7 @@ import pytest
 from gateway import __main__ as command
 from gateway.settings import Settings
 from tests.gateway.asking import EDITS, body, until
-from tests.gateway.fake_triton import FakeTriton, after, when
+from tests.gateway.fake_triton import FakeTriton, after, begun, finished, telling, when
 
 
 @contextmanager
@@ -156,7 +156,8 @@ def test_settings_are_frozen() -> None:
 def test_sigterm_loses_nothing_that_was_admitted(triton: FakeTriton) -> None:
     released = threading.Event()
     triton.behave = when(released)
-    with process(triton) as (gateway, url), ThreadPoolExecutor(8) as pool:
+    triton.tell = telling(begun(), released, finished)
+    with process(triton) as (gateway, url), ThreadPoolExecutor(9) as pool:
 
         def ask(number: int) -> int:
             return httpx.post(
@@ -164,15 +165,17 @@ def test_sigterm_loses_nothing_that_was_admitted(triton: FakeTriton) -> None:
             ).status_code
 
         admitted = [pool.submit(ask, number) for number in range(8)]
-        assert until(lambda: triton.active == 8)
+        stream = pool.submit(httpx.post, url + EDITS, json=body(stream=True), timeout=10, trust_env=False, verify=False)
+        assert until(lambda: triton.active == 9)
         gateway.send_signal(signal.SIGTERM)
         assert until(lambda: httpx.get(url + "/readyz", trust_env=False, verify=False).status_code == 503)
         time.sleep(0.3)  # three times as long as the server takes to look whether it may stop
         assert [ask(number) for number in range(8, 16)] == [503] * 8
         released.set()
         assert [one.result() for one in admitted] == [200] * 8
+        assert "event: image_edit.completed" in stream.result().text
         assert gateway.wait(5) == 0
-    assert len(triton.requests) == 8
+    assert len(triton.requests) == 9
 
 
 @pytest.mark.slow

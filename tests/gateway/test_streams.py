@@ -191,7 +191,8 @@ def test_who_leaves_cancels_at_once(gateway: Gateway, triton: FakeTriton) -> Non
     triton.tell = telling(begun(), progress(1), threading.Event())
     with capture_logs() as lines:
         with opened(gateway, json=watched(progress=True)) as answer:
-            assert next(events_of(answer))[0] == "image_edit.progress"
+            told = events_of(answer)  # kept, for it closes the answer when it is dropped
+            assert next(told)[0] == "image_edit.progress"
             assert held(gateway)[1:4] == (1, 1, 1)
         assert until(lambda: (triton.active, triton.cancelled) == (0, 1), 1)
         assert until(lambda: held(gateway) == NOTHING, 1)

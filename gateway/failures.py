@@ -35,7 +35,7 @@ _SAID: Final = {
         r"width and height must be multiples of [0-9]{1,5} from [0-9]{1,5} to [0-9]{1,5}, "
         r"of at most [0-9]{1,15} pixels together"
         r"|the answer may have at most [0-9]{1,15} pixels"
-        r"|the longer side may be at most [0-9]{1,15} times the shorter one"
+        r"|the longer side may be at most [0-9]{1,15}(?:\.[0-9]{1,3})? times the shorter one"
         r"|each side must be [0-9]{1,15} to [0-9]{1,15} pixels"
     ),
     "mask_invalid": re.compile(

@@ -17,6 +17,8 @@ IMAGE = Tensor("image", "STRING", (1,))
 SIZE_RULE = Tensor("size_rule", "STRING", (1,))
 RESPONSE_FORMAT = Tensor("response_format", "STRING", (1,))
 SIZE = Tensor("size", "INT32", (2,))
+FINISHING = (RESPONSE_FORMAT, Tensor("answer_size", "INT32", (2,)))
+"""What `postprocess` takes beside the picture, as `families.finishing` gives it."""
 SAFETY_RULE = Tensor(safety_checker.RULE, "STRING", (1,))
 
 
@@ -70,17 +72,17 @@ def _render(table: Sequence[Component]) -> Ensemble:
     seen = [tensor for c in checkers for tensor in c.outputs]
     steps: tuple[Step, ...] = (
         (decoder.name, decoder.inputs, decoder.outputs),
-        ("postprocess", (*decoder.outputs, RESPONSE_FORMAT, *rule), (IMAGE, SIZE, *prepared)),
+        ("postprocess", (*decoder.outputs, *FINISHING, *rule), (IMAGE, SIZE, *prepared)),
         *((c.name, c.inputs, c.outputs) for c in checkers),
     )
-    return Ensemble(RENDER, (*decoder.inputs, RESPONSE_FORMAT, *rule), (IMAGE, SIZE, *seen), steps)
+    return Ensemble(RENDER, (*decoder.inputs, *FINISHING, *rule), (IMAGE, SIZE, *seen), steps)
 
 
 def edit(contract: str, settings: Settings) -> str:
     """`edit`'s file: its contract, written by hand, and as parameters what callers may ask of this export.
 
-    Values are text: numbers as JSON has them; lists with commas. `generation_size`: of a picture from text alone, as in
-    `512x512`, where none is asked for; "" where there are none.
+    Values are text: numbers as JSON has them; lists with commas. `max_pixels`: of the largest answer.
+    `generation_size`: of a picture from text alone, as in `512x512`, where none is asked for; "" where there are none.
     """
     rule = canvas(settings)
     said = {
@@ -90,6 +92,7 @@ def edit(contract: str, settings: Settings) -> str:
         "guidance_scale": f"{settings.guidance_scale:g}",
         "image_guidance_scale": f"{settings.image_guidance_scale:g}",
         "max_images": str(settings.max_images),
+        "max_pixels": str(settings.max_pixels),
         "generation_size": "{}x{}".format(*rule.square) if rule else "",
     }
     return "\n".join([HEADER, contract.rstrip(), *parameters(said)]) + "\n"

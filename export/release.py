@@ -68,6 +68,8 @@ def settings(
         guidance_scale=own.guidance_scale if guidance is None else guidance,
         image_guidance_scale=own.image_guidance_scale,
         max_images=own.max_images,
+        max_pixels=limits.max_pixels,
+        size_rule=own.size_rule,
         canvas=own.canvas,
         max_rows=limits.max_batch,
         max_tokens=own.max_tokens,

@@ -3,24 +3,24 @@
 Knows nothing of Triton's API, nor of what a family makes of the values.
 """
 
-import json
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from families.errors import (
     GENERATIONS_UNAVAILABLE,
     PARAMETER_INVALID,
     PROMPT_INVALID,
-    SIZE_UNAVAILABLE,
     STEPS_UNAVAILABLE,
     TOO_MANY_IMAGES,
     UNKNOWN_MODEL,
     InvalidEditError,
 )
 from families.interface import MOST_ADAPTERS, Tensors
-from families.picture import RESPONSE_FORMATS, WorkingSize
+from families.picture import RESPONSE_FORMATS, own_size
 from families.settings import Settings
+from families.sizes import Size, WorkingSize, own_rule, require_within, same_aspect, within
 
 MAX_STEPS = 50
 MAX_GUIDANCE = 100.0
@@ -34,7 +34,8 @@ ADAPTER_SCALE = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 class Edit:
     """One edit, every default filled in. `images`: encoded files. `adapters`: each counted from 1, with its scale.
 
-    Without images a picture is made from text alone, of `size`, (width, height) in pixels; with images that is None.
+    Sizes are (width, height) in pixels. `size`: the answer's. `working`: at which the family makes it. `own`: of the
+    first image, upright; without images a picture is made from text alone, and it is None.
     `guidance_scale`: up to 1 is off. `image_guidance_scale`: how closely the picture is kept, where a family has it.
     """
 
@@ -46,7 +47,9 @@ class Edit:
     seed: int
     adapters: tuple[tuple[int, float], ...]
     response_format: str
-    size: tuple[int, int] | None = None
+    size: Size
+    working: Size
+    own: Size | None = None
 
 
 def read(given: Tensors, settings: Settings) -> Edit:
@@ -61,7 +64,7 @@ def read(given: Tensors, settings: Settings) -> Edit:
     if len(images) > settings.max_images:
         most = "one image" if settings.max_images == 1 else f"{settings.max_images} images"
         raise InvalidEditError(TOO_MANY_IMAGES, f"this model edits at most {most}")
-    size = _size(given, images, settings)
+    sizes = _sizes(given, images, settings)
     response_format = _text(given, "response_format", PARAMETER_INVALID) or RESPONSE_FORMATS[0]
     if response_format not in RESPONSE_FORMATS:
         raise InvalidEditError(PARAMETER_INVALID, f"response_format must be one of {', '.join(RESPONSE_FORMATS)}")
@@ -74,7 +77,7 @@ def read(given: Tensors, settings: Settings) -> Edit:
         seed=int(given["seed"][0]),
         adapters=_adapters(_text(given, "model", PARAMETER_INVALID), settings.adapters),
         response_format=response_format,
-        size=size,
+        **sizes,
     )
 
 
@@ -106,27 +109,33 @@ def _scale(given: Tensors, name: str, default: float) -> float:
 
 def canvas(settings: Settings) -> WorkingSize | None:
     """The size rule of pictures from text alone; None where there are none."""
-    return WorkingSize(**json.loads(settings.canvas)) if settings.canvas else None
+    rule = own_rule(settings.canvas) if settings.canvas else None
+    return rule if isinstance(rule, WorkingSize) else None
 
 
-def _size(given: Tensors, images: tuple[bytes, ...], settings: Settings) -> tuple[int, int] | None:
-    """The (width, height) of a picture from text alone, the largest square unless one is asked for."""
+def _sizes(given: Tensors, images: tuple[bytes, ...], settings: Settings) -> dict[str, Any]:
+    """The three sizes of an edit, or of a picture from text alone, the largest square unless a size is asked for."""
     width, height = given["size"].tolist() if "size" in given else (0, 0)
-    rule = canvas(settings)
-    if images and (width or height):
-        raise InvalidEditError(
-            PARAMETER_INVALID, "size is for pictures from text alone: an edit's follows from its image"
-        )
+    asked = (width, height) if (width, height) != (0, 0) else None
     if images:
-        return None
+        return _of_picture(asked, own_size(images[0]), settings)
+    rule = canvas(settings)
     if rule is None:
         message = "this model makes no pictures from text alone: send at least one image"
         raise InvalidEditError(GENERATIONS_UNAVAILABLE, message)
-    if (width, height) == (0, 0):
-        return rule.square
-    if min(width, height) < 1 or rule.of(width, height) != (width, height):
-        raise InvalidEditError(SIZE_UNAVAILABLE, rule.words())
-    return width, height
+    if asked is not None:
+        require_within(asked, settings.max_pixels, rule.longest_aspect)
+    size = asked or rule.square
+    return {"size": size, "working": rule.of(*size)}
+
+
+def _of_picture(asked: Size | None, own: Size, settings: Settings) -> dict[str, Any]:
+    """Of an edit of a picture of `own` size."""
+    rule, usual = own_rule(settings.size_rule), within(own, settings.max_pixels)
+    if asked is None or asked == usual:
+        return {"size": usual, "working": rule.of(*own), "own": own}
+    require_within(asked, settings.max_pixels, None if same_aspect(asked, own) else rule.longest_aspect)
+    return {"size": asked, "working": rule.of(*asked), "own": own}
 
 
 def _adapters(model: str, routes: tuple[str, ...]) -> tuple[tuple[int, float], ...]:

@@ -142,8 +142,8 @@ class Defaults:
     """What an edit has where its caller says nothing, and how large it may be. All but `own` stands in Triton's config.
 
     `rows`: most rows of one edit in a call. `max_tokens`: most rows x tokens of one call; what a token is, the family
-    says. `canvas`: size rule of pictures from text alone (`WorkingSize.to_json`), "" where it makes none. `own`: what
-    conditioning and denoising read, as JSON.
+    says. `size_rule`: of the pictures that are edited (`to_json` of one of `families.sizes`), `canvas`: of those from
+    text alone, "" where it makes none. `own`: what conditioning and denoising read, as JSON.
     """
 
     num_inference_steps: int
@@ -152,6 +152,7 @@ class Defaults:
     max_images: int
     rows: int
     max_tokens: int
+    size_rule: str
     canvas: str = ""
     own: Mapping[str, Any] = field(default_factory=dict)
 

@@ -6,12 +6,12 @@ RGB in sRGB (`families.images`); nothing of the input's metadata survives.
 
 import contextlib
 import io
-import json
 import math
 import re
+import struct
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,9 @@ from PIL import ExifTags, Image
 
 from families.errors import IMAGE_TOO_LARGE, IMAGE_UNREADABLE, InvalidEditError
 from families.images import sources
-from families.images.source import Source
+from families.images.source import About, Source
 from families.settings import count
+from families.sizes import Framed, Size, SizeRule
 
 RESPONSE_FORMATS = ("jpeg", "raw")
 JPEG_QUALITY = 95
@@ -79,78 +80,6 @@ class DecodingLimits:
             raise InvalidEditError(IMAGE_TOO_LARGE, message)
 
 
-@dataclass(frozen=True)
-class WorkingSize:
-    """The numbers of the size rule, in pixels: a family's own, handed to `preprocess` with every picture."""
-
-    max_pixels: int
-    multiple: int
-    min_side: int
-    max_side: int
-
-    def to_json(self) -> bytes:
-        """The input `size_rule`."""
-        return json.dumps(asdict(self)).encode()
-
-    def of(self, width: int, height: int) -> tuple[int, int]:
-        """The (width, height) an input picture of this size is edited at, and answered at.
-
-        Aspect kept: scaled down until it has at most `max_pixels` and no side above `max_side`, scaled up only if its
-        shorter side is below `min_side`; then each side goes to the nearest multiple of `multiple`, and to the multiple
-        below where the nearest would break the budget. Only a strip too thin for both bounds loses its aspect.
-        """
-        scale = min(1.0, math.sqrt(self.max_pixels / (width * height)))
-        scale = max(scale, self.min_side / min(width, height))
-        scale = min(scale, self.max_side / max(width, height))
-        sides = [self._side(width * scale), self._side(height * scale)]
-        while sides[0] * sides[1] > self.max_pixels and max(sides) > self.min_side:
-            sides[sides.index(max(sides))] -= self.multiple
-        return sides[0], sides[1]
-
-    @property
-    def square(self) -> tuple[int, int]:
-        """The largest square of the budget."""
-        side = math.isqrt(self.max_pixels) // self.multiple * self.multiple
-        return side, side
-
-    def words(self) -> str:
-        """Which sizes are edited as they are, for people."""
-        sides = f"multiples of {self.multiple} from {self.min_side} to {self.max_side}"
-        return f"width and height must be {sides}, of at most {self.max_pixels} pixels together"
-
-    def _side(self, pixels: float) -> int:
-        """The nearest multiple within the bounds; a half goes up."""
-        nearest = math.floor(pixels / self.multiple + 0.5) * self.multiple
-        return min(max(nearest, self.min_side), self.max_side)
-
-
-@dataclass(frozen=True)
-class PreferredSizes:
-    """A size rule of a model that was trained at few sizes, in pixels: (width, height) each."""
-
-    sizes: tuple[tuple[int, int], ...]
-
-    def of(self, width: int, height: int) -> tuple[int, int]:
-        """The one whose aspect is nearest to that of an input picture of this size; of two as near, the narrower."""
-        aspect = width / height
-        return min((abs(aspect - w / h), w, h) for w, h in self.sizes)[1:]
-
-    def to_json(self) -> bytes:
-        """The input `size_rule`."""
-        return json.dumps(asdict(self)).encode()
-
-
-SizeRule = WorkingSize | PreferredSizes
-
-
-def size_rule(text: bytes) -> SizeRule:
-    """From the input `size_rule`. Raises ValueError or TypeError for anything else."""
-    content = json.loads(text)
-    if "sizes" in content:
-        return PreferredSizes(tuple((int(w), int(h)) for w, h in content["sizes"]))
-    return WorkingSize(**content)
-
-
 def too_many(most_pixels: int) -> InvalidEditError:
     """The error of a picture with more pixels than that."""
     return InvalidEditError(IMAGE_TOO_LARGE, f"an image of this kind may have at most {most_pixels} pixels")
@@ -173,7 +102,7 @@ def decode(encoded: bytes, limits: DecodingLimits, rule: SizeRule | None = None)
     except MemoryError as error:
         raise InvalidEditError(IMAGE_TOO_LARGE, "the image takes more memory than this server has") from error
     except Exception as error:
-        raise InvalidEditError(IMAGE_UNREADABLE, "the image is not a readable JPEG, PNG or WebP") from error
+        raise unreadable() from error
 
 
 def warm() -> None:
@@ -189,14 +118,15 @@ def _decoded(encoded: bytes, limits: DecodingLimits, rule: SizeRule | None) -> I
     most = source.most_pixels(limits.max_pixels)
     picture = _opened(source, most)
     limits.check(picture.size, most)
-    turn = _turn(source)
+    turn = _turn(source.exif, source.xmp)
     size = picture.size
     if rule is not None:
         size = rule.of(*size) if turn not in SIDEWAYS else rule.of(*size[::-1])[::-1]
     flat = source.flat(picture, _reduction(picture.size, size, limits.max_pixels))
     if rule is not None:
-        flat = _scaled(flat, size)
-    return flat if turn is None else flat.transpose(turn)
+        flat = scaled(flat, size)
+    upright = flat if turn is None else flat.transpose(turn)
+    return mirrored(upright, rule.frame) if isinstance(rule, Framed) else upright
 
 
 def _opened(source: Source, most_pixels: int) -> Image.Image:
@@ -222,23 +152,52 @@ def _reduction(size: tuple[int, int], target: tuple[int, int], most_pixels: int)
     return max(enough, needed)
 
 
-def _turn(source: Source) -> Image.Transpose | None:
+def own_size(encoded: bytes) -> Size:
+    """The (width, height) of the upright picture, by the file's header alone: nothing is decoded, nor bounded.
+
+    Raises InvalidEditError where it does not tell.
+    """
+    try:
+        about: About = sources.about(encoded)
+        width, height = about.size
+        if min(width, height) < 1:
+            raise ValueError("no pixels")
+    except (ValueError, LookupError, struct.error) as error:
+        raise unreadable() from error
+    return (height, width) if _turn(about.exif, about.xmp) in SIDEWAYS else (width, height)
+
+
+def unreadable() -> InvalidEditError:
+    """The error of a picture that is none, or broken."""
+    return InvalidEditError(IMAGE_UNREADABLE, "the image is not a readable JPEG, PNG or WebP")
+
+
+def _turn(exif_file: bytes, xmp: bytes) -> Image.Transpose | None:
     """What makes the picture upright by EXIF, or XMP where EXIF does not tell; what cannot be read is passed over."""
     exif = Image.Exif()
     with contextlib.suppress(Exception):
-        exif.load(source.exif)
+        exif.load(exif_file)
         if ExifTags.Base.Orientation in exif:
             return UPRIGHT.get(exif[ExifTags.Base.Orientation])
-    told = _ORIENTATION_IN_XMP.search(source.xmp)
+    told = _ORIENTATION_IN_XMP.search(xmp)
     return UPRIGHT.get(int(told[1])) if told else None
 
 
 def scale(picture: Image.Image, rule: SizeRule) -> Image.Image:
     """The picture at its working size (Lanczos)."""
-    return _scaled(picture, rule.of(*picture.size))
+    return scaled(picture, rule.of(*picture.size))
 
 
-def _scaled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+def mirrored(picture: Image.Image, frame: Size) -> Image.Image:
+    """The picture in the middle of a larger frame, its margins mirrored, as often as it takes."""
+    (width, height), (across, down) = picture.size, frame
+    left, top = (across - width) // 2, (down - height) // 2
+    margins = ((top, down - height - top), (left, across - width - left), (0, 0))
+    return Image.fromarray(np.pad(np.asarray(picture), margins, mode="symmetric"))
+
+
+def scaled(picture: Image.Image, size: Size) -> Image.Image:
+    """The picture at that size (Lanczos); itself where it has it."""
     return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
 
 

@@ -22,6 +22,10 @@ class Settings:
     guidance_scale: float
     image_guidance_scale: float
     max_images: int
+    max_pixels: int
+    """Of the largest answer."""
+    size_rule: str
+    """By which a picture's working size follows from its own, as JSON."""
     canvas: str
     """The size rule of pictures from text alone, as JSON; "" where there are none."""
     max_rows: int

@@ -32,9 +32,7 @@ _SAID: Final = {
     "unknown_model": re.compile(r"no adapter is called '[A-Za-z0-9][A-Za-z0-9_.-]{0,63}'", re.ASCII),
     "steps_unavailable": re.compile(r"the nearest number that works is [0-9]{1,3}"),
     "size_unavailable": re.compile(
-        r"width and height must be multiples of [0-9]{1,5} from [0-9]{1,5} to [0-9]{1,5}, "
-        r"of at most [0-9]{1,15} pixels together"
-        r"|the answer may have at most [0-9]{1,15} pixels"
+        r"the answer may have at most [0-9]{1,15} pixels"
         r"|the longer side may be at most [0-9]{1,15}(?:\.[0-9]{1,3})? times the shorter one"
         r"|each side must be [0-9]{1,15} to [0-9]{1,15} pixels"
     ),

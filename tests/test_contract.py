@@ -18,10 +18,11 @@ from export.component import config as engine_config
 from export.engines import load as load_engine
 from families import PIPELINES
 from families import load as load_family
-from families.errors import CODES, GENERATIONS_UNAVAILABLE
+from families.errors import CODES, GENERATIONS_UNAVAILABLE, InvalidEditError
 from families.interface import MOST_ADAPTERS, PREDICTION, Limits
 from families.picture import RESPONSE_FORMATS, DecodingLimits
 from families.safety_checker import table as safety_table
+from families.sizes import require_within
 from gateway import adapters as gateway_adapters
 from gateway import schemas
 from gateway.errors import KINDS
@@ -160,7 +161,7 @@ def test_edit_calls_its_models_with_what_they_take(configs: dict[str, Any]) -> N
     checked = "safety_checker" in configs
     seen = tensors(configs["safety_checker"].output) if checked else {}
     assert tensors(render.output) == RENDERED | seen
-    beside = {"response_format", "safety_rule"} if checked else {"response_format"}
+    beside = {"response_format", "answer_size"} | ({"safety_rule"} if checked else set())
     assert set(tensors(render.input)) == set(tensors(configs["vae_decoder"].input)) | beside
     assert set(tensors(configs["reference"].input)) == {"image", "size_rule"}
     assert set(tensors(denoiser.output)) == {PREDICTION}
@@ -195,10 +196,12 @@ def test_the_gateway_knows_every_fault_of_a_caller() -> None:
 def test_the_gateway_hands_on_which_sizes_are_served() -> None:
     import grpc
 
-    canvas = families.edit.canvas(SETTINGS)
-    assert canvas
-    problem = problem_of(grpc.StatusCode.INVALID_ARGUMENT, f"tritouch:size_unavailable {canvas.words()}")
-    assert problem.message.endswith(f" {canvas.words()[0].upper()}{canvas.words()[1:]}.")
+    for asked in ((1024, 1024), (2048, 64), (0, 64)):
+        with pytest.raises(InvalidEditError) as refused:
+            require_within(asked, 512 * 512, 16.5)
+        words = str(refused.value)
+        problem = problem_of(grpc.StatusCode.INVALID_ARGUMENT, f"tritouch:size_unavailable {words}")
+        assert problem.message.endswith(f" {words[0].upper()}{words[1:]}.")
 
 
 def test_a_route_of_the_export_is_a_name_to_the_gateway() -> None:

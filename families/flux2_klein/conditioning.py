@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from families.edit import Edit
 from families.flux2_klein.table import TOKENS
-from families.interface import REFERENCE, Call, Tensors
-from families.parts import chat_tokenizer
+from families.interface import Call, Tensors
+from families.parts import chat_tokenizer, references
 from families.parts.guidance import TextGuidance
 from families.settings import Settings
 
@@ -19,7 +17,7 @@ class Conditioner:
 
     def __init__(self, files: Path, settings: Settings) -> None:
         self._tokenizer = chat_tokenizer.load(files / "tokenizer")
-        self._size_rule = np.array([settings.own["size_rule"].encode()], np.object_)
+        self._size_rule = settings.size_rule.encode()
         self._distilled = bool(settings.own["distilled"])
 
     def __call__(self, edit: Edit, call: Call) -> Tensors:
@@ -27,11 +25,9 @@ class Conditioner:
         `reference_0` (1, C, h, w), `reference_1` and so on: the pictures' latents in their order, if there are any."""
         guided = TextGuidance.of(edit, known=not self._distilled).on
         prompts = [edit.prompt, NEGATIVE_PROMPT] if guided else [edit.prompt]
-        pictures = [
-            (REFERENCE, {"image": np.array([image], np.object_), "size_rule": self._size_rule}) for image in edit.images
-        ]
         text, *encoded = call.together(
-            ("text_encoder", chat_tokenizer.tokenize(self._tokenizer, prompts, TOKENS)), *pictures
+            ("text_encoder", chat_tokenizer.tokenize(self._tokenizer, prompts, TOKENS)),
+            *references.each(edit, self._size_rule),
         )
-        references = {f"reference_{place}": given["image_latents"] for place, given in enumerate(encoded)}
-        return {**text, **references}
+        pictures = {f"reference_{place}": given["image_latents"] for place, given in enumerate(encoded)}
+        return {**text, **pictures}

@@ -33,12 +33,12 @@ def noise(steps: int, tokens: int, _config: Mapping[str, Any]) -> Mapping[str, A
 def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Settings) -> Plan:
     """From `encoder_hidden_states` (P, 512, width) and `reference_0`, `reference_1`, ... (1, C, h, w).
 
-    The answer has the first reference's size, or the edit's own. The noise is drawn as diffusers draws it on a CPU.
+    The references keep the sizes they came in. The noise is drawn as diffusers draws it on a CPU.
     """
     guidance = TextGuidance.of(edit, known=not settings.own["distilled"])
     references = [tensors[f"reference_{place}"] for place in range(len(edit.images))]
     channels = settings.own["channels"]
-    height, width = references[0].shape[2:] if references else latent_size(edit, settings)
+    height, width = latent_size(edit, settings)
     generator = torch.Generator().manual_seed(edit.seed)
     latents = torch.randn((1, channels, height, width), generator=generator).numpy()
     numbers = [REFERENCE_STEP * place for place, _ in enumerate(references, 1)]

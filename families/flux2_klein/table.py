@@ -74,9 +74,9 @@ def settings(checkpoint: Path, limits: Limits) -> Defaults:
         max_images=images,
         rows=sizes.rows,
         max_tokens=limits.max_batch * (TOKENS + 2 * axes.max_latents),
+        size_rule=axes.rule.to_json().decode(),
         canvas=axes.rule.to_json().decode(),
         own={
-            "size_rule": axes.rule.to_json().decode(),
             "distilled": sizes.distilled,
             "channels": sizes.channels,
             "factor": sizes.factor,

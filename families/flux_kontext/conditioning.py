@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from families.edit import Edit
 from families.flux_kontext.table import TOKENS
-from families.interface import REFERENCE, Call, Tensors
-from families.parts import clip_tokenizer, t5_tokenizer
+from families.interface import Call, Tensors
+from families.parts import clip_tokenizer, references, t5_tokenizer
 from families.settings import Settings
 
 
@@ -17,18 +15,15 @@ class Conditioner:
     def __init__(self, files: Path, settings: Settings) -> None:
         self._clip = clip_tokenizer.load(files / "tokenizer")
         self._t5 = t5_tokenizer.load(files / "tokenizer_2")
-        self._size_rule = np.array([settings.own["size_rule"].encode()], np.object_)
+        self._size_rule = settings.size_rule.encode()
 
     def __call__(self, edit: Edit, call: Call) -> Tensors:
         """`pooled_projections` (1, width), `encoder_hidden_states` (1, 512, width); where there is a picture also
         `image_latents` (1, C, h, w)."""
-        pictures = [
-            (REFERENCE, {"image": np.array([image], np.object_), "size_rule": self._size_rule}) for image in edit.images
-        ]
         pooled, states, *encoded = call.together(
             ("text_encoder", {"input_ids": clip_tokenizer.tokenize(self._clip, [edit.prompt])}),
             ("text_encoder_2", {"input_ids": t5_tokenizer.tokenize(self._t5, [edit.prompt], TOKENS)}),
-            *pictures,
+            *references.each(edit, self._size_rule),
         )
         picture = encoded[0] if encoded else {}
         return {**pooled, **states, **picture}

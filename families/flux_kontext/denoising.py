@@ -26,12 +26,11 @@ def noise(steps: int, tokens: int, config: Mapping[str, Any]) -> Mapping[str, An
 def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Settings) -> Plan:
     """From `pooled_projections`, `encoder_hidden_states` and, where there is a picture, `image_latents` (1, C, h, w).
 
-    The answer has the picture's working size, or the edit's own. The noise is drawn as diffusers draws it on a CPU, and
-    then patched.
+    The noise is drawn as diffusers draws it on a CPU, and then patched.
     """
     pictures = [tensors["image_latents"]] if edit.images else []
     channels = settings.own["channels"]
-    height, width = pictures[0].shape[2:] if pictures else latent_size(edit, settings)
+    height, width = latent_size(edit, settings)
     generator = torch.Generator().manual_seed(edit.seed)
     drawn = torch.randn((1, channels // PATCH**2, height * PATCH, width * PATCH), generator=generator)
     latents = torch.nn.functional.pixel_unshuffle(drawn, PATCH).numpy()

@@ -9,7 +9,7 @@ from families.interface import DENOISER, ROWS, Component, Defaults, Limits, Tens
 from families.parts.configs import fields_of, read_configs, require
 from families.parts.picture_axes import MIN_SIDE, PictureAxes, text_rows, token_tensors
 from families.parts.vae_components import vae_components
-from families.picture import PreferredSizes
+from families.sizes import PreferredSizes
 
 FILES = ("tokenizer", "tokenizer_2", "scheduler/scheduler_config.json")
 OPTIONS: Mapping[str, str] = {}
@@ -71,9 +71,9 @@ def settings(checkpoint: Path, limits: Limits) -> Defaults:
         max_images=1,
         rows=1,
         max_tokens=limits.max_batch * (TOKENS + 2 * axes.max_latents),
+        size_rule=preferred(limits.max_pixels, sizes.factor).to_json().decode(),
         canvas=axes.rule.to_json().decode(),
         own={
-            "size_rule": preferred(limits.max_pixels, sizes.factor).to_json().decode(),
             "guided": sizes.guided,
             "channels": sizes.channels,
             "factor": sizes.factor,

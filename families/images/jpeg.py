@@ -5,6 +5,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image, ImageChops
 
 from families.images.colour import meaning
 from families.images.flat import over_white
-from families.images.source import MAX_PARTS, Source
+from families.images.source import MAX_PARTS, About, Source
 
 SIGNATURE = b"\xff\xd8\xff"
 _START, _END, _SCAN, _EXIF_OR_XMP, _PROFILE, _ADOBE, _COMMENT = 0xD8, 0xD9, 0xDA, 0xE1, 0xE2, 0xEE, 0xFE
@@ -87,16 +88,30 @@ def read(encoded: bytes) -> Jpeg:
         raise ValueError("no scan, or too many")
     head = [segment for segment in segments if segment.start < scans[0].start]
     kept = b"".join(encoded[segment.start : segment.end] for segment in head if _is_of_pixels(segment))
-    about = [segment.content for segment in head if segment.marker == _EXIF_OR_XMP]
+    exif, xmp = _exif_and_xmp(head)
     progressive = any(segment.marker in _PROGRESSIVE for segment in head)
     return Jpeg(
         pixels=b"\xff\xd8" + kept + encoded[scans[0].start :],
         profiles=tuple(_profile([segment.content for segment in head if segment.marker == _PROFILE])),
-        exif=b"".join(content[6:] for content in about if content.startswith(b"Exif\0\0")),
-        xmp=next((content for content in about if content.startswith(b"http://ns.adobe.com/xap/1.0/\0")), b""),
+        exif=exif,
+        xmp=xmp,
         in_one_scan=not progressive and scans[0].content[:1] == frame[5:6],
         has_all_scans=_has_all_scans(frame, [scan.content for scan in scans], progressive),
     )
+
+
+def about(encoded: bytes) -> About:
+    """By what stands before its first scan. Raises ValueError or struct.error where that tells no size."""
+    head = list(takewhile(lambda segment: segment.marker != _SCAN, _segments(encoded)))
+    frame = next((segment.content for segment in head if segment.marker in _FRAMES), b"")
+    height, width = struct.unpack_from(">HH", frame, 1)
+    return About((width, height), *_exif_and_xmp(head))
+
+
+def _exif_and_xmp(head: list[Segment]) -> tuple[bytes, bytes]:
+    told = [segment.content for segment in head if segment.marker == _EXIF_OR_XMP]
+    exif = b"".join(content[6:] for content in told if content.startswith(b"Exif\0\0"))
+    return exif, next((content for content in told if content.startswith(b"http://ns.adobe.com/xap/1.0/\0")), b"")
 
 
 def pixels_held(encoded: bytes) -> int:

@@ -14,7 +14,7 @@ from PIL import Image
 from families.images import spaces
 from families.images.colour import Array, meaning
 from families.images.flat import Box, levels, over_white
-from families.images.source import MAX_PARTS, MAX_PROFILE_BYTES, Source
+from families.images.source import MAX_PARTS, MAX_PROFILE_BYTES, About, Source
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
@@ -122,7 +122,7 @@ def read(encoded: bytes) -> Png:
     return Png(
         pixels=SIGNATURE + pixels + _chunk(b"IEND", b""),
         profiles=tuple(_profiles(beside, depth)),
-        exif=beside.get(b"eXIf") or _exif_as_text(beside),
+        exif=_exif(beside),
         xmp=_xmp(beside),
         depth=depth,
         colour_type=colour_type,
@@ -131,15 +131,23 @@ def read(encoded: bytes) -> Png:
     )
 
 
-def _split(encoded: bytes) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
+def about(encoded: bytes) -> About:
+    """Raises ValueError, KeyError or struct.error when it has no header."""
+    critical, beside = _split(encoded, pixels=False)
+    width, height = struct.unpack_from(">II", critical[b"IHDR"])
+    return About((width, height), _exif(beside), _xmp(beside))
+
+
+def _split(encoded: bytes, *, pixels: bool = True) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
     """What the pixels are made of, in order; and the first sound chunk of each other kind, texts by kind and keyword.
 
+    `pixels`: whether they themselves, of which there may be many megabytes, are copied too.
     Raises ValueError when the header or the palette is broken, or there are too many chunks.
     """
     critical: dict[bytes, bytes] = {}
     data: list[bytes] = []
     beside: dict[bytes, bytes] = {}
-    for chunk in _chunks(encoded):
+    for chunk in _chunks(encoded, pixels):
         if chunk.name == b"IDAT":
             data.append(chunk.content)
         elif chunk.name in (b"IHDR", b"PLTE"):
@@ -157,7 +165,7 @@ def _split(encoded: bytes) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
     return critical, beside
 
 
-def _chunks(encoded: bytes) -> Iterator[Chunk]:
+def _chunks(encoded: bytes, pixels: bool) -> Iterator[Chunk]:
     """Up to IEND, or as far as the file goes. Raises ValueError when there are too many."""
     at = len(SIGNATURE)
     for _ in range(MAX_PARTS):
@@ -166,7 +174,8 @@ def _chunks(encoded: bytes) -> Iterator[Chunk]:
         length, name = struct.unpack_from(">I4s", encoded, at)
         if name == b"IEND":
             return
-        content, checksum = encoded[at + 8 : at + 8 + length], encoded[at + 8 + length : at + 12 + length]
+        held = length if pixels or name != b"IDAT" else 0
+        content, checksum = encoded[at + 8 : at + 8 + held], encoded[at + 8 + length : at + 12 + length]
         sound = name == b"IDAT" or checksum == struct.pack(">I", zlib.crc32(content, zlib.crc32(name)))
         yield Chunk(name, content, sound)
         at += 12 + length
@@ -209,6 +218,10 @@ def _inflated(compressed: bytes, most: int) -> bytes:
         if len(content) <= most:
             return content
     return b""
+
+
+def _exif(beside: dict[bytes, bytes]) -> bytes:
+    return beside.get(b"eXIf") or _exif_as_text(beside)
 
 
 def _exif_as_text(beside: dict[bytes, bytes]) -> bytes:

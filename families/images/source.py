@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from PIL import Image
 
@@ -10,6 +10,14 @@ MAX_PROFILE_BYTES = 1 << 24
 """Larger colour profiles are passed over. Those of printers have some 3 MiB."""
 MAX_PARTS = 100_000
 """Chunks or segments of one file. An encoder that writes the smallest sensible ones stays below a tenth of it."""
+
+
+class About(NamedTuple):
+    """What a file says of itself before it is decoded: (width, height) as it lies there, and as `Source` has them."""
+
+    size: tuple[int, int]
+    exif: bytes
+    xmp: bytes
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import math
 import struct
 
 from families.images import jpeg, png, webp
-from families.images.source import Source
+from families.images.source import About, Source
 
 
 def read(encoded: bytes) -> Source:
@@ -16,6 +16,17 @@ def read(encoded: bytes) -> Source:
         return png.read(encoded)
     if webp.matches(encoded):
         return webp.read(encoded)
+    raise ValueError("another format")
+
+
+def about(encoded: bytes) -> About:
+    """What its header tells. Raises as `read` does."""
+    if encoded.startswith(jpeg.SIGNATURE):
+        return jpeg.about(encoded)
+    if encoded.startswith(png.SIGNATURE):
+        return png.about(encoded)
+    if webp.matches(encoded):
+        return webp.about(encoded)
     raise ValueError("another format")
 
 

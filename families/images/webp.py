@@ -10,7 +10,7 @@ from PIL import Image
 
 from families.images.colour import meaning
 from families.images.flat import over_white
-from families.images.source import MAX_PARTS, Source
+from families.images.source import MAX_PARTS, About, Source
 
 _EXTENDED, _ANIMATION, _FRAME = b"VP8X", b"ANIM", b"ANMF"
 _STILL = (b"ALPH", b"VP8 ", b"VP8L")
@@ -50,6 +50,16 @@ def size(encoded: bytes) -> tuple[int, int]:
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     width, height = struct.unpack_from("<HH", encoded, 26)
     return width & 0x3FFF, height & 0x3FFF
+
+
+def about(encoded: bytes) -> About:
+    """Raises ValueError, KeyError or struct.error where it has no header."""
+    if encoded[12:16] not in (_EXTENDED, *_STILL):
+        raise ValueError("no header")
+    texts: dict[bytes, bytes] = {}
+    for name, _, content in _chunks(encoded):
+        texts.setdefault(name, content)
+    return About(size(encoded), texts.get(b"EXIF", b""), texts.get(b"XMP ", b""))
 
 
 def read(encoded: bytes) -> WebP:

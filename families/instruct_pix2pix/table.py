@@ -71,7 +71,7 @@ def settings(checkpoint: Path, limits: Limits) -> Defaults:
         max_images=1,
         rows=ROWS_PER_EDIT,
         max_tokens=limits.max_batch * axes.max_latents,
-        own={"size_rule": axes.rule.to_json().decode()},
+        size_rule=axes.rule.to_json().decode(),
     )
 
 

@@ -40,8 +40,8 @@ class Unguided:
 
 
 def latent_size(edit: Edit, settings: Settings) -> tuple[int, int]:
-    """The (h, w) of the latents of a picture from text alone; `settings.own` says how many pixels a `factor` is."""
-    width, height = edit.size or (0, 0)
+    """The (h, w) of the latents of the picture that is made; `settings.own` says how many pixels a `factor` is."""
+    width, height = edit.working
     return height // settings.own["factor"], width // settings.own["factor"]
 
 

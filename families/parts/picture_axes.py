@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from families.interface import PREDICTION, ROWS, Range, Tensor
-from families.picture import WorkingSize
+from families.sizes import WorkingSize
 
 MIN_SIDE = 64
 """Pixels. Below it the lowest resolution of a UNet that halves three times after an eightfold VAE would vanish."""

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from families.edit import Edit
-from families.interface import REFERENCE, Call, Tensors
-from families.parts import clip_tokenizer
+from families.interface import Call, Tensors
+from families.parts import clip_tokenizer, references
 from families.parts.guidance import PictureGuidance
 from families.settings import Settings
 
@@ -14,11 +14,10 @@ NEGATIVE_PROMPT = ""
 
 
 class Conditioner:
-    """Holds both tokenizers and the size rule."""
+    """Holds both tokenizers."""
 
     def __init__(self, files: Path, settings: Settings) -> None:
         self._tokenizers = [clip_tokenizer.load(files / name) for name in ("tokenizer", "tokenizer_2")]
-        self._size_rule = np.array([settings.own["size_rule"].encode()], np.object_)
         self._zero_negative = bool(settings.own["zero_negative"])
 
     def __call__(self, edit: Edit, call: Call) -> Tensors:
@@ -30,7 +29,7 @@ class Conditioner:
         one, two, picture = call.together(
             ("text_encoder", {"input_ids": ids[0]}),
             ("text_encoder_2", {"input_ids": ids[1]}),
-            (REFERENCE, {"image": np.array(edit.images, np.object_), "size_rule": self._size_rule}),
+            references.in_frame(edit),
         )
         states, pooled = np.concatenate([one["hidden_states_1"], two["hidden_states_2"]], axis=2), two["text_embeds"]
         if guided and self._zero_negative:

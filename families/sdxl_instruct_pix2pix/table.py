@@ -56,8 +56,8 @@ def settings(checkpoint: Path, limits: Limits) -> Defaults:
         max_images=1,
         rows=ROWS_PER_EDIT,
         max_tokens=limits.max_batch * axes.max_latents,
+        size_rule=axes.rule.to_json().decode(),
         own={
-            "size_rule": axes.rule.to_json().decode(),
             "factor": sizes.factor,
             "picture_scale": sizes.latent_scale if COSXL in limits.options else 1.0,
             "zero_negative": sizes.zero_negative,

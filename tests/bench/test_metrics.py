@@ -127,7 +127,7 @@ def test_memory_is_summed_over_a_process_and_its_descendants() -> None:
 def test_a_repository_of_stub_engines_has_the_models_of_the_real_one(tmp_path: Path) -> None:
     original, folder = tmp_path / "original", tmp_path / "stubs"
     (original / "edit" / "1" / "pipeline").mkdir(parents=True)
-    settings = {"own": {"size_rule": json.dumps({"multiple": 8})}}
+    settings = {"size_rule": json.dumps({"multiple": 8})}
     (original / "edit" / "1" / "pipeline" / "settings.json").write_text(json.dumps(settings))
     config = 'backend: "openvino"\ninstance_group [ { kind: KIND_GPU count: 1 } ]\nparameters { key: "HINT" }\n'
     for name in overhead.watch.ENGINES:

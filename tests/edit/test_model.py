@@ -25,7 +25,7 @@ def test_the_pictures_are_kept_for_preparing_alone(model: Any, monkeypatch: pyte
     made: list[weakref.ref[Edit]] = []
 
     def read(given: Any, settings: Any) -> Edit:
-        edit = Edit((b"a picture",), "p", 20, 1.0, 1.5, 7, 0, "raw")
+        edit = Edit((b"a picture",), "p", 20, 1.0, 1.5, 7, (), "raw", (64, 64), (64, 64), (64, 64))
         made.append(weakref.ref(edit))
         return edit
 

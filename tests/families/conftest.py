@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 from embedded.server import serve
+from families.settings import Settings
 from tests.conftest import ROOT, run_export
 from tests.families import tiny
 from tests.server.asking import Client
@@ -22,6 +23,11 @@ class Served:
     checkpoint: Path
     repository: Path
     client: Client
+
+    @property
+    def settings(self) -> Settings:
+        """What its export says."""
+        return Settings.read(self.repository / "edit" / "1" / "pipeline")
 
 
 def export(name: str, checkpoint: Path, repository: Path, *flags: str, strength: float = 1.0) -> None:

@@ -43,7 +43,8 @@ def schedules(folder: Path, name: str, **config: Any) -> NoiseSchedules:
 
 
 def edit(scales: tuple[float, float], steps: int = 7) -> Edit:
-    return Edit((b"",), "p", steps, *scales, seed=11, adapters=(), response_format="raw")
+    size = (72, 48)
+    return Edit((b"",), "p", steps, *scales, 11, (), "raw", size=size, working=size, own=size)
 
 
 def tensors(scales: tuple[float, float]) -> Tensors:

@@ -9,8 +9,9 @@ import pytest
 from families.edit import Edit, read
 from families.errors import InvalidEditError
 from families.interface import Tensors
-from families.picture import WorkingSize
 from families.settings import Settings
+from families.sizes import WorkingSize
+from tests.server.asking import colours, png
 
 SETTINGS = Settings(
     family="instruct_pix2pix",
@@ -20,6 +21,8 @@ SETTINGS = Settings(
     guidance_scale=7.5,
     image_guidance_scale=1.5,
     max_images=2,
+    max_pixels=512 * 512,
+    size_rule=WorkingSize(512 * 512, 8, 64, 1024).to_json().decode(),
     canvas=WorkingSize(512 * 512, 16, 64, 1024).to_json().decode(),
     max_rows=12,
     max_tokens=4096,
@@ -36,7 +39,8 @@ KINDS = {
     "seed": np.uint64,
     "size": np.int32,
 }
-LEAST: dict[str, list[Any]] = {"image": [b"one"], "prompt": [b"make it snow"], "seed": [7]}
+ONE, TWO = png(colours(250, 131)), png(colours(64, 64))
+LEAST: dict[str, list[Any]] = {"image": [ONE], "prompt": [b"make it snow"], "seed": [7]}
 
 
 def given(**changed: Any) -> Tensors:
@@ -71,11 +75,12 @@ def given(**changed: Any) -> Tensors:
         ({"model": [b"oil:1e3"]}, "parameter_invalid"),
         ({"model": [b"oil+ink+oil+ink+oil"]}, "parameter_invalid"),
         ({"image": [b"x"] * 3}, "too_many_images"),
-        ({"size": [64, 64]}, "parameter_invalid"),
-        ({"image": [], "size": [512, 520]}, "size_unavailable"),
-        ({"image": [], "size": [1024, 272]}, "size_unavailable"),
+        ({"image": [b"x"]}, "image_unreadable"),
+        ({"size": [512, 513]}, "size_unavailable"),
+        ({"size": [1031, 64]}, "size_unavailable"),
+        ({"size": [64, 0]}, "size_unavailable"),
+        ({"image": [], "size": [512, 513]}, "size_unavailable"),
         ({"image": [], "size": [1040, 64]}, "size_unavailable"),
-        ({"image": [], "size": [48, 64]}, "size_unavailable"),
         ({"image": [], "size": [0, 64]}, "size_unavailable"),
         ({"image": [], "size": [-64, -64]}, "size_unavailable"),
         ({"image": [], "size": [2**31 - 1, 2**31 - 1]}, "size_unavailable"),
@@ -96,13 +101,13 @@ def test_an_input_that_must_be_there_is_named(name: str) -> None:
 
 def test_what_is_absent_or_zero_takes_the_exports_default() -> None:
     zeros = given(num_inference_steps=[0], guidance_scale=[0], image_guidance_scale=[0], model=[b""])
-    expected = Edit((b"one",), "make it snow", 12, 7.5, 1.5, 7, (), "jpeg")
+    expected = Edit((ONE,), "make it snow", 12, 7.5, 1.5, 7, (), "jpeg", (250, 131), (248, 128), (250, 131))
     assert read(given(), SETTINGS) == read(zeros, SETTINGS) == expected
 
 
 def test_values_inside_are_taken_as_they_are() -> None:
     asked = given(
-        image=[b"one", b"two"],
+        image=[TWO, ONE],
         num_inference_steps=[50],
         guidance_scale=[0.5],
         image_guidance_scale=[100],
@@ -112,30 +117,54 @@ def test_values_inside_are_taken_as_they_are() -> None:
         prompt=["é".encode() * 8000],
     )
     adapters = ((1, 1.0), (2, -2.5))
-    assert read(asked, SETTINGS) == Edit((b"one", b"two"), "é" * 8000, 50, 0.5, 100.0, 2**64 - 1, adapters, "raw")
+    own = (64, 64)
+    expected = Edit((TWO, ONE), "é" * 8000, 50, 0.5, 100.0, 2**64 - 1, adapters, "raw", own, own, own)
+    assert read(asked, SETTINGS) == expected
 
 
 @pytest.mark.parametrize(
-    ("asked", "made"),
+    ("asked", "made", "worked_at"),
     [
-        ({}, (512, 512)),
-        ({"size": [0, 0]}, (512, 512)),
-        ({"size": [512, 512]}, (512, 512)),
-        ({"size": [1024, 256]}, (1024, 256)),
-        ({"size": [64, 1024]}, (64, 1024)),
+        ({}, (512, 512), (512, 512)),
+        ({"size": [0, 0]}, (512, 512), (512, 512)),
+        ({"size": [512, 512]}, (512, 512), (512, 512)),
+        ({"size": [1024, 256]}, (1024, 256), (1024, 256)),
+        ({"size": [64, 1024]}, (64, 1024), (64, 1024)),
+        ({"size": [500, 301]}, (500, 301), (496, 304)),
+        ({"size": [16, 16]}, (16, 16), (64, 64)),
     ],
 )
 def test_a_picture_from_text_alone_has_the_asked_size_or_the_largest_square(
-    asked: dict[str, Any], made: tuple[int, int]
+    asked: dict[str, Any], made: tuple[int, int], worked_at: tuple[int, int]
 ) -> None:
     edit = read(given(image=[], **asked), SETTINGS)
-    assert (edit.images, edit.size) == ((), made)
+    assert (edit.images, edit.size, edit.working, edit.own) == ((), made, worked_at, None)
 
 
-def test_a_size_that_is_not_served_is_told_those_that_are() -> None:
-    words = "multiples of 16 from 64 to 1024, of at most 262144 pixels together"
-    with pytest.raises(InvalidEditError, match=words):
-        read(given(image=[], size=[500, 500]), SETTINGS)
+@pytest.mark.parametrize(
+    ("own", "asked", "made", "worked_at"),
+    [
+        ((250, 131), (0, 0), (250, 131), (248, 128)),
+        ((1920, 1080), (0, 0), (682, 384), (680, 384)),
+        ((20, 10), (0, 0), (20, 10), (128, 64)),
+        ((250, 131), (500, 262), (500, 262), (504, 264)),
+        ((250, 131), (131, 250), (131, 250), (128, 248)),
+        ((2000, 40), (2000, 40), (2000, 40), (1024, 64)),
+    ],
+    ids=["its own", "within the budget", "tiny", "twice as large", "on its side", "as thin as the picture"],
+)
+def test_an_edit_has_the_asked_size_or_its_pictures(
+    own: tuple[int, int], asked: tuple[int, int], made: tuple[int, int], worked_at: tuple[int, int]
+) -> None:
+    edit = read(given(image=[png(colours(*own))], size=asked), SETTINGS)
+    assert (edit.size, edit.working, edit.own) == (made, worked_at, own)
+
+
+def test_a_size_that_is_not_served_is_told_the_bound() -> None:
+    for size, words in (((512, 513), "at most 262144 pixels"), ((2000, 64), "at most 16 times the shorter one")):
+        for image in ([ONE], []):
+            with pytest.raises(InvalidEditError, match=words):
+                read(given(image=image, size=size), SETTINGS)
 
 
 def test_text_alone_is_refused_by_a_model_that_needs_a_picture() -> None:

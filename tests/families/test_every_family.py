@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from embedded.server import serve
 from families import PIPELINES, load
 from families.edit import canvas, read
 from families.interface import DENOISER, PIXELS, PREDICTION, REFERENCE, Component, Limits, Tensors, denoise_alone
 from families.parts.pretrained import fill
-from families.picture import DecodingLimits, decode, scale, size_rule, to_tensor
+from families.picture import DecodingLimits, decode, scale, scaled, to_tensor
 from families.schedules import NoiseSchedules
 from families.settings import Settings
+from families.sizes import own_rule, same_aspect, size_rule, within
 from tests.conftest import RTX, TARGETS
 from tests.families import small, tiny
 from tests.families.conftest import Served, export
 from tests.server.asking import Client, colours, png, psnr
+from tests.server.tensors import made
 
 FAMILIES = sorted(set(PIPELINES.values()))
 STEPS, SEED, PROMPT = 6, 1234, "make the sky red, and add a cat"
@@ -45,10 +49,11 @@ pytestmark = pytest.mark.families
 served_each = pytest.mark.parametrize("served", FAMILIES, indirect=True)
 
 
-def ours(client: Client, size: tuple[int, int], guidance: tuple[float, float], **more: Any) -> Any:
-    asked: dict[str, Any] = {"num_inference_steps": STEPS, "seed": SEED}
-    asked |= {"guidance_scale": guidance[0], "image_guidance_scale": guidance[1]}
-    return client.edit(colours(*size), PROMPT, **{**asked, **more}).pixels
+def ours(served: Served, size: tuple[int, int], guidance: tuple[float, float], **more: Any) -> Any:
+    """Our picture at the size that the family works at, where nothing is scaled but what its pipeline scales too."""
+    working = own_rule(served.settings.size_rule).of(*size)
+    asked: dict[str, Any] = {"guidance": guidance, "steps": STEPS, "seed": SEED, "size": working}
+    return made(served.client, colours(*size), PROMPT, **{**asked, **more})
 
 
 def theirs(family: Served, size: tuple[int, int], guidance: tuple[float, float], checkpoint: Path | None = None) -> Any:
@@ -121,13 +126,27 @@ def test_previews_come_nearer_to_the_picture(family: str) -> None:
 def test_equals_diffusers(served: Served, size: str) -> None:
     sides = (SIZES[size][0] * served.kit.MULTIPLE, SIZES[size][1] * served.kit.MULTIPLE)
     for guidance in served.kit.GUIDANCE.values():
-        picture = ours(served.client, sides, guidance)
+        picture = ours(served, sides, guidance)
         assert psnr(picture, theirs(served, sides, guidance)) >= LEAST_DB, guidance
 
 
 @served_each
+def test_an_edit_is_answered_at_its_pictures_size_or_the_asked_one(served: Served) -> None:
+    """Scaled from the size that the family works at."""
+    guidance, rule = next(iter(served.kit.GUIDANCE.values())), own_rule(served.settings.size_rule)
+    for own, asked in (((131, 90), (0, 0)), ((640, 480), (0, 0)), ((131, 90), (77, 200))):
+        answer = asked if any(asked) else within(own, served.settings.max_pixels)
+        picture = made(served.client, colours(*own), PROMPT, guidance=guidance, size=asked)
+        assert picture.shape == (answer[1], answer[0], 3)
+    unscaled = made(served.client, colours(131, 90), PROMPT, guidance=guidance, size=(262, 180))
+    worked_at = made(served.client, colours(131, 90), PROMPT, guidance=guidance, size=rule.of(262, 180))
+    if same_aspect(rule.of(262, 180), (131, 90)):
+        assert psnr(unscaled, np.asarray(scaled(Image.fromarray(worked_at), (262, 180)))) >= LEAST_DB
+
+
+@served_each
 def test_text_alone_equals_diffusers_or_is_404(served: Served) -> None:
-    rule = canvas(Settings.read(served.repository / "edit" / "1" / "pipeline"))
+    rule = canvas(served.settings)
     if rule is None:
         answer = served.client.generate(PROMPT)
         assert (answer.status, answer.body["error"]["code"]) == (404, "generations_unavailable")
@@ -147,14 +166,13 @@ def test_neighbours_do_not_matter(served: Served) -> None:
     own = list(served.kit.adapters(served.checkpoint))
     routes = list(islice(cycle(["", *own, *([f"{own[0]}:0.5+{own[1]}:-1", "+".join(own)] if len(own) > 1 else [])]), 8))
     asked = [
-        {"size": (96, 96) if i % 2 else (128, 72), "guidance": guidance, "num_inference_steps": 4 + i, "seed": i}
-        | {"model": route}
+        {"size": (96, 96) if i % 2 else (128, 72), "guidance": guidance, "steps": 4 + i, "seed": i} | {"model": route}
         for i, (guidance, route) in enumerate(zip(guidances, routes, strict=True))
     ]
-    alone = [ours(served.client, **edit) for edit in asked]
+    alone = [ours(served, **edit) for edit in asked]
     before = served.client.executions(DENOISER)
     with ThreadPoolExecutor(len(asked)) as pool:
-        together = [future.result() for future in [pool.submit(ours, served.client, **edit) for edit in asked]]
+        together = [future.result() for future in [pool.submit(ours, served, **edit) for edit in asked]]
     for solo, joint in zip(alone, together, strict=True):
         assert np.abs(solo.astype(int) - joint).max() <= 2
     assert served.client.executions(DENOISER) - before < sum(4 + i for i in range(8)), "they were not batched"
@@ -168,9 +186,9 @@ def test_adapters_are_what_diffusers_makes_of_them(served: Served) -> None:
     if len(files) > 1:
         (one, (first, own)), (other, (second, others)) = islice(files.items(), 2)
         asked[f"{one}:0.7+{other}:-0.5"] = [(first, 0.7 * own), (second, -0.5 * others)]
-    plain = ours(served.client, (96, 96), guidance)
+    plain = ours(served, (96, 96), guidance)
     for model, adapters in asked.items():
-        picture = ours(served.client, (96, 96), guidance, model=model)
+        picture = ours(served, (96, 96), guidance, model=model)
         given: dict[str, Any] = {"steps": STEPS, "seed": SEED, "guidance": guidance, "adapters": adapters}
         reference = served.kit.reference(served.checkpoint, colours(96, 96), PROMPT, **given)
         assert psnr(picture, reference) >= LEAST_DB, model
@@ -179,7 +197,7 @@ def test_adapters_are_what_diffusers_makes_of_them(served: Served) -> None:
 
 @served_each
 def test_what_is_left_out_takes_the_exports_defaults(served: Served) -> None:
-    settings = Settings.read(served.repository / "edit" / "1" / "pipeline")
+    settings = served.settings
     answer = served.client.edit(colours(64, 64), PROMPT, seed=SEED)
     said = {
         "num_inference_steps": settings.num_inference_steps,
@@ -195,7 +213,7 @@ def test_what_is_left_out_takes_the_exports_defaults(served: Served) -> None:
 
 @served_each
 def test_what_cannot_be_edited_is_refused_by_name(served: Served) -> None:
-    settings = Settings.read(served.repository / "edit" / "1" / "pipeline")
+    settings = served.settings
     picture, broken = ({"image": base64.b64encode(file).decode()} for file in (png(colours(64, 64)), b"no picture"))
     many = served.client.edit(colours(64, 64), image=[picture] * (settings.max_images + 1))
     assert (many.status, many.body["error"]["code"]) == (422, "too_many_images")
@@ -221,7 +239,7 @@ def test_other_samplers_equal_diffusers(served: Served, tmp_path: Path) -> None:
         export(served.name, changed, copy)
         with serve(copy, port=0) as running:
             for guidance in served.kit.GUIDANCE.values():
-                picture = ours(Client(running), (96, 160), guidance)
+                picture = ours(replace(served, client=Client(running)), (96, 160), guidance)
                 assert psnr(picture, theirs(served, (96, 160), guidance, changed)) >= LEAST_DB, (sampler, guidance)
 
 
@@ -254,6 +272,8 @@ def settings_of(family: str, checkpoint: Path) -> Settings:
         guidance_scale=1.0,
         image_guidance_scale=defaults.image_guidance_scale,
         max_images=defaults.max_images,
+        max_pixels=LIMITS.max_pixels,
+        size_rule=defaults.size_rule,
         canvas=defaults.canvas,
         max_rows=LIMITS.max_batch,
         max_tokens=defaults.max_tokens,

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from families.errors import InvalidEditError
-from families.picture import DecodingLimits, WorkingSize, decode, from_tensor, scale, to_jpeg, to_tensor
+from families.picture import DecodingLimits, decode, from_tensor, own_size, scale, to_jpeg, to_tensor
+from families.sizes import Framed, WorkingSize
 from tests.families import cmyk
 
 LIMITS = DecodingLimits()
@@ -73,6 +74,7 @@ def test_every_orientation_is_turned_upright_as_pillow_does(orientation: int) ->
     file = encoded(Image.fromarray(pixels), exif=exif)
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(file)))
     assert (np.asarray(decode(file, LIMITS)) == np.asarray(expected)).all()
+    assert own_size(file) == expected.size, "the header alone tells it"
 
 
 def test_a_broken_exif_block_is_passed_over() -> None:
@@ -123,6 +125,9 @@ def test_truncated_files_are_unreadable_in_the_same_words(kind: str) -> None:
         with pytest.raises(InvalidEditError, match=r"^the image is not a readable JPEG, PNG or WebP$") as error:
             decode(part, LIMITS)
         assert error.value.code == "image_unreadable"
+    for part in (b"", b"hello", whole[:20]):
+        with pytest.raises(InvalidEditError, match=r"^the image is not a readable JPEG, PNG or WebP$"):
+            own_size(part)
 
 
 def test_other_formats_are_not_decoded() -> None:
@@ -145,6 +150,19 @@ def header(width: int, height: int) -> bytes:
     """A PNG of that size up to where its pixels begin."""
     start = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + start + struct.pack(">I", zlib.crc32(start)) + b"\0\0\0\1IDAT"
+
+
+@pytest.mark.parametrize("sides", [(0, 5), (5, 0)])
+def test_a_header_without_pixels_is_unreadable(sides: tuple[int, int]) -> None:
+    with pytest.raises(InvalidEditError, match="readable"):
+        own_size(header(*sides))
+
+
+def test_a_picture_stands_in_the_middle_of_its_frame_between_mirrors() -> None:
+    pixels = np.random.default_rng(2).integers(0, 255, (3, 4, 3), np.uint8)
+    file = encoded(Image.fromarray(pixels))
+    seen = np.asarray(decode(file, LIMITS, Framed((4, 3), (4, 13))))
+    assert (seen == pixels[[1, 2, 2, 1, 0, 0, 1, 2, 2, 1, 0, 0, 1]]).all(), "mirrored as often as it takes"
 
 
 def test_the_limit_on_pixels_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,13 +221,13 @@ def test_a_model_that_edits_only_is_404(gateway: Gateway, triton: FakeTriton, cl
     assert caught.value.code == "generations_unavailable"
 
 
-def test_a_size_that_the_model_does_not_make_is_told_those_that_it_does(gateway: Gateway, triton: FakeTriton) -> None:
-    served = "width and height must be multiples of 16 from 64 to 1024, of at most 262144 pixels together"
+def test_a_size_that_the_model_does_not_make_is_told_the_bound(gateway: Gateway, triton: FakeTriton) -> None:
+    served = "the answer may have at most 262144 pixels"
     triton.behave = failing(grpc.StatusCode.INVALID_ARGUMENT, f"tritouch:size_unavailable {served}")
     answer = generate(gateway, size="500x500")
     assert failure(answer) == (422, "size_unavailable")
     assert answer.json()["error"]["param"] == "size"
-    assert answer.json()["detail"] == f"The model does not make pictures of this size. W{served[1:]}."
+    assert answer.json()["detail"] == f"The model does not make pictures of this size. T{served[1:]}."
 
 
 @pytest.mark.parametrize(("said", "told"), [("1024x1024", "1024x1024"), ("", None)])

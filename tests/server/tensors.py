@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import tritonclient.grpc
+from numpy.typing import NDArray
 from PIL import Image
 
-from tests.server.asking import png
+from tests.server.asking import Client, png
 
 CONTRACT = {
     "image": ("BYTES", np.object_),
@@ -44,3 +45,17 @@ def grpc_inputs(
         tensor.set_data_from_numpy(array)
         inputs.append(tensor)
     return inputs
+
+
+def made(
+    client: Client, picture: Image.Image, prompt: str, *, guidance: tuple[float, float] = (0.0, 0.0), **asked: Any
+) -> NDArray[np.uint8]:
+    """The raw picture of an edit by Triton alone, and no gateway: asked are `steps`, and inputs of `edit`."""
+    scales = {"guidance_scale": [guidance[0]], "image_guidance_scale": [guidance[1]]}
+    steps = asked.pop("steps", 4)
+    values = {name: value if isinstance(value, (list, tuple)) else [value] for name, value in asked.items()}
+    given = grpc_inputs(picture, steps, prompt=[prompt.encode()], **scales, **values)
+    with tritonclient.grpc.InferenceServerClient(client.server.triton_grpc) as triton:
+        answer = triton.infer("edit", given)
+    width, height = answer.as_numpy("size").tolist()
+    return np.frombuffer(answer.as_numpy("image")[0], np.uint8).reshape(height, width, 3)

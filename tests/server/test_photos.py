@@ -10,7 +10,7 @@ import pytest
 import skimage
 from PIL import Image, ImageCms, ImageOps
 
-from families.picture import WorkingSize
+from families.sizes import WorkingSize
 from tests.server.asking import Client, psnr
 from tests.server.test_fidelity import LEAST_DB, PROMPT, SEED, STEPS, reference
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from batcher import Batcher
 from calls import EditCall, adapter_rows, call, denoise_in_place, denoise_rows
-from families import load
+from families import finishing, load
 from families.edit import Edit, read
 from families.errors import InvalidEditError
 from families.interface import BANK, DENOISER, RENDER, Plan, Tensors
@@ -98,11 +98,11 @@ class TritonPythonModel:
     def _job(self, request: Any, sender: Any) -> Job:
         edit = read({tensor.name(): tensor.as_numpy().copy() for tensor in request.inputs()}, self._settings)
         used = numbers(edit)  # apart, for what is answered must not keep the pictures
-        response_format = np.array([edit.response_format.encode()], np.object_)
+        finish = finishing.inputs(edit)
         timeout = request.timeout()  # microseconds; 0: none
         return Job(
             prepare=lambda: self._prepare(edit),
-            finish=lambda latents: self._render({**latents, "response_format": response_format}, used, sender),
+            finish=lambda latents: self._render({**latents, **finish}, used, sender),
             failed=lambda error: send_error(sender, error),
             cancelled=sender.is_cancelled,
             deadline=time.monotonic() + timeout / 1e6 if timeout else float("inf"),

@@ -1,11 +1,11 @@
-"""`postprocess`: the edited picture's tensor to the bytes that the caller asked for."""
+"""`postprocess`: the edited picture's tensor to the bytes that the caller asked for, at the answer's size."""
 
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from families import safety_checker
+from families import finishing, safety_checker
 from families.picture import from_tensor, to_jpeg
 from families.safety_checker.picture import Preparation
 
@@ -26,7 +26,8 @@ def respond(request: Any) -> Any:
     pixels = pb_utils.get_input_tensor_by_name(request, "pixels").as_numpy()  # (1, 3, H, W)
     if not np.isfinite(pixels).all():
         return pb_utils.InferenceResponse([], error=pb_utils.TritonError("tritouch:not_finite the picture has NaN"))
-    rgb = from_tensor(pixels)  # (H, W, 3)
+    size = pb_utils.get_input_tensor_by_name(request, "answer_size").as_numpy()
+    rgb = finishing.finished(from_tensor(pixels), size)  # (H, W, 3)
     raw = bytes(pb_utils.get_input_tensor_by_name(request, "response_format").as_numpy()[0]) == b"raw"
     image = np.array([rgb.tobytes() if raw else to_jpeg(rgb)], np.object_)
     made = {"image": image, "size": np.array([rgb.shape[1], rgb.shape[0]], np.int32)}

@@ -7,7 +7,8 @@ import triton_python_backend_utils as pb_utils
 
 from families.errors import InvalidEditError
 from families.interface import PIXELS
-from families.picture import DecodingLimits, decode, size_rule, to_tensor, warm
+from families.picture import DecodingLimits, decode, to_tensor, warm
+from families.sizes import size_rule
 
 
 class TritonPythonModel:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from families import load
 from families.interface import Limits
-from families.picture import size_rule
+from families.sizes import size_rule
 from tests.conftest import ROOT
 from tests.families import tiny
 
@@ -26,7 +26,7 @@ def size(text: str) -> Size:
 
 def ours(given: Size, budget: int = AREA) -> Size:
     settings = load("flux2_klein", "table").settings(tiny.checkpoint("flux2_klein"), Limits(budget, 8))
-    return size_rule(settings.own["size_rule"].encode()).of(*given)
+    return size_rule(settings.size_rule.encode()).of(*given)
 
 
 def theirs(given: Size) -> Size:
@@ -55,7 +55,7 @@ def test_the_table_is_what_is_done(given: str, edited: str, pipeline: str) -> No
 
 
 def test_sizes_of_multiples_are_edited_as_they_are() -> None:
-    rule = load("flux2_klein", "table").settings(tiny.checkpoint("flux2_klein"), Limits(AREA, 8)).own["size_rule"]
+    rule = load("flux2_klein", "table").settings(tiny.checkpoint("flux2_klein"), Limits(AREA, 8)).size_rule
     sides = range(64, 2048 + 1, MULTIPLE)
     within = [(width, height) for width in sides for height in sides if width * height <= AREA]
     assert all(size_rule(rule.encode()).of(*given) == given for given in within[::7])

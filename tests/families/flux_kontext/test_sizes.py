@@ -13,7 +13,7 @@ from families.errors import BadCheckpointError
 from families.flux_kontext.denoising import noise
 from families.flux_kontext.table import preferred
 from families.interface import Limits
-from families.picture import size_rule
+from families.sizes import size_rule
 from tests.families import tiny
 
 FAMILY = "flux_kontext"

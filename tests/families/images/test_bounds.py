@@ -13,7 +13,8 @@ from PIL import Image
 
 from families.errors import IMAGE_TOO_LARGE, InvalidEditError
 from families.images.sources import pixels_held
-from families.picture import DecodingLimits, WorkingSize, decode, scale
+from families.picture import DecodingLimits, decode, own_size, scale
+from families.sizes import WorkingSize
 from tests.conftest import ROOT
 from tests.families.images import files
 from tests.families.images.files import GREY, RGB, RGB_ALPHA
@@ -80,6 +81,7 @@ def test_a_jpeg_is_reduced_for_its_size_whatever_the_rule() -> None:
 def test_a_jpeg_of_any_camera(size: tuple[int, int]) -> None:
     picture = decode(files.grey_jpeg(*size), LIMITS, RULE)
     assert picture.size == RULE.of(*size)
+    assert own_size(files.grey_jpeg(*size)) == size
     assert picture.getextrema() == ((128, 128),) * 3
 
 
@@ -100,7 +102,8 @@ def peak(file: Path) -> tuple[int, float]:
     code = """
 import re, sys
 from pathlib import Path
-from families.picture import DecodingLimits, WorkingSize, decode, to_tensor
+from families.picture import DecodingLimits, decode, to_tensor
+from families.sizes import WorkingSize
 most = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 content = Path(sys.argv[1]).read_bytes()
 before = most()

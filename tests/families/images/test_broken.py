@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from families.errors import IMAGE_TOO_LARGE, IMAGE_UNREADABLE, InvalidEditError
-from families.picture import DecodingLimits, WorkingSize, decode
+from families.picture import DecodingLimits, decode, own_size
+from families.sizes import WorkingSize
 from tests.families.images import files
 from tests.families.images.files import RGB, chunk
 
@@ -241,7 +242,9 @@ def test_whatever_is_done_to_a_file_it_is_a_picture_or_refused() -> None:
         for place in rng.integers(0, min(len(file), 700 if at % 2 else len(file)), rng.integers(1, 6)).tolist():
             file[place] = rng.integers(0, 256) if at % 3 else file[place] ^ (1 << rng.integers(0, 8))
         try:
-            pictures += decode(bytes(file), DecodingLimits(max_pixels=1_000_000), rule).mode == "RGB"
+            picture = decode(bytes(file), DecodingLimits(max_pixels=1_000_000), rule)
+            assert (picture.mode, picture.size) == ("RGB", rule.of(*own_size(bytes(file))))
+            pictures += 1
         except InvalidEditError as error:
             assert error.code in (IMAGE_UNREADABLE, IMAGE_TOO_LARGE)  # noqa: PT017
     assert pictures > CASES

@@ -17,7 +17,12 @@ IMAGE = Tensor("image", "STRING", (1,))
 SIZE_RULE = Tensor("size_rule", "STRING", (1,))
 RESPONSE_FORMAT = Tensor("response_format", "STRING", (1,))
 SIZE = Tensor("size", "INT32", (2,))
-FINISHING = (RESPONSE_FORMAT, Tensor("answer_size", "INT32", (2,)))
+FINISHING = (
+    RESPONSE_FORMAT,
+    Tensor("answer_size", "INT32", (2,)),
+    Tensor("original", "STRING", (1,)),
+    Tensor("mask", "STRING", (1,)),
+)
 """What `postprocess` takes beside the picture, as `families.finishing` gives it."""
 SAFETY_RULE = Tensor(safety_checker.RULE, "STRING", (1,))
 
@@ -81,7 +86,7 @@ def _render(table: Sequence[Component]) -> Ensemble:
 def edit(contract: str, settings: Settings) -> str:
     """`edit`'s file: its contract, written by hand, and as parameters what callers may ask of this export.
 
-    Values are text: numbers as JSON has them; lists with commas. `max_pixels`: of the largest answer.
+    Values are text: numbers, true and false as JSON has them; lists with commas. `max_pixels`: of the largest answer.
     `generation_size`: of a picture from text alone, as in `512x512`, where none is asked for; "" where there are none.
     """
     rule = canvas(settings)
@@ -93,6 +98,7 @@ def edit(contract: str, settings: Settings) -> str:
         "image_guidance_scale": f"{settings.image_guidance_scale:g}",
         "max_images": str(settings.max_images),
         "max_pixels": str(settings.max_pixels),
+        "negative_prompt": str(settings.negative_prompt).lower(),
         "generation_size": "{}x{}".format(*rule.square) if rule else "",
     }
     return "\n".join([HEADER, contract.rstrip(), *parameters(said)]) + "\n"

@@ -12,7 +12,7 @@ from export.errors import BadInputError
 from export.store import HAND_WRITTEN, SOURCE, Release
 from families import load
 from families.edit import MAX_STEPS
-from families.interface import ADAPTER, Component, Denoising, Table
+from families.interface import ADAPTER, MASK, PREPROCESS, Component, Denoising, Table
 from families.schedules import NoiseSchedules
 from families.settings import FILE, Settings
 
@@ -71,12 +71,16 @@ def settings(
         max_pixels=limits.max_pixels,
         size_rule=own.size_rule,
         canvas=own.canvas,
+        negative_prompt=own.negative_prompt,
         max_rows=limits.max_batch,
         max_tokens=own.max_tokens,
         adapters=tuple(routes),
         banks=tuple(component.name for component in components if ADAPTER in component.inputs),
         in_place=in_place,
-        outputs={model.name: tuple(tensor.name for tensor in model.outputs) for model in _models(components)},
+        outputs={
+            PREPROCESS: (MASK,),
+            **{model.name: tuple(tensor.name for tensor in model.outputs) for model in _models(components)},
+        },
         own=own.own,
         safety=_safety(options.safety_checker),
     )

@@ -10,6 +10,8 @@ from typing import Any
 
 from families.errors import (
     GENERATIONS_UNAVAILABLE,
+    MASK_INVALID,
+    NEGATIVE_PROMPT_UNAVAILABLE,
     PARAMETER_INVALID,
     PROMPT_INVALID,
     STEPS_UNAVAILABLE,
@@ -18,6 +20,7 @@ from families.errors import (
     InvalidEditError,
 )
 from families.interface import MOST_ADAPTERS, Tensors
+from families.masks import require_fitting
 from families.picture import RESPONSE_FORMATS, own_size
 from families.settings import Settings
 from families.sizes import Size, WorkingSize, own_rule, require_within, same_aspect, within
@@ -35,7 +38,8 @@ class Edit:
     """One edit, every default filled in. `images`: encoded files. `adapters`: each counted from 1, with its scale.
 
     Sizes are (width, height) in pixels. `size`: the answer's. `working`: at which the family makes it. `own`: of the
-    first image, upright; without images a picture is made from text alone, and it is None.
+    first image, upright; without images a picture is made from text alone, and it is None. `mask`: a PNG as large as
+    the first image, which changes where its alpha is 0; "" for everywhere. `negative_prompt`: "" for the family's own.
     `guidance_scale`: up to 1 is off. `image_guidance_scale`: how closely the picture is kept, where a family has it.
     """
 
@@ -50,6 +54,8 @@ class Edit:
     size: Size
     working: Size
     own: Size | None = None
+    mask: bytes = b""
+    negative_prompt: str = ""
 
 
 def read(given: Tensors, settings: Settings) -> Edit:
@@ -78,6 +84,8 @@ def read(given: Tensors, settings: Settings) -> Edit:
         adapters=_adapters(_text(given, "model", PARAMETER_INVALID), settings.adapters),
         response_format=response_format,
         **sizes,
+        mask=_mask(given, **sizes),
+        negative_prompt=_negative_prompt(given, settings),
     )
 
 
@@ -86,6 +94,29 @@ def _prompt(given: Tensors) -> str:
     if not prompt.strip() or "\0" in prompt or len(prompt) > MAX_PROMPT_CHARS:
         raise InvalidEditError(PROMPT_INVALID, f"prompt must be 1 to {MAX_PROMPT_CHARS} characters without NUL")
     return prompt
+
+
+def _negative_prompt(given: Tensors, settings: Settings) -> str:
+    prompt = _text(given, "negative_prompt", PROMPT_INVALID)
+    if "\0" in prompt or len(prompt) > MAX_PROMPT_CHARS:
+        message = f"negative_prompt must be at most {MAX_PROMPT_CHARS} characters without NUL"
+        raise InvalidEditError(PROMPT_INVALID, message)
+    if prompt and not settings.negative_prompt:
+        raise InvalidEditError(NEGATIVE_PROMPT_UNAVAILABLE, "this model takes no negative prompt: leave it out")
+    return prompt
+
+
+def _mask(given: Tensors, size: Size, working: Size, own: Size | None = None) -> bytes:  # noqa: ARG001
+    """The mask, which fits to the picture; b"" for none."""
+    mask = bytes(given["mask"][0]) if "mask" in given else b""
+    if not mask:
+        return mask
+    if own is None:
+        raise InvalidEditError(MASK_INVALID, "a mask needs an image")
+    require_fitting(mask, own)
+    if not same_aspect(size, own):
+        raise InvalidEditError(MASK_INVALID, "with a mask, size must have the picture's aspect")
+    return mask
 
 
 def _steps(given: Tensors, settings: Settings) -> int:

@@ -30,6 +30,8 @@ EDIT_TOO_LARGE = "edit_too_large"
 SIZE_UNAVAILABLE = "size_unavailable"
 GENERATIONS_UNAVAILABLE = "generations_unavailable"
 PICTURE_REFUSED = "picture_refused"
+MASK_INVALID = "mask_invalid"
+NEGATIVE_PROMPT_UNAVAILABLE = "negative_prompt_unavailable"
 
 CODES = (
     IMAGE_UNREADABLE,
@@ -43,6 +45,8 @@ CODES = (
     SIZE_UNAVAILABLE,
     GENERATIONS_UNAVAILABLE,
     PICTURE_REFUSED,
+    MASK_INVALID,
+    NEGATIVE_PROMPT_UNAVAILABLE,
 )
 _INVALID_EDIT = re.compile(rf"tritouch:({'|'.join(CODES)}) (.*)", re.DOTALL)
 

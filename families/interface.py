@@ -40,6 +40,8 @@ DENOISER, PREDICTION = "denoiser", "prediction"
 """Name of the one component of role denoiser, and of its output."""
 PIXELS = "pixels"
 """(1, 3, H, W) float32 in [-1, 1]: the input of the encoder of pictures, the output of the decoder."""
+PREPROCESS, MASK = "preprocess", "mask"
+"""What prepares pictures, and is asked by itself for a mask: `image`, `size_rule` -> `mask` (1, 1, h, w)."""
 REFERENCE, RENDER = "reference", "render"
 """Ensembles: `image`, `size_rule` -> what the encoder of pictures gives; the decoder's inputs -> a picture file."""
 
@@ -143,7 +145,8 @@ class Defaults:
 
     `rows`: most rows of one edit in a call. `max_tokens`: most rows x tokens of one call; what a token is, the family
     says. `size_rule`: of the pictures that are edited (`to_json` of one of `families.sizes`), `canvas`: of those from
-    text alone, "" where it makes none. `own`: what conditioning and denoising read, as JSON.
+    text alone, "" where it makes none. `negative_prompt`: whether there is guidance away from one. `own`: what
+    conditioning and denoising read, as JSON.
     """
 
     num_inference_steps: int
@@ -154,6 +157,7 @@ class Defaults:
     max_tokens: int
     size_rule: str
     canvas: str = ""
+    negative_prompt: bool = False
     own: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -10,7 +10,7 @@ import math
 import re
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from families.errors import IMAGE_TOO_LARGE, IMAGE_UNREADABLE, InvalidEditError
-from families.images import sources
+from families.images import png, sources
 from families.images.source import About, Source
 from families.settings import count
 from families.sizes import Framed, Size, SizeRule
@@ -91,12 +91,29 @@ def decode(encoded: bytes, limits: DecodingLimits, rule: SizeRule | None = None)
     Without a rule it keeps its size, unless it is a JPEG with more than `limits.max_pixels`.
     Raises InvalidEditError and nothing else, always with the same words for the same fault: nothing of the decoder's.
     """
+    return _readable(encoded, limits, lambda: _decoded(encoded, limits, rule))
+
+
+def decode_alpha(encoded: bytes, limits: DecodingLimits) -> Image.Image:
+    """How opaque each pixel of a PNG is, as it lies there: mode L, 0 wholly transparent. Raises as `decode` does."""
+
+    def alpha() -> Image.Image:
+        source = png.read(encoded)
+        picture = _opened(source, limits.max_pixels)
+        limits.check(picture.size, limits.max_pixels)
+        return source.alpha(picture)
+
+    return _readable(encoded, limits, alpha)
+
+
+def _readable(encoded: bytes, limits: DecodingLimits, read: Callable[[], Image.Image]) -> Image.Image:
+    """What `read` gives. Raises InvalidEditError and nothing else."""
     if len(encoded) > limits.max_bytes:
         raise InvalidEditError(IMAGE_TOO_LARGE, f"an image may have at most {limits.max_bytes} bytes")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decoded(encoded, limits, rule)
+            return read()
     except InvalidEditError:
         raise
     except MemoryError as error:

@@ -56,6 +56,23 @@ class Schedule:
         result: torch.Tensor = stepped.prev_sample
         return result
 
+    def held(self, known: torch.Tensor, noise: torch.Tensor, place: int) -> torch.Tensor:
+        """`known`, clean latents, with unit `noise` as the step at `place` leaves it: that of the next timestep, none
+        after the last. All of one shape, that of the latents that are stepped."""
+        scheduler = self._scheduler
+        if place + 1 == len(self.timesteps):
+            return known
+        following = self.timesteps[place + 1 : place + 2]
+        if hasattr(scheduler, "sigmas_interpol") and not scheduler.state_in_first_order:
+            # Between two timesteps, of which `add_noise` knows nothing: it scales latents by 1 / sqrt(sigma^2 + 1).
+            between: torch.Tensor = scheduler.scale_model_input(torch.ones(()), following[0]) ** -2 - 1
+            return known + between.sqrt() * noise
+        if hasattr(scheduler, "scale_noise"):
+            flowed: torch.Tensor = scheduler.scale_noise(known, following, noise)
+            return flowed
+        added: torch.Tensor = scheduler.add_noise(known, noise, following)
+        return added
+
     def estimate(self) -> torch.Tensor | None:
         """What the last step's latents would be without noise, as the model has it; None where that is not known."""
         return self._estimate()

@@ -28,6 +28,8 @@ class Settings:
     """By which a picture's working size follows from its own, as JSON."""
     canvas: str
     """The size rule of pictures from text alone, as JSON; "" where there are none."""
+    negative_prompt: bool
+    """Whether an edit may have one of its own."""
     max_rows: int
     """Most rows of one denoiser call."""
     max_tokens: int

@@ -18,7 +18,7 @@ from export.component import config as engine_config
 from export.engines import load as load_engine
 from families import PIPELINES
 from families import load as load_family
-from families.errors import CODES, GENERATIONS_UNAVAILABLE, InvalidEditError
+from families.errors import CODES, GENERATIONS_UNAVAILABLE, MASK_INVALID, NEGATIVE_PROMPT_UNAVAILABLE, InvalidEditError
 from families.interface import MOST_ADAPTERS, PREDICTION, Limits
 from families.picture import RESPONSE_FORMATS, DecodingLimits
 from families.safety_checker import table as safety_table
@@ -44,8 +44,12 @@ EDIT_INPUTS = {
     "model": ("BYTES", (1,)),
     "response_format": ("BYTES", (1,)),
     "size": ("INT32", (2,)),
+    "mask": ("BYTES", (1,)),
+    "negative_prompt": ("BYTES", (1,)),
 }
-OPTIONAL = {"num_inference_steps", "guidance_scale", "image_guidance_scale", "model", "response_format", "size"}
+UNASKED = {"mask", "negative_prompt"}
+"""What the gateway does not ask for."""
+OPTIONAL = EDIT_INPUTS.keys() - {"image", "prompt", "seed"}
 RENDERED = {"image": ("BYTES", (1,)), "size": ("INT32", (2,))}
 EDIT_OUTPUTS = {
     **RENDERED,
@@ -53,6 +57,7 @@ EDIT_OUTPUTS = {
     "guidance_scale": ("FP32", (1,)),
     "image_guidance_scale": ("FP32", (1,)),
 }
+STATUSES = {GENERATIONS_UNAVAILABLE: 404, MASK_INVALID: 400, NEGATIVE_PROMPT_UNAVAILABLE: 400}
 ENSEMBLES = ("reference", "render")
 FAMILIES = sorted(set(PIPELINES.values()))
 
@@ -112,7 +117,7 @@ def test_edit_is_the_contract(configs: dict[str, Any]) -> None:
 def test_the_gateways_request_is_the_contract() -> None:
     edit = Edit([b"a", b"b"], "p", 20, 0.0, 1.5, 2**64 - 1, "", "jpeg")
     sent = {tensor.name: (tensor.datatype, tensor.shape) for tensor in inputs(edit)}
-    assert list(sent) == list(EDIT_INPUTS)
+    assert list(sent) == [name for name in EDIT_INPUTS if name not in UNASKED]
     assert all(agree(sent[name], EDIT_INPUTS[name]) for name in sent)
     assert all(len(tensor.values) == math.prod(tensor.shape) for tensor in inputs(edit))
 
@@ -161,7 +166,7 @@ def test_edit_calls_its_models_with_what_they_take(configs: dict[str, Any]) -> N
     checked = "safety_checker" in configs
     seen = tensors(configs["safety_checker"].output) if checked else {}
     assert tensors(render.output) == RENDERED | seen
-    beside = {"response_format", "answer_size"} | ({"safety_rule"} if checked else set())
+    beside = {"response_format", "answer_size", "original", "mask"} | ({"safety_rule"} if checked else set())
     assert set(tensors(render.input)) == set(tensors(configs["vae_decoder"].input)) | beside
     assert set(tensors(configs["reference"].input)) == {"image", "size_rule"}
     assert set(tensors(denoiser.output)) == {PREDICTION}
@@ -189,7 +194,7 @@ def test_the_gateway_knows_every_fault_of_a_caller() -> None:
 
     for code in CODES:
         problem = problem_of(grpc.StatusCode.INVALID_ARGUMENT, f"tritouch:{code} words of the model")
-        status = 404 if code == GENERATIONS_UNAVAILABLE else 422
+        status = STATUSES.get(code, 422)
         assert (KINDS[problem.code].status, problem.code) == (status, code)
 
 

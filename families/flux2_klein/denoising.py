@@ -8,10 +8,11 @@ import torch
 
 from families.edit import Edit
 from families.flux2_klein.table import TOKENS
-from families.interface import Plan, Tensors
+from families.interface import MASK, Plan, Tensors
 from families.parts import flow_denoising, packing
 from families.parts.flow_denoising import latent_size
 from families.parts.guidance import TextGuidance
+from families.parts.references import KEPT
 from families.schedules import NoiseSchedules
 from families.settings import Settings
 
@@ -31,7 +32,8 @@ def noise(steps: int, tokens: int, _config: Mapping[str, Any]) -> Mapping[str, A
 
 
 def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Settings) -> Plan:
-    """From `encoder_hidden_states` (P, 512, width) and `reference_0`, `reference_1`, ... (1, C, h, w).
+    """From `encoder_hidden_states` (P, 512, width) and `reference_0`, `reference_1`, ... (1, C, h, w); with a mask
+    `kept_latents` (1, C, h, w) and `mask` (1, 1, h, w).
 
     The references keep the sizes they came in. The noise is drawn as diffusers draws it on a CPU.
     """
@@ -48,6 +50,7 @@ def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Sett
         "reference_ids": packing.all_positions(references, numbers),
         "encoder_hidden_states": tensors["encoder_hidden_states"],
     }
+    kept = (tensors[KEPT], tensors[MASK]) if MASK in tensors else None
     steps = edit.num_inference_steps
     schedule = schedules(steps, generator, **noise(steps, height * width, schedules.config))
-    return flow_denoising.plan(latents, references, constant, guidance, schedule, text=TOKENS)
+    return flow_denoising.plan(latents, references, constant, guidance, schedule, text=TOKENS, kept=kept)

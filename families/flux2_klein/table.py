@@ -75,6 +75,7 @@ def settings(checkpoint: Path, limits: Limits) -> Defaults:
         rows=sizes.rows,
         max_tokens=limits.max_batch * (TOKENS + 2 * axes.max_latents),
         size_rule=axes.rule.to_json().decode(),
+        negative_prompt=not sizes.distilled,
         canvas=axes.rule.to_json().decode(),
         own={
             "distilled": sizes.distilled,

@@ -8,9 +8,10 @@ import torch
 
 from families.edit import Edit
 from families.flux_kontext.table import AXES, PATCH, TOKENS
-from families.interface import Plan, Tensors
+from families.interface import MASK, Plan, Tensors
 from families.parts import flow_denoising, packing
 from families.parts.flow_denoising import latent_size
+from families.parts.references import KEPT
 from families.schedules import NoiseSchedules
 from families.settings import Settings
 
@@ -24,11 +25,12 @@ def noise(steps: int, tokens: int, config: Mapping[str, Any]) -> Mapping[str, An
 
 
 def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Settings) -> Plan:
-    """From `pooled_projections`, `encoder_hidden_states` and, where there is a picture, `image_latents` (1, C, h, w).
+    """From `pooled_projections`, `encoder_hidden_states` and, where there is a picture, `reference_0` (1, C, h, w);
+    with a mask `kept_latents` (1, C, h, w) and `mask` (1, 1, h, w).
 
     The noise is drawn as diffusers draws it on a CPU, and then patched.
     """
-    pictures = [tensors["image_latents"]] if edit.images else []
+    pictures = [tensors["reference_0"]] if edit.images else []
     channels = settings.own["channels"]
     height, width = latent_size(edit, settings)
     generator = torch.Generator().manual_seed(edit.seed)
@@ -43,6 +45,7 @@ def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Sett
     }
     if settings.own["guided"]:
         constant["guidance"] = np.array([[edit.guidance_scale]], np.float32)
+    kept = (tensors[KEPT], tensors[MASK]) if MASK in tensors else None
     steps = edit.num_inference_steps
     schedule = schedules(steps, generator, **noise(steps, height * width, schedules.config))
-    return flow_denoising.plan(latents, pictures, constant, flow_denoising.Unguided(), schedule, text=TOKENS)
+    return flow_denoising.plan(latents, pictures, constant, flow_denoising.Unguided(), schedule, text=TOKENS, kept=kept)

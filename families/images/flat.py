@@ -21,7 +21,7 @@ def over_white(
     colour that is transparent, where there is no alpha.
     """
     flat = Image.new("RGB", size)
-    for box in _strips(size):
+    for box in strips(size):
         flat.paste(Image.fromarray(levels(samples(box), colours, key)), box)
     return flat
 
@@ -43,7 +43,8 @@ def levels(samples: Array, colours: Colours, key: tuple[int, ...] | None = None)
     return own
 
 
-def _strips(size: tuple[int, int]) -> Iterator[Box]:
+def strips(size: tuple[int, int]) -> Iterator[Box]:
+    """A picture of that (width, height) in parts, from top to bottom."""
     width, height = size
     rows = max(1, _STRIP_PIXELS // width)
     for top in range(0, height, rows):

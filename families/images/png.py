@@ -13,7 +13,7 @@ from PIL import Image
 
 from families.images import spaces
 from families.images.colour import Array, meaning
-from families.images.flat import Box, levels, over_white
+from families.images.flat import Box, levels, over_white, strips
 from families.images.source import MAX_PARTS, MAX_PROFILE_BYTES, About, Source
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -56,6 +56,23 @@ class Png(Source):
             picture.load()
             return colours.picture(picture)
         return over_white(picture.size, self._samples(picture), colours, self._key())
+
+    def alpha(self, picture: Image.Image) -> Image.Image:
+        """How opaque each pixel is, (H, W) 8 bits; 0 is wholly transparent, of 16 bits too. Raises as `flat` does."""
+        self._require_all_rows()
+        if self.colour_type == PALETTE:
+            picture.load()
+            opaque = bytes(self.transparency[:256]).ljust(256, b"\xff")
+            return Image.fromarray(np.frombuffer(opaque, np.uint8)[np.asarray(picture)])
+        samples, key, made = self._samples(picture), self._key(), Image.new("L", picture.size, 255)
+        for box in strips(picture.size):
+            part = samples(box)
+            if self.colour_type in (GREY_ALPHA, RGB_ALPHA):
+                opaque_part = part[..., -1] if part.dtype == np.uint8 else np.minimum(part[..., -1], 255)
+            else:
+                opaque_part = np.where((part == np.array(key)).all(-1), 0, 255) if key else np.full(part.shape[:2], 255)
+            made.paste(Image.fromarray(opaque_part.astype(np.uint8)), box)
+        return made
 
     def _require_all_rows(self) -> None:
         """Raises ValueError when the compressed data end before the pixels do: Pillow takes what lacks for black."""
@@ -129,6 +146,12 @@ def read(encoded: bytes) -> Png:
         transparency=beside.get(b"tRNS", b""),
         data_at=len(SIGNATURE) + len(pixels) - 4 - len(critical[b"IDAT"]),
     )
+
+
+def has_alpha(encoded: bytes) -> bool:
+    """Whether some of its pixels may be transparent. Raises as `read` does."""
+    critical, beside = _split(encoded, pixels=False)
+    return critical[b"IHDR"][9] in (GREY_ALPHA, RGB_ALPHA) or bool(beside.get(b"tRNS"))
 
 
 def about(encoded: bytes) -> About:

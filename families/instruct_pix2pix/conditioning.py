@@ -8,21 +8,21 @@ from families.parts import clip_tokenizer, references
 from families.parts.guidance import PictureGuidance
 from families.settings import Settings
 
-NEGATIVE_PROMPT = ""
-
 
 class Conditioner:
     """Holds the tokenizer."""
 
-    def __init__(self, files: Path, _settings: Settings) -> None:
+    def __init__(self, files: Path, settings: Settings) -> None:
+        self._factor = int(settings.own["factor"])
         self._tokenizer = clip_tokenizer.load(files / "tokenizer")
 
     def __call__(self, edit: Edit, call: Call) -> Tensors:
-        """`encoder_hidden_states` (P, tokens, width): the prompt's, with guidance the empty prompt's after it; and
-        `image_latents` (1, C, h, w), not scaled, as this family was trained."""
-        prompts = [edit.prompt, NEGATIVE_PROMPT] if PictureGuidance.of(edit).on else [edit.prompt]
-        text, picture = call.together(
+        """`encoder_hidden_states` (P, tokens, width): the prompt's, with guidance the negative one's after it; and
+        `image_latents` (1, C, h, w), not scaled, as this family was trained; with a mask `mask` (1, 1, h, w)."""
+        prompts = PictureGuidance.of(edit).sentences(edit)
+        text, picture, *mask = call.together(
             ("text_encoder", {"input_ids": clip_tokenizer.tokenize(self._tokenizer, prompts)}),
             references.in_frame(edit),
+            *references.mask(edit, self._factor),
         )
-        return {**text, **picture}
+        return {**text, **picture, **(mask[0] if mask else {})}

@@ -63,7 +63,8 @@ def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
 
 def settings(checkpoint: Path, limits: Limits) -> Defaults:
     """Steps as Friendli's API has them, scales as diffusers' pipeline has them."""
-    axes = PictureAxes(limits.max_pixels, _Sizes.read(checkpoint).factor)
+    sizes = _Sizes.read(checkpoint)
+    axes = PictureAxes(limits.max_pixels, sizes.factor)
     return Defaults(
         num_inference_steps=20,
         guidance_scale=7.5,
@@ -72,6 +73,8 @@ def settings(checkpoint: Path, limits: Limits) -> Defaults:
         rows=ROWS_PER_EDIT,
         max_tokens=limits.max_batch * axes.max_latents,
         size_rule=axes.rule.to_json().decode(),
+        negative_prompt=True,
+        own={"factor": sizes.factor, "latent_scale": sizes.latent_scale},
     )
 
 
@@ -93,6 +96,7 @@ class _Sizes:
     latent_channels: int
     factor: int
     """Pixels per latent along one side."""
+    latent_scale: float
 
     @classmethod
     def read(cls, checkpoint: Path) -> "_Sizes":
@@ -104,6 +108,7 @@ class _Sizes:
                 width=int(text["hidden_size"]),
                 latent_channels=int(vae["latent_channels"]),
                 factor=2 ** (len(vae["block_out_channels"]) - 1),
+                latent_scale=float(vae.get("scaling_factor", 0.18215)),
             )
             channels, context = int(unet["in_channels"]), int(unet["cross_attention_dim"])
         require(

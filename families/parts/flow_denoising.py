@@ -13,6 +13,7 @@ import torch
 from families.edit import Edit
 from families.interface import Array, Loop, Plan, Step, Tensors
 from families.parts import packing
+from families.parts.hold import Hold
 from families.schedules import Schedule
 from families.settings import Settings
 
@@ -46,30 +47,47 @@ def latent_size(edit: Edit, settings: Settings) -> tuple[int, int]:
 
 
 def plan(
-    latents: Array, references: Sequence[Array], constant: Tensors, guidance: Guidance, schedule: Schedule, *, text: int
+    latents: Array,
+    references: Sequence[Array],
+    constant: Tensors,
+    guidance: Guidance,
+    schedule: Schedule,
+    *,
+    text: int,
+    kept: tuple[Array, Array] | None = None,
 ) -> Plan:
     """A plan from noise, and references with their positions in `constant` (one row each).
 
     These networks take the first row's positions for all rows: so all rows of a call have pictures of equal sizes,
-    which is the plan's key. `text`: tokens of the text.
+    which is the plan's key. `text`: tokens of the text. `kept`: with a mask, the picture's latents (1, C, h, w), and
+    where they may change (1, 1, h, w).
     """
     height, width = latents.shape[2:]
     rows = {name: array.repeat(guidance.rows, axis=0) if len(array) == 1 else array for name, array in constant.items()}
+    known, free = kept or (None, None)
+    hold = Hold(_tokens(known), _tokens(latents), _tokens(free)) if known is not None and free is not None else None
     return Plan(
         key=((height, width), *(latent.shape[2:] for latent in references)),
         constant=rows,
-        loop=denoise(packing.pack(latents), (height, width), guidance, schedule),
+        loop=denoise(packing.pack(latents), (height, width), guidance, schedule, hold),
         tokens=text + height * width + sum(latent.shape[2] * latent.shape[3] for latent in references),
     )
 
 
-def denoise(tokens: Array, size: tuple[int, int], guidance: Guidance, schedule: Schedule) -> Loop:
+def _tokens(latents: Array) -> torch.Tensor:
+    return torch.from_numpy(packing.pack(latents))
+
+
+def denoise(
+    tokens: Array, size: tuple[int, int], guidance: Guidance, schedule: Schedule, hold: Hold | None = None
+) -> Loop:
     """Denoises `tokens` (1, h * w, C). Yields `sample` (rows, h * w, C) and `timestep` (rows, 1), returns `latents`."""
     sample = torch.from_numpy(tokens)
 
     def preview() -> Tensors:
-        estimate = schedule.estimate()
-        return {"latents": packing.unpack((sample if estimate is None else estimate).numpy(), *size)}
+        made = schedule.estimate()
+        estimate = sample if made is None else made
+        return {"latents": packing.unpack((hold.clean(estimate) if hold else estimate).numpy(), *size)}
 
     for place, timestep in enumerate(schedule.timesteps):
         step = {
@@ -78,4 +96,6 @@ def denoise(tokens: Array, size: tuple[int, int], guidance: Guidance, schedule: 
         }
         prediction = yield Step(step, preview if place else None)
         sample = schedule.step(guidance.combine(torch.from_numpy(prediction)), timestep, sample)
+        if hold:
+            sample = hold.after(place, sample, schedule)
     return {"latents": packing.unpack(sample.numpy(), *size)}

@@ -5,6 +5,16 @@ from dataclasses import dataclass
 import torch
 
 from families.edit import Edit
+from families.errors import PARAMETER_INVALID, InvalidEditError
+
+NEGATIVE_PROMPT = ""
+"""Of an edit that has none of its own."""
+
+
+def _sentences(edit: Edit, on: bool, needed: str) -> list[str]:
+    if edit.negative_prompt and not on:
+        raise InvalidEditError(PARAMETER_INVALID, f"negative_prompt needs guidance: {needed}")
+    return [edit.prompt, edit.negative_prompt or NEGATIVE_PROMPT] if on else [edit.prompt]
 
 
 @dataclass(frozen=True)
@@ -22,8 +32,12 @@ class PictureGuidance:
 
     @property
     def on(self) -> bool:
-        """Whether the empty prompt is needed."""
+        """Whether a negative prompt is needed."""
         return self.text != 1.0
+
+    def sentences(self, edit: Edit) -> list[str]:
+        """The prompt, and with guidance the negative one. Raises InvalidEditError for one that would not be used."""
+        return _sentences(edit, self.on, "guidance_scale above 1, image_guidance_scale of at least 1")
 
     @property
     def rows(self) -> int:
@@ -34,7 +48,7 @@ class PictureGuidance:
 
     @property
     def text_rows(self) -> list[int]:
-        """Which sentence each row sees: 0 the prompt, 1 the empty one."""
+        """Which sentence each row sees: 0 the prompt, 1 the negative one."""
         return [0, 1, 1][: self.rows]
 
     def pictures(self, latents: torch.Tensor) -> torch.Tensor:
@@ -56,7 +70,7 @@ class PictureGuidance:
 
 @dataclass(frozen=True)
 class TextGuidance:
-    """Classifier-free guidance on text alone, against the empty prompt. A `scale` of 1 turns it off."""
+    """Classifier-free guidance on text alone, away from a negative prompt. A `scale` of 1 turns it off."""
 
     scale: float
 
@@ -67,12 +81,16 @@ class TextGuidance:
 
     @property
     def on(self) -> bool:
-        """Whether the empty prompt is needed."""
+        """Whether a negative prompt is needed."""
         return self.scale != 1.0
+
+    def sentences(self, edit: Edit) -> list[str]:
+        """The prompt, and with guidance the negative one. Raises InvalidEditError for one that would not be used."""
+        return _sentences(edit, self.on, "guidance_scale above 1")
 
     @property
     def rows(self) -> int:
-        """Rows of one call: the prompt's, and the empty prompt's."""
+        """Rows of one call: the prompt's, and the negative prompt's."""
         return 2 if self.on else 1
 
     def combine(self, prediction: torch.Tensor) -> torch.Tensor:

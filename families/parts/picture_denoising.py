@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from families.edit import Edit
-from families.interface import Loop, Plan, Step, Tensors
+from families.interface import Array, Loop, Plan, Step, Tensors
 from families.parts.guidance import PictureGuidance
+from families.parts.hold import Hold
 from families.schedules import NoiseSchedules, Schedule
 
 
@@ -21,8 +22,15 @@ def noise(_steps: int, _tokens: int, _config: Mapping[str, Any]) -> Mapping[str,
     return {}
 
 
-def plan(edit: Edit, image_latents: torch.Tensor, constant: Tensors, schedules: NoiseSchedules) -> Plan:
+def plan(
+    edit: Edit,
+    image_latents: torch.Tensor,
+    constant: Tensors,
+    schedules: NoiseSchedules,
+    kept: tuple[torch.Tensor, Array] | None = None,
+) -> Plan:
     """An edit's plan. `image_latents` (1, C', h, w) in the scale in which the UNet sees them; C' = C in these families.
+    `kept`: with a mask, the same in the schedule's scale, and where they may change (1, 1, h, w).
 
     A token is a latent. The noise is drawn as diffusers draws it on a CPU: one generator for the first latents and
     every later step.
@@ -31,24 +39,32 @@ def plan(edit: Edit, image_latents: torch.Tensor, constant: Tensors, schedules: 
     generator = torch.Generator().manual_seed(edit.seed)
     latents = torch.randn(image_latents.shape, generator=generator)
     schedule = schedules(edit.num_inference_steps, generator)
+    hold = Hold(kept[0], latents, torch.from_numpy(kept[1])) if kept else None
     return Plan(
         key=(),
         constant=constant,
-        loop=denoise(latents, guidance.pictures(image_latents), guidance, schedule),
+        loop=denoise(latents, guidance.pictures(image_latents), guidance, schedule, hold),
         tokens=image_latents.shape[2] * image_latents.shape[3],
     )
 
 
-def denoise(latents: torch.Tensor, pictures: torch.Tensor, guidance: PictureGuidance, schedule: Schedule) -> Loop:
-    """Denoises `latents` (1, C, h, w), unit noise, into the edited picture's.
+def denoise(
+    latents: torch.Tensor,
+    pictures: torch.Tensor,
+    guidance: PictureGuidance,
+    schedule: Schedule,
+    hold: Hold | None = None,
+) -> Loop:
+    """Denoises `latents` (1, C, h, w), unit noise, into the edited picture's, but what `hold` keeps.
 
     `pictures` (rows, C', h, w) is the input picture's latents as each row sees it. Yields `sample` (rows, C + C', h, w)
     and `timestep` (rows, 1), expects the prediction (rows, C, h, w), returns `latents` (1, C, h, w).
     """
 
     def preview() -> Tensors:
-        estimate = schedule.estimate()
-        return {"latents": (latents if estimate is None else estimate).numpy()}
+        made = schedule.estimate()
+        estimate = latents if made is None else made
+        return {"latents": (hold.clean(estimate) if hold else estimate).numpy()}
 
     latents = latents * schedule.initial_sigma
     for place, timestep in enumerate(schedule.timesteps):
@@ -61,4 +77,6 @@ def denoise(latents: torch.Tensor, pictures: torch.Tensor, guidance: PictureGuid
             preview if place else None,
         )
         latents = schedule.step(guidance.combine(torch.from_numpy(prediction)), timestep, latents)
+        if hold:
+            latents = hold.after(place, latents, schedule)
     return {"latents": latents.numpy()}

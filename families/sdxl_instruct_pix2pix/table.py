@@ -57,8 +57,10 @@ def settings(checkpoint: Path, limits: Limits) -> Defaults:
         rows=ROWS_PER_EDIT,
         max_tokens=limits.max_batch * axes.max_latents,
         size_rule=axes.rule.to_json().decode(),
+        negative_prompt=True,
         own={
             "factor": sizes.factor,
+            "latent_scale": sizes.latent_scale,
             "picture_scale": sizes.latent_scale if COSXL in limits.options else 1.0,
             "zero_negative": sizes.zero_negative,
         },

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from families.edit import Edit, read
 from families.errors import InvalidEditError
@@ -24,6 +25,7 @@ SETTINGS = Settings(
     max_pixels=512 * 512,
     size_rule=WorkingSize(512 * 512, 8, 64, 1024).to_json().decode(),
     canvas=WorkingSize(512 * 512, 16, 64, 1024).to_json().decode(),
+    negative_prompt=True,
     max_rows=12,
     max_tokens=4096,
     adapters=("ink", "oil"),
@@ -40,6 +42,7 @@ KINDS = {
     "size": np.int32,
 }
 ONE, TWO = png(colours(250, 131)), png(colours(64, 64))
+HOLE = png(Image.new("RGBA", (250, 131)))
 LEAST: dict[str, list[Any]] = {"image": [ONE], "prompt": [b"make it snow"], "seed": [7]}
 
 
@@ -80,6 +83,12 @@ def given(**changed: Any) -> Tensors:
         ({"size": [1031, 64]}, "size_unavailable"),
         ({"size": [64, 0]}, "size_unavailable"),
         ({"image": [], "size": [512, 513]}, "size_unavailable"),
+        ({"negative_prompt": [b"a\0b"]}, "prompt_invalid"),
+        ({"negative_prompt": [b"x" * 10_001]}, "prompt_invalid"),
+        ({"mask": [ONE]}, "mask_invalid"),
+        ({"mask": [HOLE], "image": [TWO]}, "mask_invalid"),
+        ({"mask": [HOLE], "size": [131, 250]}, "mask_invalid"),
+        ({"mask": [HOLE], "image": []}, "mask_invalid"),
         ({"image": [], "size": [1040, 64]}, "size_unavailable"),
         ({"image": [], "size": [0, 64]}, "size_unavailable"),
         ({"image": [], "size": [-64, -64]}, "size_unavailable"),
@@ -115,10 +124,11 @@ def test_values_inside_are_taken_as_they_are() -> None:
         model=[b"oil:-2.5+ink"],
         response_format=[b"raw"],
         prompt=["é".encode() * 8000],
+        negative_prompt=[b"fog"],
     )
     adapters = ((1, 1.0), (2, -2.5))
     own = (64, 64)
-    expected = Edit((TWO, ONE), "é" * 8000, 50, 0.5, 100.0, 2**64 - 1, adapters, "raw", own, own, own)
+    expected = Edit((TWO, ONE), "é" * 8000, 50, 0.5, 100.0, 2**64 - 1, adapters, "raw", own, own, own, b"", "fog")
     assert read(asked, SETTINGS) == expected
 
 
@@ -182,6 +192,12 @@ def test_a_number_of_steps_that_the_sampler_cannot_make_names_the_nearest(asked:
 def test_an_unknown_model_names_the_adapters() -> None:
     with pytest.raises(InvalidEditError, match="is called 'nope'; adapters: ink, oil; empty for the base model"):
         read(given(model=[b"oil:0.5+nope"]), SETTINGS)
+
+
+def test_a_mask_goes_with_any_size_of_its_pictures_aspect() -> None:
+    for size in ((0, 0), (250, 131), (500, 262), (125, 66)):
+        assert read(given(mask=[HOLE], size=size), SETTINGS).mask == HOLE
+    assert read(given(mask=[b""]), SETTINGS) == read(given(), SETTINGS)
 
 
 def test_the_order_of_adapters_makes_no_other_edit() -> None:

@@ -18,20 +18,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from embedded.server import serve
 from families import PIPELINES, load
-from families.edit import canvas, read
-from families.interface import DENOISER, PIXELS, PREDICTION, REFERENCE, Component, Limits, Tensors, denoise_alone
-from families.parts.pretrained import fill
-from families.picture import DecodingLimits, decode, scale, scaled, to_tensor
-from families.schedules import NoiseSchedules
-from families.settings import Settings
-from families.sizes import own_rule, same_aspect, size_rule, within
+from families.edit import canvas
+from families.interface import DENOISER, PREDICTION, Component, Tensors, denoise_alone
+from families.picture import scaled
+from families.sizes import own_rule, same_aspect, within
 from tests.conftest import RTX, TARGETS
 from tests.families import small, tiny
+from tests.families.alone import LIMITS, planned
 from tests.families.conftest import Served, export
 from tests.server.asking import Client, colours, png, psnr
 from tests.server.tensors import made
@@ -43,7 +40,6 @@ SIZES = {"square": (16, 16), "portrait": (12, 20), "odd": (17, 9)}
 LEAST_DB = 45.0
 SEEN_DB = 40.0
 """An adapter's picture is at least so far from the one without."""
-LIMITS = Limits(256 * 256, 8)
 
 pytestmark = pytest.mark.families
 served_each = pytest.mark.parametrize("served", FAMILIES, indirect=True)
@@ -83,19 +79,8 @@ def test_the_table_is_one_that_the_house_can_serve(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_previews_come_nearer_to_the_picture(family: str) -> None:
     """The loop with torch in the place of the engines, and the decoder's inputs on the way."""
-    checkpoint, table, modules = tiny.checkpoint(family), load(family, "table"), load(family, "modules")
-    components = {c.name: c for c in table.components(checkpoint, LIMITS)}
-    denoiser = fill(modules.module(DENOISER, checkpoint), torch.float32)
-    settings = settings_of(family, checkpoint)
-    edit = read(given(), settings)
-    decoder = next(c for c in components.values() if c.role == "decoder")
-
-    def call(inputs: Tensors) -> Any:
-        with torch.inference_mode():
-            return denoiser(*(torch.from_numpy(inputs[t.name]) for t in components[DENOISER].inputs)).numpy()
-
-    schedules = NoiseSchedules(checkpoint / "scheduler" / "scheduler_config.json", settings.scheduler)
-    plan = load(family, "denoising").plan(edit, conditioned(family, checkpoint, settings, edit), schedules, settings)
+    _, plan, engines = planned(family, given())
+    decoder = next(c for c in load(family, "table").components(tiny.checkpoint(family), LIMITS) if c.role == "decoder")
     seen = []
 
     def watching() -> Iterator[Any]:
@@ -113,7 +98,7 @@ def test_previews_come_nearer_to_the_picture(family: str) -> None:
 
     sent: list[Any] = []
     watched = type(plan)(plan.key, plan.constant, watching(), plan.tokens)  # type: ignore[arg-type]
-    result = denoise_alone(watched, call)
+    result = denoise_alone(watched, lambda inputs: engines(DENOISER, inputs)[PREDICTION])
     assert len(seen) == len(sent) - 1 >= 1
     for tensor in decoder.inputs:
         assert {estimate[tensor.name].shape for estimate in seen} == {result[tensor.name].shape}
@@ -258,51 +243,3 @@ def given(**more: Any) -> Tensors:
     """A request's tensors, its picture too."""
     values: dict[str, Any] = {"image": [png(colours(64, 64))], "prompt": [PROMPT.encode()], **more}
     return {name: np.array(value, np.object_) for name, value in values.items()} | {"seed": np.array([7], np.uint64)}
-
-
-def settings_of(family: str, checkpoint: Path) -> Settings:
-    """As the export would write them, for four steps without guidance."""
-    defaults = load(family, "table").settings(checkpoint, LIMITS)
-    index = json.loads((checkpoint / "model_index.json").read_text())
-    return Settings(
-        family=family,
-        scheduler=index["scheduler"][1],
-        steps=tuple(range(1, 51)),
-        num_inference_steps=4,
-        guidance_scale=1.0,
-        image_guidance_scale=defaults.image_guidance_scale,
-        max_images=defaults.max_images,
-        max_pixels=LIMITS.max_pixels,
-        size_rule=defaults.size_rule,
-        canvas=defaults.canvas,
-        max_rows=LIMITS.max_batch,
-        max_tokens=defaults.max_tokens,
-        adapters=(),
-        banks=(),
-        in_place=False,
-        outputs={},
-        own=json.loads(json.dumps(dict(defaults.own))),
-    )
-
-
-def conditioned(family: str, checkpoint: Path, settings: Settings, edit: Any) -> Tensors:
-    """What the family's conditioner gives, its engines being torch and its pictures prepared here."""
-    components = {c.name: c for c in load(family, "table").components(checkpoint, LIMITS)}
-
-    class Call:
-        def __call__(self, model: str, inputs: Tensors) -> Tensors:
-            if model == REFERENCE:
-                rule = size_rule(inputs["size_rule"][0])
-                inputs = {PIXELS: to_tensor(scale(decode(inputs["image"][0], DecodingLimits()), rule))}
-                model = next(c.name for c in components.values() if [t.name for t in c.inputs] == [PIXELS])
-            module = fill(load(family, "modules").module(model, checkpoint), torch.float32)
-            with torch.inference_mode():
-                made = module(*(torch.from_numpy(inputs[t.name]) for t in components[model].inputs))
-            made = [made] if isinstance(made, torch.Tensor) else made
-            return {t.name: array.numpy() for t, array in zip(components[model].outputs, made, strict=True)}
-
-        def together(self, *calls: tuple[str, Tensors]) -> list[Tensors]:
-            return [self(model, inputs) for model, inputs in calls]
-
-    made: Tensors = load(family, "conditioning").Conditioner(checkpoint, settings)(edit, Call())
-    return made

@@ -13,6 +13,7 @@ import torch
 from families.errors import BadCheckpointError
 from families.schedules import NoiseSchedules, Schedule
 from tests.families.small import NOISE
+from tests.families.test_denoising import STEPPABLE
 
 COSINE = {"beta_schedule": "squaredcos_cap_v2"}
 KARRAS = {"use_karras_sigmas": True}
@@ -175,3 +176,54 @@ def knowing(
         "v_prediction": signal**0.5 * noise - (1 - signal) ** 0.5 * answer,
         "sample": answer,
     }[kind]
+
+
+DETERMINISTIC = sorted({*STEPPABLE, "DEISMultistepScheduler", "EDMEulerScheduler", "FlowMatchHeunDiscreteScheduler"})
+ADDING_NOISE = {"DDPMScheduler", "EulerAncestralDiscreteScheduler", "LCMScheduler"}
+FLOWS = {"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"}
+
+
+def told(scheduler: Any, latents: torch.Tensor, scaled: torch.Tensor, answer: torch.Tensor, timestep: Any) -> Any:
+    """The prediction of a denoiser that knows the answer."""
+    name = type(scheduler).__name__
+    if name.startswith("EDM"):
+        sigma, data = scheduler.sigmas[scheduler.step_index], scheduler.config.sigma_data
+        skipped = scheduler.precondition_outputs(latents, torch.zeros_like(latents), sigma)
+        return (answer - skipped) / (sigma * data / (sigma**2 + data**2) ** 0.5)
+    if name.startswith("FlowMatch"):
+        return (latents - answer) / (float(timestep) / 1000)
+    return knowing(scheduler, "epsilon", scaled, answer, timestep)
+
+
+def begun(schedule: Schedule, known: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """What a step before the first would have left."""
+    return schedule.held(known, noise, -1)
+
+
+@pytest.mark.parametrize("name", sorted({*DETERMINISTIC, *FLOWS} - ADDING_NOISE))
+@pytest.mark.parametrize("steps", [4, 7])
+def test_what_is_held_is_where_a_knowing_denoiser_leads(tmp_path: Path, name: str, steps: int) -> None:
+    """Whatever the sampler keeps of the steps before, and between two timesteps, too."""
+    config = {} if name.startswith(("EDM", "Flow")) else {**NOISE, **({"clip_sample": False} if "DDIM" in name else {})}
+    schedule = schedules(tmp_path, name, **config)(steps, torch.Generator())
+    known, noise = torch.randn(2, 1, 4, 3, 5, generator=torch.Generator().manual_seed(1))
+    latents = begun(schedule, known, noise)
+    for place, timestep in enumerate(schedule.timesteps[:-1]):
+        scaled = schedule.scale(latents, timestep)
+        latents = schedule.step(told(schedule._scheduler, latents, scaled, known, timestep), timestep, latents)
+        size = float(latents.abs().max())
+        torch.testing.assert_close(schedule.held(known, noise, place) / size, latents / size, rtol=0, atol=5e-3)
+    assert schedule.held(known, noise, len(schedule.timesteps) - 1) is known
+
+
+@pytest.mark.parametrize("name", sorted(ADDING_NOISE | {"KDPM2AncestralDiscreteScheduler", "SASolverScheduler"}))
+def test_what_is_held_has_as_much_noise_as_what_is_stepped(tmp_path: Path, name: str) -> None:
+    schedule = schedules(tmp_path, name, **NOISE)(6, torch.Generator().manual_seed(0))
+    known, noise = torch.zeros(1, 4, 64, 64), torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(1))
+    latents = begun(schedule, known, noise)
+    for place, timestep in enumerate(schedule.timesteps[:-1]):
+        scaled = schedule.scale(latents, timestep)
+        latents = schedule.step(told(schedule._scheduler, latents, scaled, known, timestep), timestep, latents)
+        held = schedule.held(known, noise, place)
+        assert float(held.std()) == pytest.approx(float(latents.std()), rel=0.05), place
+        latents = held

@@ -20,6 +20,8 @@ CONTRACT = {
     "model": ("BYTES", np.object_),
     "response_format": ("BYTES", np.object_),
     "size": ("INT32", np.int32),
+    "mask": ("BYTES", np.object_),
+    "negative_prompt": ("BYTES", np.object_),
 }
 
 
@@ -37,6 +39,8 @@ def grpc_inputs(
         "model": [b""],
         "response_format": [b"raw"],
         "size": [0, 0],
+        "mask": [b""],
+        "negative_prompt": [b""],
     } | changed
     inputs = []
     for name, (kind, dtype) in CONTRACT.items():

@@ -1,37 +1,53 @@
 """`postprocess`: the edited picture's tensor to the bytes that the caller asked for, at the answer's size."""
 
+import os
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from families import finishing, safety_checker
-from families.picture import from_tensor, to_jpeg
+from families.errors import InvalidEditError
+from families.interface import Tensors
+from families.picture import DecodingLimits, from_tensor, to_jpeg
 from families.safety_checker.picture import Preparation
 
 
 class TritonPythonModel:
-    """Stateless."""
+    """Holds the bounds of the pictures that masks keep."""
+
+    def initialize(self, _args: dict[str, str]) -> None:
+        """Raises ValueError, naming the variable, when a setting is wrong."""
+        self._limits = DecodingLimits.from_environment(os.environ)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response a request: `image` BYTES [1], `size` INT32 [2] = width, height in pixels.
 
         Where there is a `safety_rule` also `safety_pixels` (1, 3, S, S): the picture as the safety checker sees it.
         """
-        return [respond(request) for request in requests]
+        return [self._respond(request) for request in requests]
+
+    def _respond(self, request: Any) -> Any:
+        given = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+        try:
+            made = answer(given, self._limits)
+        except InvalidEditError as error:
+            fault = pb_utils.TritonError(f"tritouch:{error.code} {error}", pb_utils.TritonError.INVALID_ARG)
+            return pb_utils.InferenceResponse([], error=fault)
+        except FloatingPointError as error:
+            return pb_utils.InferenceResponse([], error=pb_utils.TritonError(f"tritouch:not_finite {error}"))
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in made.items()])
 
 
-def respond(request: Any) -> Any:
-    """A picture with values that are not finite is an error of the model, never a black picture."""
-    pixels = pb_utils.get_input_tensor_by_name(request, "pixels").as_numpy()  # (1, 3, H, W)
+def answer(given: Tensors, limits: DecodingLimits) -> Tensors:
+    """The outputs. Values that are not finite are an error of the model, never a black picture: FloatingPointError."""
+    pixels = given["pixels"]  # (1, 3, H, W)
     if not np.isfinite(pixels).all():
-        return pb_utils.InferenceResponse([], error=pb_utils.TritonError("tritouch:not_finite the picture has NaN"))
-    size = pb_utils.get_input_tensor_by_name(request, "answer_size").as_numpy()
-    rgb = finishing.finished(from_tensor(pixels), size)  # (H, W, 3)
-    raw = bytes(pb_utils.get_input_tensor_by_name(request, "response_format").as_numpy()[0]) == b"raw"
+        raise FloatingPointError("the picture has NaN")
+    rgb = finishing.finished(from_tensor(pixels), given, limits)  # (H, W, 3)
+    raw = bytes(given["response_format"][0]) == b"raw"
     image = np.array([rgb.tobytes() if raw else to_jpeg(rgb)], np.object_)
     made = {"image": image, "size": np.array([rgb.shape[1], rgb.shape[0]], np.int32)}
-    rule = pb_utils.get_input_tensor_by_name(request, safety_checker.RULE)
-    if rule is not None:
-        made[safety_checker.PIXELS] = Preparation.of(bytes(rule.as_numpy()[0]))(rgb)
-    return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in made.items()])
+    if safety_checker.RULE in given:
+        made[safety_checker.PIXELS] = Preparation.of(bytes(given[safety_checker.RULE][0]))(rgb)
+    return made

@@ -6,7 +6,8 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from families.errors import InvalidEditError
-from families.interface import PIXELS
+from families.interface import MASK, PIXELS
+from families.masks import Grid, free
 from families.picture import DecodingLimits, decode, to_tensor, warm
 from families.sizes import size_rule
 
@@ -20,17 +21,26 @@ class TritonPythonModel:
         warm()
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """One response a request: `pixels` (1, 3, H, W) float32 in [-1, 1]. A bad picture fails alone."""
+        """One response a request: `pixels` (1, 3, H, W) float32 in [-1, 1], or `mask` (1, 1, h, w), 1 where latents
+        may change. A bad picture fails alone."""
         return [self._respond(request) for request in requests]
 
     def _respond(self, request: Any) -> Any:
         image, rule = (_bytes(request, name) for name in ("image", "size_rule"))
         try:
-            picture = decode(image, self._limits, size_rule(rule))
+            made = prepared(image, rule, self._limits)
         except InvalidEditError as error:
             fault = pb_utils.TritonError(f"tritouch:{error.code} {error}", pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse([], error=fault)
-        return pb_utils.InferenceResponse([pb_utils.Tensor(PIXELS, to_tensor(picture))])
+        return pb_utils.InferenceResponse([made])
+
+
+def prepared(image: bytes, rule: bytes, limits: DecodingLimits) -> Any:
+    """The one output that the rule asks for. Raises InvalidEditError."""
+    grid = Grid.read(rule)
+    if grid:
+        return pb_utils.Tensor(MASK, grid.of(free(image, limits)))
+    return pb_utils.Tensor(PIXELS, to_tensor(decode(image, limits, size_rule(rule))))
 
 
 def _bytes(request: Any, name: str) -> bytes:

@@ -109,12 +109,13 @@ def write_adapters(checkpoint: Path, folder: Path) -> None:
 
 
 def reference(checkpoint: Path, picture: Image.Image | list[Image.Image] | None, prompt: str, **asked: Any) -> Any:
-    """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image), `adapters` (files, scales);
-    without a picture `size`."""
+    """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image), `adapters` (files, scales),
+    `negative` (another prompt), `size`, which without a picture must be there."""
     width, height = asked.get("size", (None, None))
     with small.adapted(pipeline(checkpoint), asked.get("adapters", ())) as diffusers:
         edited = diffusers(
             prompt=prompt,
+            negative_prompt_embeds=diffusers.encode_prompt(asked["negative"])[0] if "negative" in asked else None,
             image=picture,
             width=width,
             height=height,

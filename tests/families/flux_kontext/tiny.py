@@ -82,15 +82,15 @@ def reference(checkpoint: Path, picture: Image.Image | None, prompt: str, **aske
     """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image), `max_pixels` of the export,
     `adapters` (files and scales).
 
-    At the size at which the picture is edited, which diffusers is told, and does not find by itself; without a picture
-    `size`.
+    The picture has the size at which it is edited, which diffusers is told, and does not find by itself; what is made
+    has that, too, or `size`, which without a picture must be there.
     """
-    width, height = (
-        asked["size"] if picture is None else preferred(asked.get("max_pixels", MAX_PIXELS), 16).of(*picture.size)
-    )
+    rule = preferred(asked.get("max_pixels", MAX_PIXELS), 16)
+    picture = picture and picture.resize(rule.of(*picture.size), Image.Resampling.LANCZOS)
+    width, height = asked["size"] if picture is None else asked.get("size", picture.size)
     with small.adapted(pipeline(checkpoint), asked.get("adapters", ())) as diffusers:
         edited = diffusers(
-            image=picture and picture.resize((width, height), Image.Resampling.LANCZOS),
+            image=picture,
             prompt=prompt,
             width=width,
             height=height,

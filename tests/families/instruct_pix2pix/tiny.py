@@ -70,10 +70,11 @@ def adapters(checkpoint: Path) -> dict[str, tuple[Path, float]]:
 
 def reference(checkpoint: Path, picture: Image.Image, prompt: str, **asked: Any) -> Any:
     """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image), `adapters` (files and
-    scales)."""
+    scales), `negative` (another prompt)."""
     with small.adapted(pipeline(checkpoint), asked.get("adapters", ())) as diffusers:
         edited = diffusers(
             prompt,
+            negative_prompt=asked.get("negative"),
             image=picture,
             num_inference_steps=asked["steps"],
             guidance_scale=asked["guidance"][0],

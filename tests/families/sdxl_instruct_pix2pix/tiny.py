@@ -91,10 +91,11 @@ def write_adapters(checkpoint: Path, folder: Path) -> None:
 
 def reference(checkpoint: Path, picture: Image.Image, prompt: str, **asked: Any) -> Any:
     """diffusers' answer as (H, W, 3) uint8: `steps`, `seed`, `guidance` (text, image), `adapters` (files and
-    scales)."""
+    scales), `negative` (another prompt)."""
     with small.adapted(pipeline(checkpoint), asked.get("adapters", ())) as diffusers:
         edited = diffusers(
             prompt,
+            negative_prompt=asked.get("negative"),
             image=picture,
             height=picture.height,
             width=picture.width,

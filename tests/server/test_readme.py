@@ -44,4 +44,4 @@ def test_a_call_gives_a_picture(client: Client, photo: Path, block: str, tmp_pat
     (written,) = set(tmp_path.iterdir()) - {tmp_path / "photo.jpg"}
     with Image.open(written) as picture:
         assert picture.format == KINDS[written.suffix]
-        assert picture.size == (288, 224), "1600 x 1200 within 256 x 256 pixels, in multiples of 8"
+        assert picture.size == (295, 221), "1600 x 1200 within 256 x 256 pixels, to the pixel"

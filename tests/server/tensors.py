@@ -52,7 +52,12 @@ def grpc_inputs(
 
 
 def made(
-    client: Client, picture: Image.Image, prompt: str, *, guidance: tuple[float, float] = (0.0, 0.0), **asked: Any
+    client: Client,
+    picture: Image.Image,
+    prompt: str = "make it red",
+    *,
+    guidance: tuple[float, float] = (0.0, 0.0),
+    **asked: Any,
 ) -> NDArray[np.uint8]:
     """The raw picture of an edit by Triton alone, and no gateway: asked are `steps`, and inputs of `edit`."""
     scales = {"guidance_scale": [guidance[0]], "image_guidance_scale": [guidance[1]]}

@@ -151,7 +151,7 @@ def require_within(asked: Size, max_pixels: int, longest_aspect: float | None) -
     if width * height > max_pixels:
         raise InvalidEditError(SIZE_UNAVAILABLE, f"the answer may have at most {max_pixels} pixels")
     if longest_aspect is not None and max(asked) > longest_aspect * min(asked):
-        message = f"the longer side may be at most {longest_aspect:.3g} times the shorter one"
+        message = f"the longer side may be at most {round(longest_aspect, 1):.10g} times the shorter one"
         raise InvalidEditError(SIZE_UNAVAILABLE, message)
 
 

@@ -76,7 +76,7 @@ check: $(READY) ## ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy $(foreach package,$(PACKAGES),$(if $(wildcard $(package)/*.py),$(package)))
-	for model in edit preprocess postprocess; do \
+	for model in edit edit_stream preprocess postprocess; do \
 	  MYPYPATH=typings:model_repository/$$model/1:. $(VENV)/bin/mypy model_repository/$$model/1/*.py || exit 1; done
 
 format: $(READY) ## format the code

@@ -8,7 +8,7 @@ A request with the parameter ``in_place`` lacks its large inputs. The parameter 
 ``file`` is a memfd of that name, which can no longer shrink: who does not know it reads nothing here. A tensor whose
 place, shape and version are those of the last call has not changed. ``answer``: where the only output goes; null: it
 is sent as ever.
-``model_repository/edit/1/shared_rows.py`` is the other side.
+``model_repository/edit_stream/1/shared_rows.py`` is the other side.
 """
 
 from __future__ import annotations

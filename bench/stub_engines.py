@@ -44,7 +44,7 @@ class TritonPythonModel:
 
 def repository(original: Path, folder: Path) -> Path:
     """Writes it into `folder` and returns that; all but the engines are links to `original`."""
-    settings = json.loads((original / "edit" / "1" / "pipeline" / "settings.json").read_text("utf-8"))
+    settings = json.loads((original / "edit_stream" / "1" / "pipeline" / "settings.json").read_text("utf-8"))
     multiple = json.loads(settings["size_rule"])["multiple"]
     for model in original.resolve().iterdir():
         if model.name not in ENGINES:

@@ -23,7 +23,7 @@ from pathlib import Path
 from export.errors import BadInputError, ExportError
 
 SOURCE = Path(__file__).resolve().parents[1] / "model_repository"
-HAND_WRITTEN = ("edit", "preprocess", "postprocess")
+HAND_WRITTEN = ("edit", "edit_stream", "preprocess", "postprocess")
 UNFINISHED = ".unfinished-"
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "pipeline")
 

@@ -8,8 +8,8 @@ A family is a folder of `families/`, one line of `families.PIPELINES`, and a tin
     conditioning.py  Conditioner
     denoising.py     plan, noise
 
-The first three make engines and are imported by `export`; the last two run inside Triton's model `edit`. Nothing else
-in the project names a family. What families share is in `families/parts/`.
+The first three make engines and are imported by `export`; the last two run inside Triton's model `edit_stream`. Nothing
+else in the project names a family. What families share is in `families/parts/`.
 
 An edit passes: `edit.read` (validated, defaults filled in) -> `Conditioner` (encoders called) -> `plan` (a loop) -> the
 batcher (one `denoiser` call a step, with other edits' rows) -> `render` (decoder, picture file).
@@ -82,8 +82,8 @@ ADAPTER = Tensor("adapter", "INT32", (ROWS, ADAPTERS))
 ADAPTER_SCALE = Tensor("adapter_scale", "FP32", (ROWS, ADAPTERS))
 """What multiplies that which each of them adds, beside the scale that the export gave it."""
 BANK = (ADAPTER, ADAPTER_SCALE)
-"""The last inputs of a component that has a bank of adapters. The export adds them and `edit` fills them: no family
-names them."""
+"""The last inputs of a component that has a bank of adapters. The export adds them and `edit_stream` fills them:
+no family names them."""
 
 
 TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
@@ -251,13 +251,17 @@ class Plan:
     """One edit, ready to be denoised. Rows of a call do not influence one another.
 
     `key`: what must be equal, beside the shapes of the inputs, for two edits to share a call. `constant`: the inputs
-    that are the same at every step. `tokens`: of one row.
+    that are the same at every step. `tokens`: of one row. `steps`: that the loop yields. `usage`: how many tokens of
+    text, of pictures that are looked at and of the one to be made the caller is told; where the denoiser is no
+    transformer, a latent is one.
     """
 
     key: Hashable
     constant: Tensors
     loop: Loop
     tokens: int
+    steps: int
+    usage: tuple[int, int, int]
 
 
 class Denoising(Protocol):

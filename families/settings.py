@@ -11,7 +11,7 @@ FILE = "settings.json"
 
 @dataclass(frozen=True)
 class Settings:
-    """What `edit` must know of an export."""
+    """What `edit_stream` must know of an export."""
 
     family: str
     scheduler: str
@@ -39,9 +39,9 @@ class Settings:
     banks: tuple[str, ...]
     """Components with a bank of adapters."""
     in_place: bool
-    """Whether the denoiser's backend reads tensors in memory of `edit`'s."""
+    """Whether the denoiser's backend reads tensors in memory of `edit_stream`'s."""
     outputs: Mapping[str, tuple[str, ...]]
-    """Of every model that `edit` calls."""
+    """Of every model that `edit_stream` calls."""
     own: Mapping[str, Any]
     """The family's."""
     safety: Mapping[str, Any] | None = None

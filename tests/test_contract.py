@@ -28,7 +28,8 @@ from gateway import schemas
 from gateway.errors import KINDS
 from gateway.failures import problem_of
 from gateway.settings import Settings
-from gateway.triton import Edit, inputs, offer_of
+from gateway.tensors import Edit, Watch, inputs
+from gateway.triton import offer_of
 from tests import safety
 from tests.conftest import ROOT
 from tests.families import tiny
@@ -46,16 +47,20 @@ EDIT_INPUTS = {
     "size": ("INT32", (2,)),
     "mask": ("BYTES", (1,)),
     "negative_prompt": ("BYTES", (1,)),
+    "n": ("INT32", (1,)),
+    "low_priority": ("BOOL", (1,)),
 }
-OPTIONAL = EDIT_INPUTS.keys() - {"image", "prompt", "seed"}
+STREAM_INPUTS = {"progress": ("BOOL", (1,)), "partial_images": ("INT32", (1,))}
+REQUIRED = {"image", "prompt", "seed"}
 RENDERED = {"image": ("BYTES", (1,)), "size": ("INT32", (2,))}
-EDIT_OUTPUTS = {
-    **RENDERED,
+NUMBERS = {
     "num_inference_steps": ("INT32", (1,)),
     "guidance_scale": ("FP32", (1,)),
     "image_guidance_scale": ("FP32", (1,)),
+    "tokens": ("INT32", (3,)),
 }
 STATUSES = {GENERATIONS_UNAVAILABLE: 404, MASK_INVALID: 400, NEGATIVE_PROMPT_UNAVAILABLE: 400}
+STREAM_OUTPUTS = {"step": ("INT32", (2,)), "index": ("INT32", (1,)), "partial_index": ("INT32", (1,))}
 ENSEMBLES = ("reference", "render")
 FAMILIES = sorted(set(PIPELINES.values()))
 
@@ -106,18 +111,25 @@ def agree(one: tuple[str, tuple[int, ...]], other: tuple[str, tuple[int, ...]]) 
     return kind == other_kind and len(shape) == len(other_shape) and same
 
 
-def test_edit_is_the_contract(configs: dict[str, Any]) -> None:
-    assert configs["edit"].max_batch_size == 0
-    assert tensors(configs["edit"].input) == EDIT_INPUTS
-    assert tensors(configs["edit"].output) == EDIT_OUTPUTS
+def test_edit_and_edit_stream_are_the_contract(configs: dict[str, Any]) -> None:
+    edit, stream = configs["edit"], configs["edit_stream"]
+    assert edit.max_batch_size == stream.max_batch_size == 0
+    assert (edit.model_transaction_policy.decoupled, stream.model_transaction_policy.decoupled) == (False, True)
+    assert tensors(edit.input) == EDIT_INPUTS
+    assert tensors(stream.input) == tensors(edit.input) | STREAM_INPUTS
+    assert tensors(edit.output) == {"image": ("BYTES", (-1,)), "size": RENDERED["size"], **NUMBERS}
+    assert tensors(stream.output) == RENDERED | NUMBERS | STREAM_OUTPUTS
+    for config in (edit, stream):
+        assert {port.name for port in config.input if not port.optional} == REQUIRED
 
 
-def test_the_gateways_request_is_the_contract() -> None:
-    edit = Edit([b"a", b"b"], "p", 20, 0.0, 1.5, 2**64 - 1, "", "jpeg", mask=b"c", negative_prompt="not p")
-    sent = {tensor.name: (tensor.datatype, tensor.shape) for tensor in inputs(edit)}
-    assert list(sent) == list(EDIT_INPUTS)
-    assert all(agree(sent[name], EDIT_INPUTS[name]) for name in sent)
-    assert all(len(tensor.values) == math.prod(tensor.shape) for tensor in inputs(edit))
+def test_the_gateways_requests_are_the_contract() -> None:
+    edit = Edit([b"a", b"b"], "p", 20, 0.0, 1.5, 2**64 - 1, "", "jpeg", (8, 8), b"c", "not p", 2, low_priority=True)
+    for asked, taken in ((inputs(edit), EDIT_INPUTS), (inputs(edit, Watch(True, 3)), EDIT_INPUTS | STREAM_INPUTS)):
+        sent = {tensor.name: (tensor.datatype, tensor.shape) for tensor in asked}
+        assert list(sent) == list(taken)
+        assert all(agree(sent[name], taken[name]) for name in sent)
+        assert all(len(tensor.values) == math.prod(tensor.shape) for tensor in asked)
 
 
 def test_every_config_names_its_folder_and_where_it_runs(configs: dict[str, Any]) -> None:
@@ -158,9 +170,8 @@ def test_the_gateway_reads_what_the_export_says(configs: dict[str, Any]) -> None
     assert offer.generation_size == "512x512"
 
 
-def test_edit_calls_its_models_with_what_they_take(configs: dict[str, Any]) -> None:
+def test_edit_stream_calls_its_models_with_what_they_take(configs: dict[str, Any]) -> None:
     denoiser, render = configs["denoiser"], configs["render"]
-    assert {port.name for port in configs["edit"].input if port.optional} == OPTIONAL
     checked = "safety_checker" in configs
     seen = tensors(configs["safety_checker"].output) if checked else {}
     assert tensors(render.output) == RENDERED | seen

@@ -38,7 +38,7 @@ class Serving:
 
     `warm_up`: whether a first call is slow enough for Triton to make it before it says that it is ready.
     `cuda_graphs`: whether the backend captures them for the shapes that config.pbtxt lists.
-    `in_place`: whether it is one of `backends`, which read a denoiser's large inputs in memory of `edit`'s.
+    `in_place`: whether it is one of `backends`, which read a denoiser's large inputs in memory of `edit_stream`'s.
     """
 
     backend: str

@@ -63,6 +63,7 @@ def plan(
     where they may change (1, 1, h, w).
     """
     height, width = latents.shape[2:]
+    seen, made = sum(latent.shape[2] * latent.shape[3] for latent in references), height * width
     rows = {name: array.repeat(guidance.rows, axis=0) if len(array) == 1 else array for name, array in constant.items()}
     known, free = kept or (None, None)
     hold = Hold(_tokens(known), _tokens(latents), _tokens(free)) if known is not None and free is not None else None
@@ -70,7 +71,9 @@ def plan(
         key=((height, width), *(latent.shape[2:] for latent in references)),
         constant=rows,
         loop=denoise(packing.pack(latents), (height, width), guidance, schedule, hold),
-        tokens=text + height * width + sum(latent.shape[2] * latent.shape[3] for latent in references),
+        tokens=text + seen + made,
+        steps=len(schedule.timesteps),
+        usage=(text, seen, made),
     )
 
 

@@ -39,12 +39,15 @@ def plan(
     generator = torch.Generator().manual_seed(edit.seed)
     latents = torch.randn(image_latents.shape, generator=generator)
     schedule = schedules(edit.num_inference_steps, generator)
+    tokens = image_latents.shape[2] * image_latents.shape[3]
     hold = Hold(kept[0], latents, torch.from_numpy(kept[1])) if kept else None
     return Plan(
         key=(),
         constant=constant,
         loop=denoise(latents, guidance.pictures(image_latents), guidance, schedule, hold),
-        tokens=image_latents.shape[2] * image_latents.shape[3],
+        tokens=tokens,
+        steps=len(schedule.timesteps),
+        usage=(constant["encoder_hidden_states"].shape[1], tokens, tokens),
     )
 
 

@@ -126,16 +126,16 @@ def test_memory_is_summed_over_a_process_and_its_descendants() -> None:
 
 def test_a_repository_of_stub_engines_has_the_models_of_the_real_one(tmp_path: Path) -> None:
     original, folder = tmp_path / "original", tmp_path / "stubs"
-    (original / "edit" / "1" / "pipeline").mkdir(parents=True)
+    (original / "edit_stream" / "1" / "pipeline").mkdir(parents=True)
     settings = {"size_rule": json.dumps({"multiple": 8})}
-    (original / "edit" / "1" / "pipeline" / "settings.json").write_text(json.dumps(settings))
+    (original / "edit_stream" / "1" / "pipeline" / "settings.json").write_text(json.dumps(settings))
     config = 'backend: "openvino"\ninstance_group [ { kind: KIND_GPU count: 1 } ]\nparameters { key: "HINT" }\n'
     for name in overhead.watch.ENGINES:
         (original / name).mkdir()
         (original / name / "config.pbtxt").write_text(config)
     folder.mkdir()
     stub_engines.repository(original, folder)
-    assert {model.name for model in folder.iterdir()} == {"edit", *overhead.watch.ENGINES}
+    assert {model.name for model in folder.iterdir()} == {"edit_stream", *overhead.watch.ENGINES}
     assert (folder / "denoiser" / "config.pbtxt").read_text() == (
         'backend: "python"\ninstance_group [ { kind: KIND_CPU count: 1 } ]\n'
     )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from batcher import Batcher
 from families.interface import Loop, Plan, Step, Tensors
-from jobs import Job, StoppingError
+from jobs import Job, Request, StoppingError
 from rows import JoinedRows
 
 TOKENS = 4
@@ -75,7 +75,15 @@ def plan(
     tag: float, steps: int, *, rows: int = 1, key: Any = "square", fail_at: int | None = None, tokens: int = TOKENS
 ) -> Plan:
     constant = {"text": np.full((rows, 2), tag)}
-    return Plan(key, constant, count_steps(tag, steps, rows, fail_at), tokens)
+    return Plan(key, constant, count_steps(tag, steps, rows, fail_at), tokens, steps, (2, 0, tokens))
+
+
+def one(
+    prepare: Callable[[], Plan], finish: Callable[[Tensors], Any], failed: Callable[[Exception], Any], **options: Any
+) -> tuple[Request, list[Job]]:
+    """A request of one picture, whatever else it is made with."""
+    request = Request(lambda: [prepare()], failed, **options)
+    return request, [Job(request, finish)]
 
 
 def denoiser(rows: Tensors) -> NDArray[Any]:
@@ -141,7 +149,7 @@ class Harness:
             assert name not in self.results, "answered twice"
             self.results[name] = value
 
-        self.batcher.submit(Job(lambda: plan, answer, answer, **options))
+        self.batcher.submit(*one(lambda: plan, answer, answer, **options))
 
     def turns(self, count: int) -> None:
         for _ in range(count):

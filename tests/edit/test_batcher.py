@@ -3,6 +3,7 @@
 import gc
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from families.errors import InvalidEditError
 from families.interface import Plan, Tensors, denoise_alone
-from jobs import CancelledError, ExpiredError, Job, QueueFullError, StoppingError
-from tests.edit.harness import Harness, Later, count_steps, denoiser, plan
+from jobs import CancelledError, ExpiredError, QueueFullError, StoppingError
+from tests.edit.harness import Harness, Later, denoiser, one, plan
 
 
 def test_an_edit_joins_and_leaves_while_a_long_one_runs() -> None:
@@ -48,8 +49,7 @@ def test_edits_that_differ_in_a_padded_input_share_a_call() -> None:
 
     def adapted(steps: int, rows: int, *adapters: int) -> Plan:
         made = plan(1.0, steps, rows=rows)
-        constant = {**made.constant, "adapter": np.array([adapters] * rows, np.int32)}
-        return Plan(made.key, constant, made.loop, made.tokens)
+        return replace(made, constant={**made.constant, "adapter": np.array([adapters] * rows, np.int32)})
 
     harness = Harness(denoise, padded=("adapter",))
     harness.submit("one", adapted(3, 2, 4))
@@ -126,9 +126,9 @@ def test_who_is_gone_or_late_before_a_worker_is_free_is_answered_without_one() -
         return lambda: prepared.append(name) or plan(1.0, 1)  # type: ignore[func-returns-value]
 
     failures: list[Exception] = []
-    harness.batcher.submit(Job(prepare("gone"), print, failures.append, cancelled=lambda: True))
-    harness.batcher.submit(Job(prepare("late"), print, failures.append, deadline=10.0))
-    harness.batcher.submit(Job(prepare("stays"), print, failures.append))
+    harness.batcher.submit(*one(prepare("gone"), print, failures.append, cancelled=lambda: True))
+    harness.batcher.submit(*one(prepare("late"), print, failures.append, deadline=10.0))
+    harness.batcher.submit(*one(prepare("stays"), print, failures.append))
     harness.clock = 11.0
     harness.batcher.ask()
     assert [type(failure) for failure in failures] == [CancelledError, ExpiredError]
@@ -146,7 +146,7 @@ def test_what_only_preparing_needs_is_let_go_of() -> None:
     pictures = np.ones(1)
     kept = weakref.ref(pictures)
     harness = Harness()
-    harness.batcher.submit(Job(holding(pictures), print, print))
+    harness.batcher.submit(*one(holding(pictures), print, print))
     del pictures
     gc.collect()
     assert kept() is None
@@ -156,13 +156,13 @@ def test_what_only_preparing_needs_is_let_go_of() -> None:
 
 def test_an_edit_that_has_left_is_let_go_of() -> None:
     harness = Harness()
-    job = Job(lambda: plan(1.0, 1), print, print)
-    kept = weakref.ref(job)
-    harness.batcher.submit(job)
-    del job
+    request, jobs = one(lambda: plan(1.0, 1), print, print)
+    kept = weakref.ref(request), weakref.ref(jobs[0])
+    harness.batcher.submit(request, jobs)
+    del request, jobs
     harness.turns(1)
     gc.collect()
-    assert kept() is None
+    assert [reference() for reference in kept] == [None, None]
 
 
 def test_a_full_queue_refuses_and_forgets() -> None:
@@ -200,7 +200,7 @@ def test_tokens_fill_a_call_too() -> None:
 
 def test_edits_share_a_call_by_key_and_by_the_shapes_of_their_inputs() -> None:
     harness = Harness()
-    wider = Plan("square", {"text": np.ones((1, 3))}, count_steps(1.0, 2, 1), 4)
+    wider = replace(plan(1.0, 2), constant={"text": np.ones((1, 3))})
     harness.submit("one", plan(1.0, 2))
     harness.submit("two", plan(2.0, 2, rows=3))
     harness.submit("other key", plan(1.0, 2, key="wide"))
@@ -215,8 +215,8 @@ def test_an_edit_that_cannot_be_prepared_or_finished_fails_alone() -> None:
 
     harness = Harness()
     failures: list[Exception] = []
-    harness.batcher.submit(Job(raising, raising, failures.append))
-    harness.batcher.submit(Job(lambda: plan(1.0, 1), raising, failures.append))
+    harness.batcher.submit(*one(raising, raising, failures.append))
+    harness.batcher.submit(*one(lambda: plan(1.0, 1), raising, failures.append))
     harness.submit("good", plan(1.0, 2))
     harness.turns(2)
     assert [str(failure) for failure in failures] == ["its own fault"] * 2
@@ -275,7 +275,7 @@ def test_every_second_of_an_edit_is_in_one_stage() -> None:
     def finish(_: Any) -> None:
         harness.clock += 8.0
 
-    harness.batcher.submit(Job(prepare, finish, finish))
+    harness.batcher.submit(*one(prepare, finish, finish))
     harness.clock += 2.0
     harness.turns(1)
     harness.clock += 4.0
@@ -303,7 +303,7 @@ def test_what_is_the_callers_fault_is_no_failure() -> None:
         raise InvalidEditError("image_unreadable", "the picture cannot be read")
 
     harness = Harness()
-    harness.batcher.submit(Job(refused, print, print))
+    harness.batcher.submit(*one(refused, print, print))
     harness.submit("too large", plan(1.0, 1, rows=9))
     harness.submit("broken", plan(1.0, 2, fail_at=1))
     harness.turns(1)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from batcher import Batcher
 from families.interface import Plan, Tensors
-from jobs import Job, StoppingError
+from jobs import StoppingError
 from rows import JoinedRows
-from tests.edit.harness import TOKENS, Harness, Intake, Metrics, denoiser, plan
+from tests.edit.harness import TOKENS, Harness, Intake, Metrics, denoiser, one, plan
 
 
 def make(denoise: Callable[[Tensors], NDArray[Any]], metrics: Metrics, max_jobs: int = 8, threads: int = 4) -> Batcher:
@@ -34,7 +34,7 @@ def test_an_answer_that_cannot_be_delivered_harms_nobody(caplog: pytest.LogCaptu
         raise ConnectionError("gone")
 
     harness = Harness()
-    harness.batcher.submit(Job(lambda: plan(1.0, 1), undeliverable, undeliverable))
+    harness.batcher.submit(*one(lambda: plan(1.0, 1), undeliverable, undeliverable))
     harness.submit("other", plan(1.0, 1))
     harness.turns(1)
     assert "other" in harness.results
@@ -53,7 +53,7 @@ def test_the_thread_serves_many_threads_and_stops() -> None:
         arrived.release()
 
     senders = [
-        threading.Thread(target=lambda i=i: batcher.submit(Job(lambda: plan(float(i), 5), answer, answer)))
+        threading.Thread(target=lambda i=i: batcher.submit(*one(lambda: plan(float(i), 5), answer, answer)))
         for i in range(20)
     ]
     for sender in senders:
@@ -62,7 +62,7 @@ def test_the_thread_serves_many_threads_and_stops() -> None:
     assert all(isinstance(value, dict) for value in done)
     batcher.stop()
     with pytest.raises(StoppingError):
-        batcher.submit(Job(lambda: plan(1.0, 1), answer, answer))
+        batcher.submit(*one(lambda: plan(1.0, 1), answer, answer))
 
 
 @pytest.mark.parametrize(("fail_at", "answer"), [(None, dict), (2, ArithmeticError)])
@@ -87,8 +87,8 @@ def test_no_answer_waits_behind_edits_that_have_not_begun(fail_at: int | None, a
 
     batcher = make(slow, Metrics(), threads=1)
     batcher.start()
-    batcher.submit(Job(lambda: plan(1.0, 5, fail_at=fail_at), note, note))
-    batcher.submit(Job(stuck, print, print))
+    batcher.submit(*one(lambda: plan(1.0, 5, fail_at=fail_at), note, note))
+    batcher.submit(*one(stuck, print, print))
     assert answered.wait(10)
     assert isinstance(answers[0], answer)
     release.set()
@@ -114,7 +114,7 @@ def test_a_caller_who_leaves_is_noticed_while_the_engine_computes() -> None:
     metrics = Metrics()
     batcher = make(slow, metrics)
     batcher.start()
-    batcher.submit(Job(lambda: plan(1.0, 50), print, lambda _: answered.set(), cancelled=cancelled))
+    batcher.submit(*one(lambda: plan(1.0, 50), print, lambda _: answered.set(), cancelled=cancelled))
     assert noticed.wait(10)
     with batcher._asking:  # what was noticed is noted
         release.set()
@@ -139,7 +139,7 @@ def test_metrics_that_cannot_be_published_harm_nobody(caplog: pytest.LogCaptureF
 
     batcher = make(denoiser, Unpublished())
     batcher.start()
-    batcher.submit(Job(prepare, lambda _: answered.set(), print))
+    batcher.submit(*one(prepare, lambda _: answered.set(), print))
     assert answered.wait(10)
     batcher.stop()
     assert "no Triton" in caplog.text
@@ -156,7 +156,7 @@ def test_stopping_fails_what_is_in_flight() -> None:
     results: list[Any] = []
     batcher = make(slow, Metrics())
     batcher.start()
-    batcher.submit(Job(lambda: plan(1.0, 50), results.append, results.append))
+    batcher.submit(*one(lambda: plan(1.0, 50), results.append, results.append))
     assert entered.wait(10)
     stopper = threading.Thread(target=batcher.stop)
     stopper.start()

@@ -1,4 +1,4 @@
-"""What `edit` reads of its environment and keeps of a request, beside a stand-in for Triton's module."""
+"""What `edit_stream` reads of its environment and keeps of a request, beside a stand-in for Triton's module."""
 
 import gc
 import importlib
@@ -17,7 +17,7 @@ from families.edit import Edit
 def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", types.ModuleType("triton_python_backend_utils"))
     yield importlib.import_module("model")
-    for name in ("model", "calls", "metrics"):
+    for name in ("model", "calls", "metrics", "responses"):
         sys.modules.pop(name, None)
 
 
@@ -31,10 +31,11 @@ def test_the_pictures_are_kept_for_preparing_alone(model: Any, monkeypatch: pyte
 
     monkeypatch.setattr(model, "read", read)
     edit_model = model.TritonPythonModel()
-    edit_model._settings = None
+    edit_model._settings = edit_model._reporters = None
     request = types.SimpleNamespace(inputs=list, timeout=lambda: 0)
-    job = edit_model._job(request, types.SimpleNamespace(is_cancelled=lambda: False))
+    taken, jobs = edit_model._taken(request, types.SimpleNamespace(is_cancelled=lambda: False), "")
+    assert len(jobs) == 1
     assert made[0]() is not None
-    del job.prepare
+    del taken.prepare
     gc.collect()
     assert made[0]() is None

@@ -52,7 +52,7 @@ def state(repository: Path) -> set[str]:
     """Every tag that a Triton started now would see: one, if the repository is of one piece."""
     files = [repository / component / "1" / "model" for component in COMPONENTS]
     files += [repository / component / "config.pbtxt" for component in COMPONENTS]
-    files.append(repository / "edit" / "1" / "pipeline" / "settings.json")
+    files.append(repository / "edit_stream" / "1" / "pipeline" / "settings.json")
     files += [repository / model / "config.pbtxt" for model in ("edit", "render")]
     return {file.read_text() for file in files}
 
@@ -64,7 +64,7 @@ def test_a_repository_is_complete_and_replaced_as_a_whole(tmp_path: Path) -> Non
     for model in HAND_WRITTEN:
         assert (tmp_path / model / "config.pbtxt").is_file()
         assert (tmp_path / model / "1").is_dir()
-    assert (tmp_path / "edit" / "1" / "families" / "instruct_pix2pix" / "denoising.py").is_file()
+    assert (tmp_path / "edit_stream" / "1" / "families" / "instruct_pix2pix" / "denoising.py").is_file()
     install(store, "new")
     assert state(tmp_path) == {"new"}
     assert [path.name for path in (tmp_path / "edit/.tritouch/releases").iterdir()] == ["release-new"]

@@ -27,7 +27,7 @@ class Served:
     @property
     def settings(self) -> Settings:
         """What its export says."""
-        return Settings.read(self.repository / "edit" / "1" / "pipeline")
+        return Settings.read(self.repository / "edit_stream" / "1" / "pipeline")
 
 
 def export(name: str, checkpoint: Path, repository: Path, *flags: str, strength: float = 1.0) -> None:

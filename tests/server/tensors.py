@@ -23,12 +23,19 @@ CONTRACT = {
     "mask": ("BYTES", np.object_),
     "negative_prompt": ("BYTES", np.object_),
 }
+MORE = {
+    "n": ("INT32", np.int32),
+    "low_priority": ("BOOL", np.bool_),
+    "progress": ("BOOL", np.bool_),
+    "partial_images": ("INT32", np.int32),
+}
+"""Sent only where they are asked for; the last two of `edit_stream` alone."""
 
 
 def grpc_inputs(
     picture: Image.Image, steps: int = 4, client: ModuleType = tritonclient.grpc, **changed: Any
 ) -> list[Any]:
-    """All inputs; `client` is tritonclient.grpc or tritonclient.http."""
+    """All inputs of CONTRACT, and those of MORE that are given; `client` is tritonclient.grpc or tritonclient.http."""
     values: dict[str, Any] = {
         "image": [png(picture)],
         "prompt": [b"make it red"],
@@ -43,7 +50,7 @@ def grpc_inputs(
         "negative_prompt": [b""],
     } | changed
     inputs = []
-    for name, (kind, dtype) in CONTRACT.items():
+    for name, (kind, dtype) in (CONTRACT | {name: MORE[name] for name in changed if name in MORE}).items():
         array = np.array(values[name], dtype)
         tensor = client.InferInput(name, list(array.shape), kind)
         tensor.set_data_from_numpy(array)

@@ -59,7 +59,7 @@ def test_every_process_of_triton_may_die(repository: Path, tmp_path: Path) -> No
     with kept_alive(faults.repository) as (running, told), ThreadPoolExecutor(8) as pool:
         client = Client(running)
         names = sorted(python_processes(running))
-        assert len(names) == 10, "three of preprocess, and the denoiser has an engine behind it"
+        assert len(names) == 11, "three of preprocess, and the denoiser has an engine behind it"
         for name in names:
             assert eventually(lambda: client.edit(PICTURE, num_inference_steps=1).status == 200, 60)
             faults.set(delay=STEP)

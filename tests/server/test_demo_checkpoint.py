@@ -13,6 +13,7 @@ from demo.edits import Kind, true_edit
 from demo.wordings import plain_sentence
 from embedded.server import serve
 from tests.server.asking import Client, psnr
+from tests.server.streams import stream
 from tests.server.test_fidelity import LEAST_DB, SEED, reference
 
 SAMPLES = sorted((Path(__file__).parents[2] / "demo" / "samples").glob("*.jpg"))
@@ -35,3 +36,14 @@ def test_a_sentence_is_followed_as_diffusers_follows_it(demo: Client, kind: Kind
     assert psnr(ours, reference(CHECKPOINT, picture, 1.0, 1.5, prompt=sentence)) >= LEAST_DB
     wanted = np.asarray(true_edit(kind, as_picture(picture))) * 255
     assert psnr(ours, wanted) >= psnr(np.asarray(picture), wanted) + GAIN_DB
+
+
+def test_previews_come_nearer_to_the_picture(demo: Client) -> None:
+    picture = Image.open(SAMPLES[0]).convert("RGB").resize((192, 128))
+    prompt = [plain_sentence(KINDS[0]).encode()]
+    with stream(demo.server, picture, prompt=prompt, steps=12, partial_images=[3]) as responses:
+        _, *previews, last = list(responses)
+    distances = [psnr(preview.pixels, last.pixels) for preview in previews]
+    assert len(distances) == 3
+    assert distances == sorted(distances)
+    assert distances[0] < distances[-1]

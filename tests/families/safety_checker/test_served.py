@@ -106,4 +106,4 @@ def test_without_the_flag_it_is_gone(client: Client, repository: Path, tmp_path:
     assert (repository / "safety_checker").exists()
     export(FAMILY, tiny.checkpoint(FAMILY), repository)
     assert not (repository / "safety_checker").is_symlink()
-    assert json.loads((repository / "edit" / "1" / "pipeline" / "settings.json").read_text())["safety"] is None
+    assert json.loads((repository / "edit_stream" / "1" / "pipeline" / "settings.json").read_text())["safety"] is None

@@ -1,10 +1,10 @@
-"""What the batcher is handed and what it reports: a job, the ways it can end, the metrics.
+"""What the batcher is handed and what it reports: requests and their jobs, the ways they can end, the metrics.
 
 Knows plans and nothing of how they are batched.
 """
 
 import itertools
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,6 +27,10 @@ class StoppingError(Exception):
 
 class ExpiredError(Exception):
     """The edit's time was over before it was done."""
+
+
+class EndedError(Exception):
+    """The request has ended by another of its jobs."""
 
 
 OUTCOMES: dict[type[Exception], str] = {
@@ -75,23 +79,54 @@ class Metrics(Protocol):
         """What was reported so far is to be seen. From another thread, beside the others."""
 
 
-@dataclass(eq=False)
-class Job:
-    """One edit on its way. `prepare`, `finish` and `failed` run on worker threads, `cancelled` is asked beside turns.
+class Reports(Protocol):
+    """What is told of a job while it is denoised."""
 
-    `prepare` makes its plan, `finish` answers with what the loop returned. When one of them, the loop or a call raises,
-    or the job is cancelled or expires, `failed` is called in its place. `deadline`: seconds on the batcher's clock.
-    `prepare` is dropped once it has made the plan.
+    def note(self, step: int, steps: int, preview: Callable[[], Tensors] | None) -> None:
+        """So many of all steps are made; on the batcher's thread. `preview`: where there is time for one."""
+
+
+@dataclass(eq=False)
+class Request:
+    """What the jobs of one caller have in common. When one of them fails, all end.
+
+    `prepare` makes a plan for each job, on a worker thread, and is dropped once it has; `conditioned` is then told
+    the first, before any of their steps. When `prepare`, a loop, a call or an answer raises, or the caller is
+    gone, or `deadline` (seconds on the batcher's clock) passes, `failed` is called once, in the place of what `finish`
+    of a job would have answered. `low`: to be computed in what others leave free.
     """
 
-    prepare: Callable[[], Plan]
-    finish: Callable[[Tensors], None]
+    prepare: Callable[[], Sequence[Plan]]
     failed: Callable[[Exception], None]
     cancelled: Callable[[], bool] = lambda: False
     deadline: float = float("inf")
-    begun: bool = field(default=False, init=False)
+    low: bool = False
+    conditioned: Callable[[Plan], None] = lambda _plan: None
     gone: bool = field(default=False, init=False)
     """Whether its caller was found to be gone."""
+    outcome: str = field(default="", init=False)
+    """What the error is counted as that has ended it, if one has."""
+
+    def require_wanted(self, now: float, gone: bool) -> None:
+        """Raises EndedError, ExpiredError, or CancelledError where its caller is gone."""
+        if self.outcome:
+            raise EndedError("another picture of the same request could not be made")
+        if now > self.deadline:
+            raise ExpiredError("the edit's deadline has passed")
+        if gone:
+            raise CancelledError("the caller is gone")
+
+
+@dataclass(eq=False)
+class Job:
+    """One picture on its way. `finish` answers with what its loop returned, on a worker thread."""
+
+    request: Request
+    finish: Callable[[Tensors], None]
+    reports: Reports | None = None
+    begun: bool = field(default=False, init=False)
+    steps: int = field(default=0, init=False)
+    """Made so far."""
     since: float = field(default=0.0, init=False)
     """When its present stage began, on the batcher's clock."""
     plan: Plan = field(init=False)
@@ -112,13 +147,6 @@ class Job:
         self.rows = len(next(iter(inputs.values())))
         shapes = {name: () if name in padded else array.shape[1:] for name, array in inputs.items()}
         self.group = (plan.key, *sorted((name, array.dtype.str, shapes[name]) for name, array in inputs.items()))
-
-    def require_wanted(self, now: float, gone: bool) -> None:
-        """Raises ExpiredError, or CancelledError where its caller is gone."""
-        if now > self.deadline:
-            raise ExpiredError("the edit's deadline has passed")
-        if gone:
-            raise CancelledError("the caller is gone")
 
     def require_fitting(self, max_rows: int, max_tokens: int) -> None:
         """An edit that no call can hold is its caller's fault, and told before it waits for one."""

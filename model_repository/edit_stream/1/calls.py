@@ -16,7 +16,7 @@ from families.interface import ADAPTER, ADAPTER_SCALE, DENOISER, PREDICTION, PRE
 from families.settings import Settings
 
 IN_PLACE = "in_place"
-"""Parameter of a call whose tensors stand in memory of `edit`'s."""
+"""Parameter of a call whose tensors stand in memory of `edit_stream`'s."""
 LARGE_PIXELS = 1 << 23
 """A picture of which so many are in memory while it is decoded takes a second rather than a moment."""
 LARGE_AT_ONCE = min(2, len(os.sched_getaffinity(0)))

@@ -4,21 +4,36 @@ One thread owns the loops of all edits in flight. Each turn it takes edits of on
 their rows, each row at its own timestep, and moves every one of them a step on. An edit that arrives behind a long one
 joins at the next step. What comes before and after the loop runs on worker threads meanwhile.
 
-Knows plans, jobs, groups, rows and one denoiser callable; nothing of Triton, of models, or of what tensors mean.
+A caller's request is one job or several, which are conditioned together and otherwise make their way alone.
+
+Knows plans, jobs, rows and one denoiser callable; nothing of Triton, of models, or of what tensors mean.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
 from numpy.typing import NDArray
 
+from choosing import Turns
 from disconnect_watcher import DisconnectWatcher
+from families.errors import EDIT_TOO_LARGE, InvalidEditError
 from families.interface import Tensors
-from jobs import OUTCOMES, CancelledError, ExpiredError, Intake, Job, Metrics, QueueFullError, StoppingError
+from jobs import (
+    OUTCOMES,
+    CancelledError,
+    EndedError,
+    ExpiredError,
+    Intake,
+    Job,
+    Metrics,
+    QueueFullError,
+    Request,
+    StoppingError,
+)
 from rows import Denoiser
 
 log = logging.getLogger(__name__)
@@ -52,11 +67,11 @@ class Batcher:
         self._max_jobs, self._max_rows, self._max_tokens = max_jobs, max_rows, max_tokens
         self._preparers, self._answerers = preparers, answerers
         self._metrics, self._padded, self._clock = metrics, padded, clock
+        self._choose = Turns(max_rows, max_tokens).choose
         self._in_flight: set[Job] = set()
-        self._waiting: list[Job] = []  # those that no preparer has taken up, oldest first
+        self._waiting: dict[Request, Sequence[Job]] = {}  # those that no preparer has taken up, oldest first
         self._ready: list[Job] = []  # those with a plan, oldest first
-        self._turns, self._stopping = 0, False
-        self._served: dict[Hashable, int] = {}  # group -> turn that last served it
+        self._stopping = False
         self._changed = threading.Condition()  # guards the collections of jobs, and the metrics
         self._asking = threading.Lock()  # held while a caller is asked for: never after its job has moved on
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
@@ -67,25 +82,32 @@ class Batcher:
         self._thread.start()
         self._watcher.start()
 
-    def submit(self, job: Job) -> None:
-        """Takes a job in, from any thread. Raises QueueFullError, StoppingError, and then never calls it back."""
+    def submit(self, request: Request, jobs: Sequence[Job]) -> None:
+        """Takes all jobs of a request in, from any thread.
+
+        Raises QueueFullError, StoppingError, InvalidEditError, and then never calls it back.
+        """
         with self._changed:
             try:
-                self._require_place()
-            except (QueueFullError, StoppingError) as error:
-                self._metrics.left(OUTCOMES[type(error)])
+                self._require_places(len(jobs))
+            except (QueueFullError, StoppingError, InvalidEditError) as error:
+                for _ in jobs:
+                    self._metrics.left(OUTCOMES[type(error)])
                 raise
-            self._in_flight.add(job)
-            self._waiting.append(job)
-            job.since = self._clock()
+            self._in_flight.update(jobs)
+            self._waiting[request] = jobs
+            for job in jobs:
+                job.since = self._clock()
             self._report()
         self._watcher.wake()
         self._preparers.submit(self._prepare_next)
 
-    def _require_place(self) -> None:
+    def _require_places(self, count: int) -> None:
         if self._stopping:
             raise StoppingError("the server is stopping")
-        if len(self._in_flight) >= self._max_jobs:
+        if count > self._max_jobs:
+            raise InvalidEditError(EDIT_TOO_LARGE, f"{count} pictures are asked for, and {self._max_jobs} can be made")
+        if len(self._in_flight) + count > self._max_jobs:
             raise QueueFullError(f"{len(self._in_flight)} edits are in flight")
         self._intake.enter()
 
@@ -104,48 +126,54 @@ class Batcher:
 
         Their jobs leave before the next call, those that no preparer has taken up at once.
         """
-        for job in tuple(self._waiting):
-            self._leave_if_unwanted(job)
-        for job in tuple(self._ready):
+        for request in tuple(self._waiting):
+            self._leave_if_unwanted(request)
+        for request in {job.request: None for job in tuple(self._ready)}:
             with self._asking:
-                if job in self._ready and not job.gone:
-                    job.gone = job.cancelled()
+                if any(job.request is request for job in self._ready) and not (request.outcome or request.gone):
+                    request.gone = request.cancelled()
         return bool(self._in_flight)
 
-    def _leave_if_unwanted(self, job: Job) -> None:
+    def _leave_if_unwanted(self, request: Request) -> None:
         with self._asking:
-            if job not in self._waiting:
+            if request not in self._waiting:
                 return
             try:
-                job.require_wanted(self._clock(), job.cancelled())
-            except (CancelledError, ExpiredError) as error:
-                with self._changed:
-                    self._waiting.remove(job)
-                self._answerers.submit(self._fail, job, error)
+                request.require_wanted(self._clock(), request.cancelled())
+                return
+            except (CancelledError, ExpiredError) as unwanted:
+                error = unwanted
+            with self._changed:
+                jobs = self._waiting.pop(request)
+        self._answerers.submit(self._fail_all, jobs, error)
 
     def _prepare_next(self) -> None:
-        """Prepares the job that has waited longest; there may be none, when some have left meanwhile."""
+        """Prepares the request that has waited longest; there may be none, when some have left meanwhile."""
         with self._asking, self._changed:
-            job = self._waiting.pop(0) if self._waiting else None
-        if job is not None:
-            self._prepare(job)
+            request = next(iter(self._waiting), None)
+            jobs = self._waiting.pop(request) if request else ()
+        if request:
+            self._prepare(request, jobs)
 
-    def _prepare(self, job: Job) -> None:
+    def _prepare(self, request: Request, jobs: Sequence[Job]) -> None:
         try:
-            job.require_wanted(self._clock(), job.cancelled())
-            job.planned(job.prepare(), self._padded)
-            del job.prepare  # what it holds may be large, and is needed no more
-            job.require_fitting(self._max_rows, self._max_tokens)
-        except Exception as error:  # noqa: BLE001 - whatever preparing raises is this job's own
-            self._fail(job, error)
+            request.require_wanted(self._clock(), request.cancelled())
+            for job, plan in zip(jobs, request.prepare(), strict=True):
+                job.planned(plan, self._padded)
+                job.require_fitting(self._max_rows, self._max_tokens)
+            del request.prepare  # what it holds may be large, and is needed no more
+            request.conditioned(jobs[0].plan)
+        except Exception as error:  # noqa: BLE001 - whatever preparing raises is this request's own
+            self._fail_all(jobs, error)
             return
         with self._changed:
             if not self._stopping:
-                self._mark(job, "condition")
-                self._ready.append(job)
+                for job in jobs:
+                    self._mark(job, "condition")
+                self._ready.extend(jobs)
                 self._changed.notify()
                 return
-        self._fail(job, StoppingError("the server is stopping"))
+        self._fail_all(jobs, StoppingError("the server is stopping"))
 
     def _run(self) -> None:
         while self._wait():
@@ -164,35 +192,15 @@ class Batcher:
         began = self._clock()
         for job in tuple(self._ready):
             try:
-                job.require_wanted(self._clock(), job.gone)
-            except (CancelledError, ExpiredError) as error:
+                job.request.require_wanted(self._clock(), job.request.gone)
+            except (CancelledError, ExpiredError, EndedError) as error:
                 self._leave(job, error)
-        jobs = self._choose()
+        jobs = self._choose(tuple(self._ready))
         if jobs:
             self._step(jobs)
             with self._changed:
                 self._metrics.turn(self._clock() - began)
                 self._report()
-
-    def _choose(self) -> tuple[Job, ...]:
-        """Jobs of the group that has waited longest since its last call, oldest first, as many as fit."""
-        oldest: dict[Hashable, int] = {}
-        ready = tuple(self._ready)
-        for age, job in enumerate(ready):
-            oldest.setdefault(job.group, age)
-        self._served = {group: turn for group, turn in self._served.items() if group in oldest}
-        if not oldest:
-            return ()
-        chosen = min(oldest, key=lambda group: (self._served.get(group, 0), oldest[group]))
-        self._turns += 1
-        self._served[chosen] = self._turns
-        fitting, rows, tokens = [], self._max_rows, self._max_tokens
-        for job in ready:
-            if job.group == chosen and job.rows <= rows and job.rows * job.plan.tokens <= tokens:
-                fitting.append(job)
-                rows -= job.rows
-                tokens -= job.rows * job.plan.tokens
-        return tuple(fitting)
 
     def _step(self, jobs: tuple[Job, ...]) -> None:
         """One denoiser call and one step of each job. A failed call fails these jobs alone."""
@@ -210,12 +218,17 @@ class Batcher:
             return
         with self._changed:
             self._metrics.call(sum(job.rows for job in jobs), len(jobs), self._clock() - began)
+        idle = not self._waiting and all(job.begun or job.request.low for job in tuple(self._ready))
         for job, prediction in zip(jobs, predictions, strict=True):
-            self._advance(job, prediction)
+            self._advance(job, prediction, idle)
 
-    def _advance(self, job: Job, prediction: NDArray[Any]) -> None:
+    def _advance(self, job: Job, prediction: NDArray[Any], idle: bool) -> None:
+        """`idle`: no edit waits for a place, so that there is time for previews."""
         try:
             job.pending = job.plan.loop.send(prediction)
+            job.steps += 1
+            if job.reports is not None:
+                job.reports.note(job.steps, job.plan.steps, job.pending.preview if idle else None)
         except StopIteration as finished:
             self._leave(job, done=finished.value)
         except Exception as error:  # noqa: BLE001 - one job's fault stays its own
@@ -236,7 +249,7 @@ class Batcher:
 
     def _finish(self, job: Job, done: Tensors) -> None:
         try:
-            job.require_wanted(self._clock(), job.cancelled())
+            job.request.require_wanted(self._clock(), job.request.cancelled())
             job.finish(done)
         except Exception as error:  # noqa: BLE001 - whatever finishing raises is this job's own
             self._fail(job, error)
@@ -245,12 +258,22 @@ class Batcher:
                 self._mark(job, "render")
             self._end(job, "done")
 
+    def _fail_all(self, jobs: Sequence[Job], error: Exception) -> None:
+        for job in jobs:
+            self._fail(job, error)
+
     def _fail(self, job: Job, error: Exception) -> None:
-        try:
-            job.failed(error)
-        except Exception:
-            log.exception("an answer could not be delivered")
-        self._end(job, OUTCOMES.get(type(error), "failed"))
+        """Ends the job, and with it the request: the first of its jobs to fail tells why, the others just leave."""
+        request = job.request
+        with self._asking:
+            first = not request.outcome
+            request.outcome = request.outcome or OUTCOMES.get(type(error), "failed")
+        if first:
+            try:
+                request.failed(error)
+            except Exception:
+                log.exception("an answer could not be delivered")
+        self._end(job, request.outcome)
 
     def _end(self, job: Job, outcome: str) -> None:
         with self._changed:

@@ -1,0 +1,157 @@
+"""One request handed on to `edit_stream`, and its responses made into one answer.
+
+Triton does not tell a model that the caller of its caller is gone. So callers are asked for here, and what is not
+wanted any more is ended by a request that names its ticket.
+"""
+
+import logging
+import re
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+STREAM = "edit_stream"
+TOLD = ("size", "num_inference_steps", "guidance_scale", "image_guidance_scale", "tokens")
+"""Outputs that are the same of all pictures of a request."""
+ASK_SECONDS = 0.05
+SHARE = 0.05
+"""Most of a core that asking may take: with many requests in flight they are asked for less often."""
+STATUS = {
+    "queue_full": "UNAVAILABLE",
+    "expired": "UNAVAILABLE",
+    "stopping": "UNAVAILABLE",
+    "cancelled": "CANCELLED",
+    "failed": "INTERNAL",
+}
+"""By code; any other is the caller's own fault."""
+_CODE = re.compile(r"tritouch:([a-z_]+)")
+
+log = logging.getLogger(__name__)
+
+
+class StreamError(Exception):
+    """`edit_stream` has answered with an error, whose text this is."""
+
+
+class Callers:
+    """Asks for the callers of requests in flight, and ends the requests of those who are gone."""
+
+    def __init__(self) -> None:
+        self._senders: dict[str, Any] = {}  # by ticket
+        self._lock = threading.Lock()  # held while a caller is asked for: never after it was answered
+        self._news = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="callers", daemon=True)
+        self._thread.start()
+
+    def enter(self, sender: Any) -> str:
+        """A request that is handed on now. Returns its ticket."""
+        ticket = secrets.token_hex(16)
+        with self._lock:
+            self._senders[ticket] = sender
+        self._news.set()
+        return ticket
+
+    def leave(self, ticket: str) -> None:
+        """It is about to be answered."""
+        with self._lock:
+            del self._senders[ticket]
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        self._stopping = True
+        self._news.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            if not self._senders:
+                self._news.wait()
+            self._news.clear()
+            began = time.monotonic()
+            try:
+                self._ask()
+            except Exception:
+                log.exception("callers could not be asked for")
+            time.sleep(max(ASK_SECONDS, (time.monotonic() - began) / SHARE))
+
+    def _ask(self) -> None:
+        """Cancels again and again what is still in flight: the first time it may not have come to `edit_stream` yet."""
+        for ticket in tuple(self._senders):
+            with self._lock:
+                sender = self._senders.get(ticket)
+                gone = sender is not None and sender.is_cancelled()
+            if gone:
+                cancel(ticket)
+
+
+def relay(request: Any, sender: Any, callers: Callers) -> None:
+    """Answers a request with what `edit_stream` makes of it."""
+    ticket = callers.enter(sender)
+    try:
+        response = pb_utils.InferenceResponse(_answer(_pictures(request, ticket)))
+    except Exception as error:  # noqa: BLE001 - whatever is raised is answered
+        response = pb_utils.InferenceResponse([], error=_fault(str(error)))
+    callers.leave(ticket)
+    try:
+        sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    except Exception:
+        log.exception("an answer could not be delivered")
+
+
+def cancel(ticket: str) -> None:
+    """Ends the request of that ticket."""
+    empty = np.array([b""], np.object_)
+    inputs = [pb_utils.Tensor("image", empty), pb_utils.Tensor("prompt", empty)]
+    seed = pb_utils.Tensor("seed", np.zeros(1, np.uint64))
+    for _ in _called([*inputs, seed], {"cancel": ticket}):
+        pass
+
+
+def _pictures(request: Any, ticket: str) -> dict[int, dict[str, Any]]:
+    """The outputs of each picture by its place. Raises StreamError."""
+    found: dict[int, dict[str, Any]] = {}
+    for tensors in _called(request.inputs(), {"ticket": ticket}, request.timeout()):
+        if "image" in tensors:
+            found[int(tensors["index"].as_numpy()[0])] = tensors
+    return found
+
+
+def _called(inputs: list[Any], parameters: Mapping[str, str], timeout: int = 0) -> Any:
+    """The tensors of each response by name, as they come. Raises StreamError."""
+    call = pb_utils.InferenceRequest(
+        model_name=STREAM,
+        requested_output_names=["image", "index", *TOLD],
+        inputs=inputs,
+        timeout=timeout,
+        preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
+        parameters=dict(parameters),
+    )
+    for response in call.exec(decoupled=True):
+        if response.has_error():
+            raise StreamError(response.error().message())
+        yield {tensor.name(): tensor for tensor in response.output_tensors()}
+
+
+def _answer(pictures: Mapping[int, Mapping[str, Any]]) -> list[Any]:
+    """The outputs of `edit`. Raises StreamError where there is no picture."""
+    if not pictures:
+        raise StreamError(f"{STREAM} answered nothing")
+    told = [pictures[0][name] for name in TOLD]
+    if len(pictures) == 1:
+        return [pictures[0]["image"], *told]
+    images = np.concatenate([pictures[place]["image"].as_numpy() for place in sorted(pictures)])
+    return [pb_utils.Tensor("image", images), *told]
+
+
+def _fault(said: str) -> Any:
+    """With the status that belongs to the code in the text; what bears none has failed."""
+    found = _CODE.search(said)
+    code = found[1] if found else "failed"
+    text = said[found.start() :] if found else f"tritouch:{code} {said}"
+    return pb_utils.TritonError(text, getattr(pb_utils.TritonError, STATUS.get(code, "INVALID_ARG")))

@@ -1,0 +1,64 @@
+"""Whose turn it is, where some edits are of low priority."""
+
+from typing import Any
+
+from choosing import LOW_EVERY
+from tests.edit.harness import Harness, plan
+
+
+def served(harness: Harness, turns: int) -> list[str]:
+    """Which edits each turn served: the letters of those that have made a step."""
+
+    def steps() -> dict[float, int]:
+        return {job.plan.constant["text"][0, 0]: job.steps for job in harness.batcher._ready}
+
+    made, found = steps(), []
+    for _ in range(turns):
+        harness.turns(1)
+        now = steps()
+        found.append("".join(chr(int(tag)) for tag in sorted(now) if now[tag] > made.get(tag, 0)))
+        made = now
+    return found
+
+
+def submit(harness: Harness, letters: str, **options: Any) -> None:
+    for letter in letters:
+        low, group = letter.islower(), options.get("key", "square")
+        harness.submit(letter, plan(float(ord(letter)), 1000, key=group), low=low)
+
+
+def test_low_priority_takes_what_others_leave_free() -> None:
+    harness = Harness(max_rows=3)
+    submit(harness, "abcXY")
+    assert served(harness, 1) == ["XYa"]
+
+
+def test_low_priority_has_calls_of_its_own_where_there_is_nothing_else() -> None:
+    harness = Harness(max_rows=2)
+    submit(harness, "abc")
+    assert served(harness, 2) == ["ab", "ab"]
+
+
+def test_low_priority_never_starves() -> None:
+    harness = Harness(max_rows=2)
+    submit(harness, "a")
+    submit(harness, "bVW", key="wide")
+    submit(harness, "XYZ")
+    turns = served(harness, 4 * LOW_EVERY)
+    for place in range(0, len(turns), 2 * LOW_EVERY):
+        assert {"a", "b"} <= set("".join(turns[place : place + 2 * LOW_EVERY])), turns
+
+
+def test_one_call_in_eight_is_led_by_low_priority() -> None:
+    harness = Harness(max_rows=2)
+    submit(harness, "a")
+    submit(harness, "XY")
+    assert served(harness, 2 * LOW_EVERY) == (["XY"] * (LOW_EVERY - 1) + ["Xa"]) * 2
+
+
+def test_who_comes_late_of_normal_priority_goes_first() -> None:
+    harness = Harness(max_rows=2)
+    submit(harness, "ab")
+    assert served(harness, 1) == ["ab"]
+    submit(harness, "XY", key="wide")
+    assert served(harness, 3) == ["XY"] * 3

@@ -43,6 +43,8 @@ _MOST_ROUNDS = 8
 _LOCK_SECONDS = 0.05
 # Of the grace: for the command itself to end, once what was under way is done or has had its time.
 _END_SECONDS = 5.0
+# Triton has nothing in flight then, and unloads its models. It would wait longer for a request that it has lost count of.
+_UNLOAD_SECONDS = 30.0
 STOP_FILE_VARIABLE = "TRITOUCH_STOP_FILE"
 
 
@@ -197,6 +199,8 @@ class Supervisor:
         elif now >= self._kill_at:
             self._kill()
         elif self._ask_at is not None and (now >= self._ask_at or self._stop_file is None or self._stop_file.idle()):
+            if self._stop_file is not None and now < self._ask_at:
+                self._kill_at = min(self._kill_at, now + _UNLOAD_SECONDS)
             self._ask_at = None
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)

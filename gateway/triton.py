@@ -22,7 +22,6 @@ __all__ = [
 
 INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
 STREAM_INFER: Final = "/inference.GRPCInferenceService/ModelStreamInfer"
-ERRORS_END_THE_CALL: Final = (("triton_grpc_error", "true"),)
 CLIENT_SLACK_SECONDS: Final = 2.0  # Triton is to notice the deadline first, so that its engine stops too.
 READY_SECONDS: Final = 2.0
 UNLIMITED: Final = -1
@@ -86,24 +85,34 @@ class Triton:
             request = await self._threads.run(_request_now, edit, deadline, request_id, watch)
         del edit
         seconds = deadline.left() + CLIENT_SLACK_SECONDS
-        call = self._stream_infer(iter([request]), timeout=seconds, metadata=ERRORS_END_THE_CALL)
+        call = self._stream_infer(iter([request]), timeout=seconds)
         del request
         rest = set(range(n))
+        last: Event | None = None
+        problem: PublicError | None = None
         try:
-            async for response in call:
+            async for response in call:  # to its end: Triton loses a request that is cancelled just as it ends
+                if problem or not rest:
+                    continue
                 if response.error_message:
-                    raise problem_in_band(response.error_message)
+                    problem = problem_in_band(response.error_message)
+                    continue
                 event = event_of(response.infer_response, response_format, n)
                 if isinstance(event, Finished):
                     rest.discard(event.index)
-                if event is not None:
+                if not rest:
+                    last = event
+                elif event is not None:
                     yield event
         except grpc.aio.AioRpcError as error:
             raise problem_of(error.code(), error.details() or "") from None
         finally:
             call.cancel()
-        if rest:
+        if problem:
+            raise problem
+        if last is None:
             raise PublicError("edit_failed", cause="Triton's stream ended before its last picture")
+        yield last
 
     async def ready(self) -> bool:
         """Whether Triton answers, takes requests, and says that `edit` could run now."""

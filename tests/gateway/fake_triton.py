@@ -144,12 +144,15 @@ def telling(*parts: Any, then: StreamBehaviour | None = None) -> StreamBehaviour
 
 
 def breaking(status: grpc.StatusCode, details: str) -> StreamBehaviour:
-    """Fail as told: with a status where the caller has asked for that, and else in band, as Triton does."""
+    """Fail in band, as Triton does; with its status where the call itself breaks."""
 
     async def behave(request: Any, context: Any) -> AsyncIterator[Any]:
         if ("triton_grpc_error", "true") in context.invocation_metadata():
+            raise AssertionError("the real one crashes of it")
+        if details:
+            yield details
+        else:
             await context.abort(status, details)
-        yield details
 
     return behave
 

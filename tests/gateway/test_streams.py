@@ -138,7 +138,7 @@ def test_what_fails_later_is_an_event_and_the_reason_in_the_log(gateway: Gateway
     assert partial[0] == "image_edit.partial_image"
     assert (name, event["error"]["code"], event["detail"]) == ("error", "edit_failed", "The edit failed.")
     (cause,) = [line for line in lines if line["event"] == "edit_failed"]
-    assert (cause["cause"], cause["request_id"]) == ("INTERNAL: CUDA error 700", "mine")
+    assert (cause["cause"], cause["request_id"]) == ("UNKNOWN: CUDA error 700", "mine")
     (line,) = [line for line in lines if line["event"] == "request"]
     assert (line["status"], line["reason"]) == (200, "edit_failed")
 

@@ -46,19 +46,24 @@ class Response:
 def stream(server: Embedded, picture: Image.Image, **inputs: Any) -> Iterator[Iterator[Response]]:
     """The responses to one request; whoever leaves the block early closes the stream. Raises its error."""
     arrived: queue.Queue[Any] = queue.Queue()
+    ended: list[bool] = []
 
     def responses() -> Iterator[Response]:
         last = False
         while not last:
             result, error = arrived.get(timeout=SECONDS)
             if error:
+                ended.append(True)
                 raise error
             message = result.get_response()
             last = message.parameters["triton_final_response"].bool_param
+            if last:
+                ended.append(True)
             yield Response({output.name: result.as_numpy(output.name) for output in message.outputs}, last)
 
     with triton_grpc.InferenceServerClient(server.triton_grpc) as triton:
-        triton.start_stream(lambda result, error: arrived.put((result, error)), headers={"triton_grpc_error": "true"})
+        triton.start_stream(lambda result, error: arrived.put((result, error)))
         triton.async_stream_infer("edit_stream", grpc_inputs(picture, **inputs), enable_empty_final_response=True)
-        yield responses()
-        triton.stop_stream(cancel_requests=True)
+        answered = responses()
+        yield answered
+        triton.stop_stream(cancel_requests=not ended)

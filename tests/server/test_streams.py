@@ -73,13 +73,12 @@ def test_every_picture_of_a_stream_is_told_of(client: Client) -> None:
 @pytest.mark.parametrize(
     ("changed", "code"), [({"steps": 99}, "parameter_invalid"), ({"image": [b"no picture"]}, "image_unreadable")]
 )
-def test_what_cannot_be_edited_is_a_status_before_anything_is_told(
+def test_what_cannot_be_edited_is_told_before_anything_else(
     client: Client, changed: dict[str, Any], code: str
 ) -> None:
-    faulty = pytest.raises(triton_grpc.InferenceServerException, match=f"tritouch:{code}")
-    with stream(client.server, PICTURE, **changed) as responses, faulty as refused:
+    refused = pytest.raises(triton_grpc.InferenceServerException, match=f"tritouch:{code}")
+    with stream(client.server, PICTURE, **changed) as responses, refused:
         next(responses)
-    assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
 
 
 @pytest.mark.parametrize("name", ["n", "partial_images"])
@@ -133,9 +132,8 @@ def test_one_failure_ends_all_pictures(faulty: tuple[Client, Faults], slow: Clie
         list(responses)
 
     failing = pytest.raises(triton_grpc.InferenceServerException, match="tritouch:failed")
-    with stream(slow.server, PICTURE, steps=50, n=[2]) as responses, failing as failed:
+    with stream(slow.server, PICTURE, steps=50, n=[2]) as responses, failing:
         told(responses)
-    assert failed.value.status() == "StatusCode.INTERNAL"
     assert eventually(lambda: slow.figure("tritouch_edits_total", outcome="failed") == before + 2)
 
 

@@ -32,7 +32,8 @@ class Responses:
     """
 
     def __init__(self, sender: Any, numbers: Tensors, pictures: int, *, ticketed: bool) -> None:
-        self._sender, self._numbers, self._ticketed = sender, numbers, ticketed
+        self._sender = sender  # dropped with the last response: Triton does not stop as long as there is one
+        self._numbers, self._ticketed = numbers, ticketed
         self._lock = threading.Lock()  # guards the sender, and what is below
         self._unfinished = set(range(pictures))
         self._previews = [0] * pictures
@@ -77,6 +78,7 @@ class Responses:
             if self._unfinished:
                 self._unfinished.clear()
                 send_error(self._sender, error)
+                self._sender = None
 
     def cancelled(self) -> bool:
         """Whether the caller is gone."""
@@ -95,6 +97,7 @@ class Responses:
             self._sender.send(response)
         else:
             self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            self._sender = None
 
 
 def send_error(sender: Any, error: Exception) -> None:

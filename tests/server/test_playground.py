@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 from embedded.server import Embedded
-from gateway.schemas import ImageEditForm
 from tests.conftest import ROOT
 from tests.playground.visitor import browsing, chromium, visiting
 
@@ -16,7 +15,6 @@ CAT = ROOT / "demo" / "samples" / "cat.jpg"
 
 
 @pytest.mark.browser
-@pytest.mark.xfail("progress" not in ImageEditForm.model_fields, reason="the gateway streams no edits yet", run=False)
 def test_a_picture_is_edited_by_the_page(server: Embedded, tmp_path: Path) -> None:
     """With a style, a mask and steps that are seen; by the keyboard alone, once the picture is chosen."""
     with browsing() as browser, visiting(browser, server.http_url) as visitor:

@@ -17,6 +17,7 @@ from export.checkpoint import find, hide_bars
 from export.engines import KINDS, load
 from export.errors import BadInputError, ExportError
 from export.precisions import Precisions
+from export.readable import require_readable
 from export.report import Report
 from export.store import SOURCE, Store
 from families import load as load_family
@@ -157,6 +158,8 @@ def export(flags: argparse.Namespace) -> None:
     engine = load(flags.engine, [target for target in flags.compute_capability.split(",") if target])
     precisions = Precisions.parse(flags.precision, engine)
     checkpoint = find(flags.model, flags.revision)
+    if flags.safety_checker:
+        require_readable(flags.safety_checker)
     hide_bars()
     # Imported late: torch and diffusers take seconds, and a wrong flag should not.
     from export import adapters, run  # noqa: PLC0415

@@ -18,6 +18,7 @@ from export.checkpoint import Checkpoint, download, require_whole
 from export.component import bank, fingerprint
 from export.component.bank import refuse
 from export.errors import BadInputError
+from export.readable import require_readable
 from families import load
 from families.interface import ADAPTER, ADAPTERS, ROWS, Component, LoraFiles, Modules, Tensor
 from families.parts.lora import Layers, Lora
@@ -182,6 +183,7 @@ def _split_scale(source: str) -> tuple[str, float]:
 
 def _file(name: str) -> Path:
     path = Path(name).expanduser()
+    require_readable(path)
     if path.is_file():
         return path
     if not path.is_dir():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from export.errors import BadInputError
+from export.readable import require_readable
 from families import PIPELINES, single_file
 from families.errors import BadCheckpointError
 from families.parts.configs import read_json
@@ -38,6 +39,7 @@ class Checkpoint:
 def find(model: str, revision: str | None) -> Checkpoint:
     """The checkpoint in a folder, or downloaded from the hub. Raises BadInputError."""
     path = Path(model).expanduser()
+    require_readable(path)
     if path.is_file():
         with _as_bad_input():
             raise BadCheckpointError(single_file.refusal(path))

@@ -2,7 +2,7 @@
 
 Becomes Triton's supervisor, in the working directory that it is started in: an empty one, because Python models find
 modules there before any other. The container ends when a process that Triton needs has died, and Docker starts it anew;
-it would leave a container running that is unhealthy.
+it would leave a container running that is unhealthy. `--check` says whether it could be served, and starts nothing.
 """
 
 import math
@@ -61,16 +61,27 @@ def supervised_triton(repository: Path, shm_bytes: int) -> list[str]:
     )
 
 
+def require_servable(repository: Path) -> None:
+    """Ends with exit code 2 where nothing is installed, or its engines cannot be served here, each reason a line."""
+    from backends import compatibility  # noqa: PLC0415
+
+    if not (repository / "edit" / "config.pbtxt").exists():
+        sys.stderr.write(f"nothing is installed in {repository}: no export has succeeded yet, and its log says why\n")
+        sys.exit(2)
+    if compatibility.main([str(repository), "--served", os.environ["ENGINES"]]):
+        sys.exit(2)
+
+
 def main() -> None:
-    """Becomes the supervisor. Ends with exit code 2 where the engines cannot be served here, each reason a line."""
+    """Becomes the supervisor, unless `--check` asks for no more than exit code 2 where nothing can be served here."""
     # What is needed lies beside this script's folder, which alone Python would search. Triton inherits none of it.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from backends import compatibility  # noqa: PLC0415
     from embedded import command, memory  # noqa: PLC0415
 
     repository = Path(os.environ["TRITOUCH_REPOSITORY"])
-    if compatibility.main([str(repository), "--served", os.environ["ENGINES"]]):
-        sys.exit(2)
+    require_servable(repository)
+    if sys.argv[1:] == ["--check"]:
+        return
     shm_bytes = number("TRITOUCH_TRITON_SHM_BYTES", command.SHM_BYTES)
     missing = memory.shared_memory_missing(repository, shm_bytes)
     if missing:

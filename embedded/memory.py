@@ -41,7 +41,7 @@ def shared_memory_missing(repository: Path, shm_bytes: int) -> str:
         return ""
     return (
         f"{SHM} has {free // _MIB} MiB left, and Triton's {processes} Python processes need {needed // _MIB} MiB "
-        f"to start: make it larger (`mount -o remount,size=2g {SHM}`, for a container `--shm-size 2g`), "
+        f"to start: make it larger (`mount -o remount,size=2g {SHM}`, for containers TRITOUCH_SHM=2gb), "
         f"or set TRITOUCH_TRITON_SHM_BYTES below {shm_bytes}"
     )
 

@@ -46,7 +46,7 @@ def run_here(command: list[str], app: Path = ROOT) -> list[str]:
 def copy_image(folder: Path) -> Path:
     """The files that the first stage of Triton's image is given, and no others; returns its /app, in `folder`."""
     stage = (DEPLOY / "triton.Dockerfile").read_text().partition("FROM triton AS")[0]
-    for sources, target in re.findall(r"^COPY (.+) /(app/\S+)$", stage, re.MULTILINE):
+    for sources, target in re.findall(r"^COPY --chmod=755 (.+) /(app/\S+)$", stage, re.MULTILINE):
         (folder / target).mkdir(parents=True, exist_ok=True)
         for source in sources.split():
             shutil.copy(ROOT / source, folder / target)
@@ -77,11 +77,18 @@ def healthy(url: str) -> bool:
 
 
 @pytest.fixture
-def triton_flags(tmp_path: Path) -> Callable[..., list[str]]:
+def installed(tmp_path: Path) -> dict[str, str]:
+    """The environment of a container whose repository, in `tmp_path`, is installed as far as one can see."""
+    (tmp_path / "edit").mkdir()
+    (tmp_path / "edit" / "config.pbtxt").touch()
+    return {"TRITOUCH_REPOSITORY": str(tmp_path), "ENGINES": "openvino"}
+
+
+@pytest.fixture
+def triton_flags(installed: dict[str, str], tmp_path: Path) -> Callable[..., list[str]]:
     """The arguments of Triton in a container with these variables; run on the files of the image alone."""
-    own = {"TRITOUCH_REPOSITORY": "/models", "ENGINES": "openvino"}
     command = run_here(dockerfile_commands()["triton"], copy_image(tmp_path))
-    return lambda **variables: arguments(command, "tritonserver", tmp_path, own | variables)
+    return lambda **variables: arguments(command, "tritonserver", tmp_path, installed | variables)
 
 
 @pytest.fixture

@@ -102,9 +102,10 @@ def test_triton_is_hardened_in_containers_as_it_is_without_them(triton_flags, tm
     assert {f"--http-restricted-api={closed}", f"--grpc-restricted-protocol={closed}"} < set(container)
 
 
-def test_triton_in_a_container_is_reached_from_outside_and_takes_its_settings(triton_flags):
+def test_triton_in_a_container_is_reached_from_outside_and_takes_its_settings(triton_flags, tmp_path):
     flags = triton_flags(TRITOUCH_TRITON_CACHE_BYTES="0", TRITOUCH_TRITON_SHM_BYTES="2097152")
-    assert {"--model-repository=/models", "--http-port=8000", "--grpc-port=8001", "--metrics-port=8002"} < set(flags)
+    assert f"--model-repository={tmp_path}" in flags
+    assert {"--http-port=8000", "--grpc-port=8001", "--metrics-port=8002"} < set(flags)
     assert {f"--{name}-address=0.0.0.0" for name in ("grpc", "metrics")} < set(flags)
     assert "--http-address=127.0.0.1" in flags, "for its own health check alone"
     assert "--backend-config=python,shm-growth-byte-size=2097152" in flags
@@ -112,38 +113,55 @@ def test_triton_in_a_container_is_reached_from_outside_and_takes_its_settings(tr
     assert triton_flags(TRITOUCH_TRITON_CACHE_BYTES="") != flags, "empty is not set"
 
 
-def test_a_setting_of_triton_that_is_no_number_is_named():
-    env = {"TRITOUCH_REPOSITORY": "/models", "ENGINES": "openvino", "TRITOUCH_TRITON_SHM_BYTES": "8M"}
+def test_a_setting_of_triton_that_is_no_number_is_named(installed):
+    env = {**installed, "TRITOUCH_TRITON_SHM_BYTES": "8M"}
     command = run_here(dockerfile_commands()["triton"])
     done = subprocess.run(command, env=base_environment() | env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "TRITOUCH_TRITON_SHM_BYTES is '8M', and must be a whole number\n")
 
 
 @pytest.mark.parametrize("value", ["5m", "0", "-1", "inf", "nan"])
-def test_a_deadline_that_is_none_is_named(value):
-    env = {"TRITOUCH_REPOSITORY": "/models", "ENGINES": "openvino", "TRITOUCH_EDIT_TIMEOUT_SECONDS": value}
+def test_a_deadline_that_is_none_is_named(installed, value):
+    env = {**installed, "TRITOUCH_EDIT_TIMEOUT_SECONDS": value}
     command = run_here(dockerfile_commands()["triton"])
     done = subprocess.run(command, env=base_environment() | env, capture_output=True, text=True, check=False)
     said = f"TRITOUCH_EDIT_TIMEOUT_SECONDS is '{value}', and must be seconds, more than 0\n"
     assert (done.returncode, done.stderr) == (1, said)
 
 
-def test_triton_is_not_started_on_engines_of_another_machine(tmp_path):
+@pytest.mark.parametrize("flags", [[], ["--check"]])
+def test_triton_is_not_started_on_engines_of_another_machine(installed, tmp_path, flags):
     (tmp_path / "denoiser").mkdir()
     versions = {"tensorrt": "0.0", "compute_capability": "8.9"}
     (tmp_path / "denoiser" / "component.json").write_text(json.dumps({"engine": "tensorrt", "versions": versions}))
-    env = base_environment() | {"TRITOUCH_REPOSITORY": str(tmp_path), "ENGINES": dockerfile_engines()["triton"]}
-    command = run_here(dockerfile_commands()["triton"])
+    env = base_environment() | installed | {"ENGINES": dockerfile_engines()["triton"]}
+    command = [*run_here(dockerfile_commands()["triton"]), *flags]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "engines: denoiser: compiled by TensorRT 0.0, and here is none: export again on this machine" in done.stderr
     assert "tritonserver" not in done.stderr
 
 
+@pytest.mark.parametrize("flags", [[], ["--check"]])
+def test_triton_is_not_started_where_nothing_is_installed(tmp_path, flags):
+    env = base_environment() | {"TRITOUCH_REPOSITORY": str(tmp_path), "ENGINES": "openvino"}
+    command = [*run_here(dockerfile_commands()["triton"]), *flags]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    said = f"nothing is installed in {tmp_path}: no export has succeeded yet, and its log says why\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_what_is_installed_is_checked_without_starting_anything(installed):
+    command = [*run_here(dockerfile_commands()["triton"]), "--check"]
+    done = subprocess.run(command, env=base_environment() | installed, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_the_image_for_processors_has_the_backend_that_embedded_serves_with(tmp_path):
     copied, embedded = tmp_path / "copied", tmp_path / "embedded"
     place = "/opt/tritonserver/backends/openvino/"
-    for source, target in re.findall(rf"^COPY (\S+) {place}(\S*)$", (DEPLOY / "triton.Dockerfile").read_text(), re.M):
+    dockerfile = (DEPLOY / "triton.Dockerfile").read_text()
+    for source, target in re.findall(rf"^COPY --chmod=755 (\S+) {place}(\S*)$", dockerfile, re.MULTILINE):
         (copied / target).mkdir(parents=True, exist_ok=True)
         for file in ROOT.glob(f"{source}/*" if (ROOT / source).is_dir() else source):
             if file.is_file():

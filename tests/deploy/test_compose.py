@@ -64,7 +64,7 @@ def test_every_setting_can_be_set_and_every_variable_is_read(compose):
         assert set(service["environment"]) == gateway()
     triton = {name for name in read(ROOT / "deploy" / "serve_triton.py") if "_PORT" not in name}
     for service in services(compose, "triton"):
-        assert set(service["environment"]) - {"HOME"} == triton | models()
+        assert set(service["environment"]) - {"HOME"} == triton | models() | set(compose["x-model"])
     for service in services(compose, "export"):
         hub = {"HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE"}
         assert set(service["environment"]) - {"HOME"} - hub == read(ROOT / "deploy" / "export.sh")
@@ -125,29 +125,42 @@ def test_only_the_gateway_is_published_unless_a_profile_asks(compose):
     assert all(set(service["networks"]) == {"inside"} for service in services(compose, "triton"))
 
 
-@pytest.mark.parametrize("name", ["export", "triton", "gateway", "export-cpu", "triton-cpu", "gateway-cpu"])
+ROLES = ("export", "check", "triton", "gateway")
+
+
+@pytest.mark.parametrize("name", [role + suffix for role in ROLES for suffix in ("", "-cpu")])
 def test_containers_are_hardened_and_bounded(compose, name):
     service = compose["services"][name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["logging"]["options"]["max-size"]
-    assert service["restart"] == ("no" if name.startswith("export") else "unless-stopped")
+    assert service["pids_limit"] > 0
+    assert service["tmpfs"] == ["/tmp:size=256m"]
+    assert name.startswith("check") or re.fullmatch(r"\$\{TRITOUCH_\w+_MEMORY:-\w+\}", service["mem_limit"])
+    assert service["restart"] == ("no" if name.startswith(("export", "check")) else "unless-stopped")
 
 
 def test_every_image_is_a_stage_with_the_backend_that_its_services_need(compose):
-    stages = re.findall(r"^FROM \S+ AS (\S+)", (ROOT / "deploy" / "triton.Dockerfile").read_text(), re.MULTILINE)
-    built = {s["image"]: s["build"].get("target") for s in compose["services"].values() if "build" in s}
-    assert built == {"tritouch-gateway": None} | {f"tritouch-{stage}": stage for stage in stages}
-    assert compose["services"]["triton-cpu"]["image"] == "tritouch-triton-cpu"
+    building = {name: service for name, service in compose["services"].items() if "build" in service}
+    assert {name: service["image"] for name, service in building.items()} == {n: f"tritouch-{n}" for n in building}
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)", (ROOT / "deploy" / "triton.Dockerfile").read_text(), re.MULTILINE))
+    targets = {name: service["build"].get("target") for name, service in building.items()}
+    own = {"export-cpu": "export", "gateway": None, "gateway-cpu": None}
+    assert targets == {stage: stage for stage in stages} | own
+    for suffix in ("", "-cpu"):
+        check = compose["services"][f"check{suffix}"]
+        assert (check["image"], check["pull_policy"]) == (f"tritouch-triton{suffix}", "never")
 
 
 def test_order_is_by_health(compose):
     for suffix, gpu in (("", True), ("-cpu", False)):
-        export, triton, own = (compose["services"][role + suffix] for role in ("export", "triton", "gateway"))
-        assert triton["depends_on"] == {f"export{suffix}": {"condition": "service_completed_successfully"}}
+        export, check, triton, own = (compose["services"][role + suffix] for role in ROLES)
+        done = {"condition": "service_completed_successfully"}
+        assert check["depends_on"] == {f"export{suffix}": done | {"required": False}}, "what is installed is served"
+        assert triton["depends_on"] == {f"check{suffix}": done}
         assert own["depends_on"] == {f"triton{suffix}": {"condition": "service_healthy"}}
-        assert ("deploy" in triton) == ("deploy" in export) == gpu
+        assert ("deploy" in triton) == ("deploy" in check) == ("deploy" in export) == gpu
         assert export.get("profiles") == triton.get("profiles") == own.get("profiles") == (None if gpu else ["cpu"])
 
 
@@ -165,7 +178,8 @@ def test_triton_may_finish_an_edit_of_any_length(triton_flags):
 
 
 def test_images_are_pinned(compose):
-    images = [service["image"] for service in compose["services"].values() if "build" not in service]
+    built = {service["image"] for service in compose["services"].values() if "build" in service}
+    images = [service["image"] for service in compose["services"].values() if service["image"] not in built]
     images += re.findall(r"^FROM (\S+/\S+|python\S+)", "".join(file.read_text() for file in DOCKERFILES), re.MULTILINE)
     arguments = dict(re.findall(r"^ARG (\w+)=(\S+)", "".join(file.read_text() for file in DOCKERFILES), re.MULTILINE))
     for image in images:
@@ -204,7 +218,7 @@ def ignored(path: str) -> bool:
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
 def test_what_an_image_copies_is_there_and_reaches_the_builder(file):
-    for sources in re.findall(r"^COPY (.+) /app\S*$", file.read_text(), re.MULTILINE):
+    for sources in re.findall(r"^COPY --chmod=755 (.+) /app\S*$", file.read_text(), re.MULTILINE):
         for source in sources.split():
             assert (ROOT / source).exists(), source
             assert not ignored(source), source

@@ -52,7 +52,7 @@ def test_shared_memory_is_for_each_python_process(repository, room):
     room(shm=39)
     line = memory.shared_memory_missing(repository, 8 * MIB)
     assert line.startswith("/dev/shm has 39 MiB left, and Triton's 5 Python processes need 40 MiB to start: ")
-    assert "--shm-size" in line
+    assert "TRITOUCH_SHM=2gb" in line
     assert "\n" not in line
 
 

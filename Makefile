@@ -9,10 +9,10 @@ EXPORT_FLAGS ?= $(if $(filter demo/checkpoint,$(CHECKPOINT)),--max-pixels 147456
 TORCH_BACKEND ?= cpu
 PACKAGES := gateway families export backends embedded tritouch demo bench deploy
 READY := $(VENV)/.ready
-FAST := GENERATED_CASES=20 $(PYTHON) -m pytest -q -m "not server and not slow and not families"
+FAST := GENERATED_CASES=20 $(PYTHON) -m pytest -q -m "not server and not slow and not families and not containers"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo export up test test-fast test-fast-gateway test-fast-rest test-families test-long check format lock clean
+.PHONY: help setup demo export up test test-fast test-fast-gateway test-fast-rest test-families test-long test-containers check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -52,7 +52,7 @@ up: export ## serve the repository here: Triton and the gateway, until Ctrl-C
 	$(PYTHON) -m embedded --repository $(REPOSITORY)
 
 test: $(READY) ## run every test, the real Triton included
-	$(PYTHON) -m pytest -m "not families and not long"
+	$(PYTHON) -m pytest -m "not families and not long and not containers"
 
 test-families: $(READY) ## export and serve a tiny checkpoint of every family, and compare it with diffusers
 	$(PYTHON) -m pytest -m families
@@ -71,6 +71,9 @@ test-long: $(READY) ## thousands of generated requests, Triton killed twenty tim
 	GENERATED_CASES=1500 TRITON_KILLS=20 \
 	  $(PYTHON) -m pytest tests/gateway/test_contract.py tests/gateway/test_stream_cases.py tests/gateway/test_server.py \
 	    tests/server/test_deaths.py tests/server/test_calls_home.py
+
+test-containers: $(READY) ## build the images and run docker-compose.yml, in an engine of its own (root, Debian 12)
+	$(PYTHON) -m pytest -m containers tests/containers
 
 check: $(READY) ## ruff and mypy
 	$(VENV)/bin/ruff check .

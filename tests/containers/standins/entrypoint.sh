@@ -1,0 +1,3 @@
+#!/bin/sh
+# As NVIDIA's: becomes the command.
+exec "$@"

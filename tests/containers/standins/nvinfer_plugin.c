@@ -1,0 +1,2 @@
+/* See nvinfer.c. */
+int initLibNvInferPlugins(void) { return 1; }

@@ -43,7 +43,7 @@ _MOST_ROUNDS = 8
 _LOCK_SECONDS = 0.05
 # Of the grace: for the command itself to end, once what was under way is done or has had its time.
 _END_SECONDS = 5.0
-# Triton has nothing in flight then, and unloads its models. For a request that it has lost count of it would wait longer.
+# Triton has nothing in flight then, and unloads its models; longer it waits for a request that it has lost count of.
 _UNLOAD_SECONDS = 30.0
 STOP_FILE_VARIABLE = "TRITOUCH_STOP_FILE"
 

@@ -73,9 +73,7 @@ def test_every_picture_of_a_stream_is_told_of(client: Client) -> None:
 @pytest.mark.parametrize(
     ("changed", "code"), [({"steps": 99}, "parameter_invalid"), ({"image": [b"no picture"]}, "image_unreadable")]
 )
-def test_what_cannot_be_edited_is_told_before_anything_else(
-    client: Client, changed: dict[str, Any], code: str
-) -> None:
+def test_what_cannot_be_edited_is_told_before_anything_else(client: Client, changed: dict[str, Any], code: str) -> None:
     refused = pytest.raises(triton_grpc.InferenceServerException, match=f"tritouch:{code}")
     with stream(client.server, PICTURE, **changed) as responses, refused:
         next(responses)

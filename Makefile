@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 FAST := GENERATED_CASES=20 $(PYTHON) -m pytest -q -m "not server and not slow and not families and not containers"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo export up test test-fast test-fast-gateway test-fast-rest test-families test-long test-containers check format lock clean
+.PHONY: help setup demo export up test test-fast test-fast-gateway test-fast-rest test-families test-browser test-long test-containers check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -52,10 +52,13 @@ up: export ## serve the repository here: Triton and the gateway, until Ctrl-C
 	$(PYTHON) -m embedded --repository $(REPOSITORY)
 
 test: $(READY) ## run every test, the real Triton included
-	$(PYTHON) -m pytest -m "not families and not long and not containers"
+	$(PYTHON) -m pytest -m "not families and not long and not browser and not containers"
 
 test-families: $(READY) ## export and serve a tiny checkpoint of every family, and compare it with diffusers
 	$(PYTHON) -m pytest -m families
+
+test-browser: $(READY) ## edit by the playground in a real browser (Debian's chromium)
+	$(PYTHON) -m pytest -m browser tests/playground tests/server/test_playground.py
 
 test-fast: $(READY) ## run what is worth running after every edit: no server, no export, nothing slow
 	$(MAKE) --no-print-directory --jobs=2 --output-sync test-fast-gateway test-fast-rest

@@ -97,7 +97,7 @@ def test_previews_come_nearer_to_the_picture(family: str) -> None:
                 return finished.value
 
     sent: list[Any] = []
-    watched = type(plan)(plan.key, plan.constant, watching(), plan.tokens)  # type: ignore[arg-type]
+    watched = replace(plan, loop=watching())
     result = denoise_alone(watched, lambda inputs: engines(DENOISER, inputs)[PREDICTION])
     assert len(seen) == len(sent) - 1 >= 1
     for tensor in decoder.inputs:

@@ -40,11 +40,15 @@ def require_fitting(mask: bytes, own: Size) -> None:
 
 
 def free(mask: bytes, limits: DecodingLimits) -> Free:
-    """Where its alpha is 0, at its own size. Raises InvalidEditError where that is nowhere, or it cannot be read."""
+    """Where its alpha is 0, upright, at its own size.
+
+    Raises InvalidEditError where that is nowhere, or it cannot be read.
+    """
     try:
-        found: Free = np.asarray(decode_alpha(mask, limits)) == 0
+        alpha = decode_alpha(mask, limits)
     except InvalidEditError as error:
-        raise InvalidEditError(MASK_INVALID, "the mask is not a PNG with an alpha channel") from error
+        raise InvalidEditError(MASK_INVALID, "the mask is broken, or has more pixels than a PNG may have") from error
+    found: Free = np.asarray(alpha) == 0
     if not found.any():
         raise InvalidEditError(MASK_INVALID, "the mask has no transparent pixel: nothing would be edited")
     return found

@@ -95,13 +95,13 @@ def decode(encoded: bytes, limits: DecodingLimits, rule: SizeRule | None = None)
 
 
 def decode_alpha(encoded: bytes, limits: DecodingLimits) -> Image.Image:
-    """How opaque each pixel of a PNG is, as it lies there: mode L, 0 wholly transparent. Raises as `decode` does."""
+    """How opaque each pixel of a PNG is, upright: mode L, 0 wholly transparent. Raises as `decode` does."""
 
     def alpha() -> Image.Image:
         source = png.read(encoded)
         picture = _opened(source, limits.max_pixels)
         limits.check(picture.size, limits.max_pixels)
-        return source.alpha(picture)
+        return _turned(source.alpha(picture), _turn(source.exif, source.xmp))
 
     return _readable(encoded, limits, alpha)
 
@@ -142,7 +142,7 @@ def _decoded(encoded: bytes, limits: DecodingLimits, rule: SizeRule | None) -> I
     flat = source.flat(picture, _reduction(picture.size, size, limits.max_pixels))
     if rule is not None:
         flat = scaled(flat, size)
-    upright = flat if turn is None else flat.transpose(turn)
+    upright = _turned(flat, turn)
     return mirrored(upright, rule.frame) if isinstance(rule, Framed) else upright
 
 
@@ -198,6 +198,11 @@ def _turn(exif_file: bytes, xmp: bytes) -> Image.Transpose | None:
             return UPRIGHT.get(exif[ExifTags.Base.Orientation])
     told = _ORIENTATION_IN_XMP.search(xmp)
     return UPRIGHT.get(int(told[1])) if told else None
+
+
+def _turned(picture: Image.Image, turn: Image.Transpose | None) -> Image.Image:
+    """The picture as `_turn` says; itself where it says nothing."""
+    return picture if turn is None else picture.transpose(turn)
 
 
 def scale(picture: Image.Image, rule: SizeRule) -> Image.Image:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from families.errors import InvalidEditError
 from families.masks import Grid, composed, feathered, free, require_fitting
@@ -59,6 +59,17 @@ def test_what_is_wholly_transparent_may_change(kind: str) -> None:
     assert (free(KINDS[kind], LIMITS) == INSIDE).all()
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_mask_is_turned_as_its_file_says(orientation: int) -> None:
+    """As one is that was painted on a photo, and kept what the camera had noted."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    mask = saved(painted("RGB"), exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(mask)))
+    require_fitting(mask, upright.size)
+    assert (free(mask, LIMITS) == (np.asarray(upright)[..., 3] == 0)).all()
+
+
 @pytest.mark.parametrize(
     ("mask", "words"),
     [
@@ -81,7 +92,7 @@ def test_a_mask_that_does_not_fit_is_refused_by_its_header(mask: bytes, words: s
     ("mask", "words"),
     [
         (saved(Image.new("RGBA", (16, 12), (0, 0, 0, 1))), "the mask has no transparent pixel"),
-        (KINDS["RGBA"][:-30], "the mask is not a PNG with an alpha channel"),
+        (KINDS["RGBA"][:-30], "the mask is broken, or has more pixels than a PNG may have"),
     ],
     ids=["opaque", "cut"],
 )

@@ -38,10 +38,20 @@ _SAID: Final = {
     ),
     "mask_invalid": re.compile(
         r"the mask is not a PNG with an alpha channel"
+        r"|the mask is broken, or has more pixels than a PNG may have"
         r"|the mask must be as large as the first image: [0-9]{1,5} x [0-9]{1,5}"
         r"|the mask has no transparent pixel: nothing would be edited"
         r"|a mask needs an image"
         r"|with a mask, size must have the picture's aspect"
+    ),
+    "too_many_images": re.compile(r"this model edits at most (?:one image|[0-9]{1,3} images)"),
+    "parameter_invalid": re.compile(
+        r"negative_prompt: needs guidance_scale above 1(?: and image_guidance_scale of at least 1)?"
+    ),
+    "edit_too_large": re.compile(
+        r"[0-9]{1,15} pictures are asked for, and [0-9]{1,15} can be made"
+        r"|the edit needs [0-9]{1,15} rows and [0-9]{1,15} tokens a call, "
+        r"and a call holds [0-9]{1,15} rows and [0-9]{1,15} tokens"
     ),
     "image_too_large": re.compile(
         r"an image(?:'s longer side| of this kind)? may (?:have|be) at most [0-9]{1,15} "
@@ -71,11 +81,21 @@ def problem_of(status: grpc.StatusCode, details: str) -> PublicError:
     if status is grpc.StatusCode.UNAVAILABLE:
         return PublicError(BUSY_CODES.get(code, "unavailable"))
     if status is grpc.StatusCode.INVALID_ARGUMENT and code in CALLER_CODES:
-        said = _SAID[code].search(details) if code in _SAID else None
-        more = f"{KINDS[code].message} {said[0][0].upper()}{said[0][1:]}." if said else None
-        return PublicError(code, param=CALLER_CODES[code], message=more)
+        return _fault(code, details)
     passing = status in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED) or _PASSING.search(details)
     return PublicError("unavailable" if passing else "edit_failed", cause=f"{status.name}: {details}")
+
+
+def _fault(code: str, details: str) -> PublicError:
+    """The caller's own fault, with what of `details` is for the public; of a field that it names, about that field."""
+    said = _SAID[code].search(details) if code in _SAID else None
+    if said is None:
+        return PublicError(code, param=CALLER_CODES[code])
+    field, colon, _ = said[0].partition(": ")
+    if colon and field.isidentifier():
+        return PublicError(code, param=field, message=f"{said[0]}.")
+    message = f"{KINDS[code].message} {said[0][0].upper()}{said[0][1:]}."
+    return PublicError(code, param=CALLER_CODES[code], message=message)
 
 
 def problem_in_band(details: str) -> PublicError:

@@ -22,7 +22,7 @@ def parse(content: bytes, content_type: str) -> Call:
     form = validated(ImageEditForm, _texts(parts))
     wanted = openai_answer.wanted(form)
     sources: list[Source] = [bytes(part.content) for part in parts if part.name in IMAGES]
-    masks: list[Source] = [bytes(part.content) for part in parts if part.name == MASK and part.content]
+    masks: list[Source] = [bytes(part.content) for part in parts if part.name == MASK and not part.is_nothing]
     if not sources:
         raise PublicError("parameter_invalid", param="image", message="image: give at least one file.")
     if len(masks) > 1:

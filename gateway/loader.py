@@ -6,7 +6,7 @@ from functools import partial
 from gateway import images
 from gateway.admission import Held
 from gateway.call import Source
-from gateway.errors import PublicError
+from gateway.errors import KINDS, PublicError
 from gateway.fetch import Fetcher
 from gateway.settings import Settings
 from gateway.threads import Threads
@@ -24,7 +24,9 @@ class Loader:
         `sources` and `masks` are empty then, and `held` of their size. Raises `PublicError`.
         """
         if len(sources) > self._settings.max_images:
-            raise PublicError("too_many_images", param=images.IMAGE)
+            bound = f"This server takes at most {self._settings.max_images} images."
+            message = f"{KINDS['too_many_images'].message} {bound}"
+            raise PublicError("too_many_images", param=images.IMAGE, message=message)
         loaded: list[bytes] = []
         mask, total = b"", 0
         for waiting, name in ((sources, images.IMAGE), (masks, images.MASK)):

@@ -16,11 +16,17 @@ BROKEN: Final = "The body is not a well-formed form."
 
 @dataclass
 class Part:
-    """One part: the field's name, and its content."""
+    """One part: the field's name, its content, and whether it is a file, with a name of its own."""
 
     headers: dict[bytes, bytes] = field(default_factory=dict)
     name: str = ""
     content: bytearray = field(default_factory=bytearray)
+    is_file: bool = False
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it is as good as left out. A file is not, though it be empty: a browser sends one without a name."""
+        return not (self.content or self.is_file)
 
 
 class _Collector:
@@ -54,7 +60,7 @@ class _Collector:
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if kind != b"form-data" or not 0 < len(name) <= MAX_NAME or encoding not in (b"binary", b"8bit", b"7bit"):
             raise PublicError("body_unreadable", message=BROKEN)
-        self.parts[-1].name = name
+        self.parts[-1].name, self.parts[-1].is_file = name, bool(options.get(b"filename"))
 
     def data(self, data: bytes, start: int, end: int) -> None:
         self.parts[-1].content += memoryview(data)[start:end]

@@ -13,7 +13,7 @@ NEGATIVE_PROMPT = ""
 
 def _sentences(edit: Edit, on: bool, needed: str) -> list[str]:
     if edit.negative_prompt and not on:
-        raise InvalidEditError(PARAMETER_INVALID, f"negative_prompt needs guidance: {needed}")
+        raise InvalidEditError(PARAMETER_INVALID, f"negative_prompt: needs {needed}")
     return [edit.prompt, edit.negative_prompt or NEGATIVE_PROMPT] if on else [edit.prompt]
 
 
@@ -37,7 +37,7 @@ class PictureGuidance:
 
     def sentences(self, edit: Edit) -> list[str]:
         """The prompt, and with guidance the negative one. Raises InvalidEditError for one that would not be used."""
-        return _sentences(edit, self.on, "guidance_scale above 1, image_guidance_scale of at least 1")
+        return _sentences(edit, self.on, "guidance_scale above 1 and image_guidance_scale of at least 1")
 
     @property
     def rows(self) -> int:

@@ -73,7 +73,7 @@ def test_a_negative_prompt_equals_diffusers_or_is_refused(family: str) -> None:
             edited(family, asked(picture, guided[0], **words))
         assert error.value.code == "negative_prompt_unavailable"
         return
-    with pytest.raises(InvalidEditError, match="needs guidance: guidance_scale above 1") as error:
+    with pytest.raises(InvalidEditError, match="negative_prompt: needs guidance_scale above 1") as error:
         edited(family, asked(picture, (1.0, 1.5), **words))
     assert error.value.code == "parameter_invalid"
     for guidance in guided:

@@ -79,6 +79,7 @@ NEITHER = "is neither an http or https URL nor base64, bare or in a data URL."
     ("request_", "status", "message"),
     [
         ({"files": {"image": PNG, "mask": picture("JPEG")}, "data": {"prompt": "x"}}, 400, NO_PNG),
+        ({"files": {"image": PNG, "mask": ("empty.png", b"")}, "data": {"prompt": "x"}}, 400, NO_PNG),
         ({"json": body(mask=base64.b64encode(picture("WEBP")).decode())}, 400, NO_PNG),
         ({"json": body(mask="@/mask.png")}, 400, f"mask: {NEITHER}"),
         ({"json": body(mask=PNG64 + "\u00e9")}, 400, f"mask: {NEITHER}"),
@@ -121,7 +122,7 @@ def test_masks_count_in_the_budget_of_a_requests_images(loop: Loop, triton: Fake
         ({"images": [{"image_url": PNG64}] * 17}, 422, "images: give a list of 1 to 16"),
         ({"images": [{}]}, 422, "images: give a list of 1 to 16"),
         ({"images": PNG64}, 422, "images: give a list of 1 to 16"),
-        ({"images": [{"image_url": PNG64}] * 9}, 422, "image: more images than"),
+        ({"images": [{"image_url": PNG64}] * 9}, 422, "image: This server takes at most 8 images."),
         ({"images": [{"image_url": PNG64, "strength": 1}]}, 400, "strength: is not served"),
         ({"image": {"image": PNG64}}, 422, "images: not both"),
         ({"background": "transparent"}, 400, "background: only auto or opaque"),
@@ -156,6 +157,7 @@ def test_neither_image_nor_images_names_image(gateway: Gateway) -> None:
         ("mask_invalid", "the mask is not a PNG with an alpha channel"),
         ("mask_invalid", "the mask must be as large as the first image: 640 x 480"),
         ("mask_invalid", "the mask has no transparent pixel: nothing would be edited"),
+        ("mask_invalid", "the mask is broken, or has more pixels than a PNG may have"),
         ("mask_invalid", "a mask needs an image"),
         ("mask_invalid", "with a mask, size must have the picture's aspect"),
     ],
@@ -168,6 +170,44 @@ def test_what_the_model_says_of_sizes_and_masks_is_told(
     assert failure(answer) == (422 if code == "size_unavailable" else 400, code)
     assert answer.json()["error"]["param"] == code.partition("_")[0]
     assert answer.json()["detail"].endswith(f" {said[0].upper()}{said[1:]}.")
+
+
+@pytest.mark.parametrize(
+    ("said", "param", "told"),
+    [
+        ("too_many_images this model edits at most one image", "image", " This model edits at most one image."),
+        ("too_many_images this model edits at most 4 images", "image", " This model edits at most 4 images."),
+        (
+            "parameter_invalid negative_prompt: needs guidance_scale above 1",
+            "negative_prompt",
+            "negative_prompt: needs guidance_scale above 1.",
+        ),
+        (
+            "parameter_invalid negative_prompt: needs guidance_scale above 1 and image_guidance_scale of at least 1",
+            "negative_prompt",
+            "negative_prompt: needs guidance_scale above 1 and image_guidance_scale of at least 1.",
+        ),
+        ("parameter_invalid /etc: needs guidance_scale", None, "A parameter has a value that cannot be used."),
+        (
+            "edit_too_large the edit needs 3 rows and 900 tokens a call, and a call holds 2 rows and 600 tokens",
+            None,
+            " The edit needs 3 rows and 900 tokens a call, and a call holds 2 rows and 600 tokens.",
+        ),
+        (
+            "edit_too_large 9 pictures are asked for, and 8 can be made",
+            None,
+            " 9 pictures are asked for, and 8 can be made.",
+        ),
+    ],
+)
+def test_what_else_the_model_says_of_a_field_is_told(
+    gateway: Gateway, triton: FakeTriton, said: str, param: str | None, told: str
+) -> None:
+    triton.behave = failing(grpc.StatusCode.INVALID_ARGUMENT, f"in 'x', tritouch:{said}; /secret 7")
+    answer = post(gateway)
+    assert failure(answer) == (422, said.partition(" ")[0])
+    assert answer.json()["error"]["param"] == param
+    assert answer.json()["detail"].endswith(told)
 
 
 def test_a_model_without_negative_prompts_says_so(gateway: Gateway, triton: FakeTriton) -> None:

@@ -22,7 +22,7 @@ def check_repository(repository: Path) -> Path:
 
     Raises:
         EmbeddedError: it does not exist, holds no model, lacks one that its ensembles need, or has engines that were
-            made for another machine; says what to do.
+            made for another machine, or by an earlier version; says what to do.
     """
     hint = "run `make export` to build it"
     if not repository.is_dir():
@@ -34,6 +34,8 @@ def check_repository(repository: Path) -> Path:
     missing = sorted(unwritten | _steps(repository) - {entry.name for entry in repository.iterdir()})
     if missing:
         raise EmbeddedError(f"the model repository {repository} has no {', '.join(missing)} yet: {hint}")
+    if (repository / "edit" / ".tritouch").exists() and not (repository / "edit_stream").exists():
+        raise EmbeddedError(f"the model repository {repository} was exported by an earlier version: export it again")
     dangling = sorted(entry.name for entry in repository.iterdir() if entry.is_symlink() and not entry.exists())
     if dangling:
         raise EmbeddedError(f"{repository / dangling[0]} leads nowhere: {hint}")

@@ -96,6 +96,16 @@ def test_a_repository_that_cannot_be_served_says_how_to_build_one(tmp_path, kind
         check_repository(repository)
 
 
+def test_a_repository_of_before_streams_is_refused_rather_than_served_in_part(tmp_path):
+    (tmp_path / "edit" / ".tritouch").mkdir(parents=True)
+    (tmp_path / "edit" / "config.pbtxt").write_text('name: "edit"')
+    with pytest.raises(EmbeddedError, match="exported by an earlier version: export it again"):
+        check_repository(tmp_path)
+    (tmp_path / "edit_stream").mkdir()
+    (tmp_path / "edit_stream" / "config.pbtxt").write_text('name: "edit_stream"')
+    assert check_repository(tmp_path) == tmp_path.resolve()
+
+
 def test_engines_of_a_kind_that_is_not_served_are_refused_before_triton_starts(tmp_path):
     (tmp_path / "denoiser").mkdir()
     (tmp_path / "denoiser" / "config.pbtxt").touch()

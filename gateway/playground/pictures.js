@@ -63,16 +63,17 @@ export class Pictures {
   }
 }
 
-/** Have `take(files)` called for pictures that are dropped anywhere on the page, or pasted. */
+/** Have `take(files)` called for files that are dropped anywhere on the page, whatever they are, and for pictures pasted. */
 export function onDropOrPaste(take) {
-  const pictures = (data) => [...(data?.files ?? [])].filter((file) => file.type.startsWith("image/"));
+  const files = (data) => [...(data?.files ?? [])];
+  const pictures = (data) => files(data).filter((file) => file.type.startsWith("image/"));
   const over = (on) => document.body.classList.toggle("over", on);
   document.addEventListener("dragover", (event) => { event.preventDefault(); over(true); });
   document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) over(false); });
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     over(false);
-    if (pictures(event.dataTransfer).length) take(pictures(event.dataTransfer));
+    if (files(event.dataTransfer).length) take(files(event.dataTransfer));
   });
   document.addEventListener("paste", (event) => {
     if (pictures(event.clipboardData).length) take(pictures(event.clipboardData));

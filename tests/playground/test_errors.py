@@ -11,6 +11,11 @@ from tests.playground.visitor import Visitor, chromium
 
 chromium()
 
+DROP_TEXT = """() => {
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File(["no picture"], "notes.txt", { type: "text/plain" }));
+  document.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+}"""
 WORDS = "num_inference_steps: the model's sampler makes 1 to 4 steps."
 
 
@@ -60,6 +65,8 @@ def test_what_lacks_is_told(visitor: Visitor, fake: Fake, tmp_path: Path) -> Non
     (tmp_path / "notes.png").write_text("no picture")
     visitor.page.locator("#files").set_input_files(tmp_path / "notes.png")
     visitor.page.get_by_text("notes.png is not a picture that this browser can show").wait_for()
+    visitor.page.evaluate(DROP_TEXT)
+    visitor.page.get_by_text("notes.txt is not a picture that this browser can show").wait_for()
     fake.api.models = [BASE | {"max_images": 2}]
     visitor.page.reload()
     visitor.page.get_by_text("Pictures (up to 2)").wait_for()

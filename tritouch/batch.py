@@ -100,7 +100,7 @@ class Batch:
         if not isinstance(problem, TritouchError):
             problem = TritouchError(problem.strerror or str(problem))
         self.tally.failures[place] = problem.exit_code
-        message = in_flags(str(problem))
+        message = in_flags(str(problem).removeprefix(f"{job.name}: "))  # which is going to be told
         error = {"message": message, "code": problem.code, "status": problem.status}
         self._screen.event(_record(job, "failed", error=error))
         self._screen.note(f"tritouch: {job.name}: {message}")

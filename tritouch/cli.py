@@ -137,6 +137,8 @@ def _planned(
     planned = edit_each(pictures, out_dir, chosen, order.n)
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UsageError(f"{out_dir} is a file: --out-dir takes a folder") from None
     except OSError as error:
         raise UsageError(f"{out_dir}: {error.strerror or error}") from None
     return planned

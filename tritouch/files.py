@@ -124,11 +124,15 @@ def _check(pictures: Sequence[str]) -> None:
 
 
 def _within(path: Path) -> list[Path]:
-    """A file itself; of a folder the pictures in it, by name. Raises `UsageError`: there are none."""
+    """A file itself; of a folder the pictures in it, by name, and links that lead nowhere, which then are told.
+
+    What is no file, as a folder or a pipe, is none. Raises `UsageError`: there are no pictures.
+    """
     if not path.is_dir():
         return [path]
     try:
-        found = sorted(one for one in path.iterdir() if one.suffix.lower() in FORMATS and not one.name.startswith("."))
+        named = (one for one in path.iterdir() if one.suffix.lower() in FORMATS and not one.name.startswith("."))
+        found = sorted(one for one in named if one.is_file() or not one.exists())
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
     if not found:

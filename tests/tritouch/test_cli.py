@@ -136,6 +136,17 @@ def test_folders_and_files_become_an_edit_each(server, photos, photo, tmp_path):
     assert len(result.stdout.splitlines()) == 4
 
 
+def test_of_a_folder_only_files_are_edited_and_a_broken_link_is_told_once(server, photos, tmp_path):
+    os.mkfifo(photos / "pipe.jpg")  # reading it would wait for ever
+    (photos / "folder.jpg").mkdir()
+    (photos / "link.jpg").symlink_to(photos / "a.jpg")
+    (photos / "lost.jpg").symlink_to(photos / "gone.jpg")
+    result = edit(photos, NIGHT, "--out-dir", tmp_path / "edited")
+    lost = photos / "lost.jpg"
+    assert result.stderr == f"tritouch: {lost}: No such file or directory\ntritouch: 4 edited, 1 failed\n"
+    assert left(tmp_path / "edited") == ["a.jpg", "b.PNG", "c.webp", "link.jpg"]
+
+
 def test_what_is_done_is_skipped_unless_forced(server, photos, tmp_path):
     out = tmp_path / "edited"
     out.mkdir()
@@ -238,7 +249,7 @@ def test_retries_are_the_same_edit(server, photo, waits):
         (["photo.jpg", NIGHT, "-o", "-", "--json"], "not both"),
         (["photo.jpg", NIGHT, "-o", "n.png", "--size", "big"], "--size: give auto, or"),
         (["photo.jpg", NIGHT, "-o", "n.png", "--mask", "absent.png"], "absent.png: No such file"),
-        (["photo.jpg", NIGHT, "--out-dir", "there.png"], "there.png: File exists"),
+        (["photo.jpg", NIGHT, "--out-dir", "there.png"], "there.png is a file: --out-dir takes a folder"),
         (["photo.jpg", NIGHT, "-o", "n" * 300 + ".png"], "File name too long"),
         (["p" * 300, NIGHT, "-o", "n.png"], "File name too long"),
         (["photo.jpg", NIGHT, "-o", "n.png", "--url", "nowhere"], "TRITOUCH_URL: give the server's address"),

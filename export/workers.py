@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from export.adapters import Source, read_bank
+from export.bars import lock_bars_by_threads
 from export.checkpoint import Checkpoint, hide_bars, weight_files
 from export.component.build import Builder, Make
 from export.engines import load as load_engine
@@ -166,6 +167,7 @@ def _begin(job: Job, said: Any) -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     hide_bars()
+    lock_bars_by_threads()
     modules = cast("Modules", load(job.checkpoint.family, "modules"))
     engine, bank = load_engine(job.engine, job.targets), read_bank(job.checkpoint, job.adapters, job.layers)
     _own.update(store=job.store, said=said, builder=Builder(job.checkpoint, modules, engine, bank, job.store.caches))

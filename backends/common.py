@@ -1,4 +1,4 @@
-"""What Python-based Triton backends share: tensors against the config, merging and splitting of requests.
+"""What Python-based Triton backends share: requests read and held to the config, merged and split.
 
 Knows Triton's requests and numpy arrays. Does not know what runs the model: that is a callable from arrays by
 input name to arrays by output name. With ``max_batch_size`` above 0 every array has the batch as its first axis.
@@ -9,129 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
 from backends.in_place import PARAMETER, Memories
+from backends.signature import ANY, Array, Signature, TensorSpec
 
-Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 Infer = Callable[[Mapping[str, Array]], Arrays]
 """Runs the model once. What it returns may be overwritten by its next call."""
 
-ANY = -1
-"""A dimension of any size."""
-
-DTYPES: Mapping[str, npt.DTypeLike] = {
-    "TYPE_FP32": np.float32,
-    "TYPE_FP16": np.float16,
-    "TYPE_INT64": np.int64,
-    "TYPE_INT32": np.int32,
-}
 _MESSAGE_LENGTH = 800
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Name, type and shape of one tensor; the shape includes the batch axis, if there is one."""
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-
-    def __str__(self) -> str:
-        """As in ``sample float32 [-1, 4, -1, -1]``."""
-        return f"{self.name} {self.dtype} {list(self.shape)}"
-
-
-@dataclass(frozen=True)
-class Signature:
-    """The tensors of a model, and whether requests may be merged along their first axis."""
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    batched: bool
-
-
-def read_signature(config: Mapping[str, Any]) -> Signature:
-    """The signature that a model's parsed ``config.pbtxt`` states.
-
-    Raises:
-        ValueError: a data type that these backends do not carry.
-    """
-    rows = int(config["max_batch_size"])
-    # A model made for batches of one is served as such.
-    batch = () if rows == 0 else (1,) if rows == 1 else (ANY,)
-    inputs, outputs = (tuple(_read_spec(entry, batch) for entry in config[side]) for side in ("input", "output"))
-    return Signature(inputs, outputs, batched=rows > 1)
-
-
-def _read_spec(entry: Mapping[str, Any], batch: tuple[int, ...]) -> TensorSpec:
-    if entry["data_type"] not in DTYPES:
-        raise ValueError(f"{entry['name']} is {entry['data_type']}; supported are {', '.join(DTYPES)}")
-    dims = entry.get("reshape", entry).get("shape", entry["dims"])
-    return TensorSpec(entry["name"], np.dtype(DTYPES[entry["data_type"]]), (*batch, *(int(dim) for dim in dims)))
-
-
-def check_signature(stated: Signature, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
-    """Hold the config's signature against the model's own tensors.
-
-    The model must accept whatever the config lets through: each of its inputs is stated, and where the config
-    leaves a dimension open, so does the model. Of its outputs, the config may state some.
-
-    Raises:
-        ValueError: names every difference.
-    """
-    faults = _missing("input", stated.inputs, inputs) + _missing("output", stated.outputs, outputs)
-    faults += [
-        f"the model's input {spec} is not in config.pbtxt" for spec in inputs if spec.name not in _names(stated.inputs)
-    ]
-    for side, pairs, fits in (
-        ("input", _pairs(stated.inputs, inputs), _accepts),
-        ("output", _pairs(stated.outputs, outputs), _yields),
-    ):
-        faults += [
-            f"{side} {ours} in config.pbtxt is {theirs} in the model"
-            for ours, theirs in pairs
-            if not fits(ours, theirs)
-        ]
-    if faults:
-        raise ValueError("; ".join(faults))
-
-
-def _names(specs: Sequence[TensorSpec]) -> set[str]:
-    return {spec.name for spec in specs}
-
-
-def _missing(side: str, stated: Sequence[TensorSpec], actual: Sequence[TensorSpec]) -> list[str]:
-    names = _names(actual)
-    return [f"{side} {spec} of config.pbtxt is not in the model" for spec in stated if spec.name not in names]
-
-
-def _pairs(stated: Sequence[TensorSpec], actual: Sequence[TensorSpec]) -> list[tuple[TensorSpec, TensorSpec]]:
-    by_name = {spec.name: spec for spec in actual}
-    return [(spec, by_name[spec.name]) for spec in stated if spec.name in by_name]
-
-
-def _accepts(stated: TensorSpec, actual: TensorSpec) -> bool:
-    """Whether a model's input takes every size that the config lets through."""
-    return _same_kind(stated, actual) and all(
-        theirs in {ANY, ours} for ours, theirs in zip(stated.shape, actual.shape, strict=True)
-    )
-
-
-def _yields(stated: TensorSpec, actual: TensorSpec) -> bool:
-    """Whether a model's output can have the size that the config promises."""
-    return _same_kind(stated, actual) and all(
-        ANY in {ours, theirs} or ours == theirs for ours, theirs in zip(stated.shape, actual.shape, strict=True)
-    )
-
-
-def _same_kind(one: TensorSpec, other: TensorSpec) -> bool:
-    return one.dtype == other.dtype and len(one.shape) == len(other.shape)
 
 
 @dataclass(frozen=True)
@@ -193,6 +82,7 @@ def _read_inputs(
     arrays = {spec.name: tensors[spec.name] for spec in signature.inputs}
     if signature.batched and len({array.shape[0] for array in arrays.values()}) > 1:
         raise ValueError("the inputs differ in their number of rows")
+    signature.require_within(arrays)
     return arrays, room
 
 

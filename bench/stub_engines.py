@@ -14,8 +14,9 @@ import sys
 import numpy as np
 
 sys.path.append({root!r})
-from backends.common import answer, read_signature
+from backends.common import answer
 from backends.in_place import Memories
+from backends.signature import read_signature
 
 SCALE = {scale}
 

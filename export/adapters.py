@@ -71,9 +71,13 @@ class Bank:
 
     def extend(self, component: Component) -> Component:
         """The component as it is with a bank, where an adapter changes it; else as it is."""
-        if not (component.adapts and any(lora.get(component.name) for lora in self._loras)):
-            return component
-        return bank.extend(component)
+        return bank.extend(component) if self.changing(component) else component
+
+    def changing(self, component: Component) -> tuple[int, ...]:
+        """The indices of those adapters that change the component."""
+        if not component.adapts:
+            return ()
+        return tuple(index for index, lora in enumerate(self._loras, 1) if lora.get(component.name))
 
     def fill(self, module: nn.Module, component: Component) -> nn.Module:
         """The component's module with its bank. Raises BadInputError where an adapter does not fit it."""

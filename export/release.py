@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from export import configs
+from export.adapters import Bank
 from export.checkpoint import Checkpoint
 from export.component import fingerprint
 from export.errors import BadInputError
@@ -38,7 +39,7 @@ def settings(
     checkpoint: Checkpoint,
     table: Table,
     components: Sequence[Component],
-    routes: Sequence[str],
+    bank: Bank,
     options: "Options",
     *,
     in_place: bool,
@@ -74,8 +75,8 @@ def settings(
         negative_prompt=own.negative_prompt,
         max_rows=limits.max_batch,
         max_tokens=own.max_tokens,
-        adapters=tuple(routes),
-        banks=tuple(component.name for component in components if ADAPTER in component.inputs),
+        adapters=bank.routes,
+        banks={component.name: bank.changing(component) for component in components if ADAPTER in component.inputs},
         in_place=in_place,
         outputs={
             PREPROCESS: (MASK,),

@@ -51,7 +51,7 @@ def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Stor
         components = [*map(bank.extend, plain), *_beside(options)]
         chosen = options.precisions.of(components, engine)
         in_place = engine.serving(chosen[DENOISER]).in_place
-        settings = release.settings(checkpoint, table, components, bank.routes, options, in_place=in_place)
+        settings = release.settings(checkpoint, table, components, bank, options, in_place=in_place)
         store.require_free(release.models(components))
         makes = [_make(checkpoint, engine, component, chosen[component.name], bank) for component in components]
         with store.locked():

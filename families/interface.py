@@ -82,8 +82,8 @@ ADAPTER = Tensor("adapter", "INT32", (ROWS, ADAPTERS))
 ADAPTER_SCALE = Tensor("adapter_scale", "FP32", (ROWS, ADAPTERS))
 """What multiplies that which each of them adds, beside the scale that the export gave it."""
 BANK = (ADAPTER, ADAPTER_SCALE)
-"""The last inputs of a component that has a bank of adapters. The export adds them and `edit_stream` fills them:
-no family names them."""
+"""The last inputs of a component that has a bank of adapters. The export adds them and `edit_stream` fills them, with
+the edit's adapters that change the component: no family names them."""
 
 
 TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}

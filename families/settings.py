@@ -36,8 +36,8 @@ class Settings:
     """Most rows x tokens of one denoiser call."""
     adapters: tuple[str, ...]
     """Routes, in the bank's order."""
-    banks: tuple[str, ...]
-    """Components with a bank of adapters."""
+    banks: Mapping[str, tuple[int, ...]]
+    """Components with a bank of adapters: those that change the component, by their places in the bank, from 1."""
     in_place: bool
     """Whether the denoiser's backend reads tensors in memory of `edit_stream`'s."""
     outputs: Mapping[str, tuple[str, ...]]
@@ -55,9 +55,12 @@ class Settings:
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> "Settings":
         """From what `json` gives."""
-        lists = {name: tuple(content[name]) for name in ("steps", "adapters", "banks")}
-        outputs = {model: tuple(names) for model, names in content["outputs"].items()}
-        return cls(**{**content, **lists, "outputs": outputs})
+        lists = {name: tuple(content[name]) for name in ("steps", "adapters")}
+        tables = {
+            name: {model: tuple(entries) for model, entries in dict(content[name]).items()}
+            for name in ("banks", "outputs")
+        }
+        return cls(**{**content, **lists, **tables})
 
     def text(self) -> str:
         """The file's content."""

@@ -1,8 +1,9 @@
 """Serves OpenVINO models: a Python-based backend in place of Triton's C++ one of the same name.
 
 That one answers calls of ``max_batch_size`` rows alone, and leaves the precision to OpenVINO. The parameters are those
-of the C++ backend, and one more, ``INFERENCE_PRECISION`` (``f32``, ``bf16`` or ``f16``): OpenVINO by itself computes in
-bf16 on processors that have it, and here only when that or ``HINT_BF16`` asks for it.
+of the C++ backend, and two more: ``MAX_DIMS`` (`backends.signature`) and ``INFERENCE_PRECISION`` (``f32``, ``bf16`` or
+``f16``): OpenVINO by itself computes in bf16 on processors that have it, and here only when that or ``HINT_BF16`` asks
+for it.
 """
 
 from __future__ import annotations
@@ -15,18 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from backends.common import (
-    ANY,
-    Array,
-    Arrays,
-    Signature,
-    TensorSpec,
-    answer,
-    check_signature,
-    read_signature,
-)
+from backends.common import Arrays, answer
 from backends.in_place import Memories
 from backends.pages import release
+from backends.signature import ANY, Array, Signature, TensorSpec, check_signature, own_parameters, read_signature
 from backends.silent import openvino as ov
 
 if TYPE_CHECKING:
@@ -103,7 +96,7 @@ def read_options(config: Mapping[str, Any]) -> Options:
         ValueError: a parameter is unknown, has a value it cannot have, or two contradict each other; names it.
     """
     options = Options()
-    parameters = {name: entry["string_value"] for name, entry in config.get("parameters", {}).items()}
+    parameters = own_parameters(config)
     for name, value in parameters.items():
         try:
             _set(options, name, value)

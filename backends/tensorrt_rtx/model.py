@@ -1,8 +1,9 @@
 """Serves TensorRT for RTX plans: a Python-based Triton backend.
 
-Parameters of ``config.pbtxt``: ``CUDA_GRAPHS`` (``YES`` or ``NO``; by default YES) and ``KERNEL_SPECIALIZATION``
+Parameters of ``config.pbtxt``: ``CUDA_GRAPHS`` (``YES`` or ``NO``; by default YES), ``KERNEL_SPECIALIZATION``
 (``LAZY``, ``EAGER`` or ``NONE``; by default LAZY: a first call of a shape runs kernels made for any shape, while better
-ones are compiled in the background). Every start compiles its kernels anew: TensorRT's runtime cache is not used.
+ones are compiled in the background) and ``MAX_DIMS`` (`backends.signature`). Every start compiles its kernels anew:
+TensorRT's runtime cache is not used.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import tensorrt_rtx as trt
 import triton_python_backend_utils as pb_utils
 
-from backends.common import TensorSpec, answer, check_signature, read_signature
+from backends.common import answer
 from backends.in_place import Memories
 from backends.plan import Options, Plan
+from backends.signature import TensorSpec, check_signature, own_parameters, read_signature
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +35,7 @@ def read_options(config: Mapping[str, Any], device: int) -> Options:
     Raises:
         ValueError: a parameter is unknown or has a value it cannot have; names it.
     """
-    parameters = {name: entry["string_value"].upper() for name, entry in config.get("parameters", {}).items()}
+    parameters = {name: value.upper() for name, value in own_parameters(config).items()}
     for name, value in parameters.items():
         if name not in _CHOICES:
             raise ValueError(f"the tensorrt_rtx backend knows no parameter {name}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from backends.signature import MAX_DIMS
 from export.engines import Serving
 from families.interface import ROWS, Component, Tensor
 
@@ -19,7 +20,7 @@ def write(component: Component, serving: Serving) -> str:
         f"input [\n{ports(component.inputs, batched, optional=component.role == 'denoiser' and serving.in_place)}\n]",
         f"output [\n{ports(component.outputs, batched)}\n]",
         f"instance_group [ {{ kind: {serving.instance_kind} count: 1 }} ]",
-        *parameters(serving.parameters),
+        *parameters({**serving.parameters, **(_most(component) if serving.in_place else {})}),
     ]
     if component.gathers:
         blocks.append("dynamic_batching { }")
@@ -56,6 +57,20 @@ def parameters(values: Mapping[str, str]) -> Sequence[str]:
     return [f'parameters {{ key: "{key}" value: {{ string_value: "{value}" }} }}' for key, value in values.items()]
 
 
+def _most(component: Component) -> Mapping[str, str]:
+    """How large each input may be whose axes are open: Triton's own backend of TensorRT reads that of its plan."""
+    sizes, batched = component.sizes("max"), component.batched
+    open_ones = [tensor for tensor in component.inputs if any(isinstance(axis, str) for axis in _own(tensor, batched))]
+    said = [f"{tensor.name}:{','.join(map(str, _shape(component, tensor, sizes)))}" for tensor in open_ones]
+    return {MAX_DIMS: ";".join(said)} if said else {}
+
+
+def _shape(component: Component, tensor: Tensor, sizes: Mapping[str, int]) -> Sequence[int]:
+    """The tensor's shape as Triton is told it, where the named axes have these sizes."""
+    shape = tensor.shape(sizes)
+    return shape[1:] if component.batched else shape
+
+
 def _own(tensor: Tensor, batched: bool) -> Sequence[int | str]:
     """The axes that Triton is told of: it has that of a batch by itself."""
     return tensor.axes[1:] if batched else tensor.axes
@@ -66,9 +81,8 @@ def _dims(tensor: Tensor, batched: bool) -> str:
 
 
 def _usual(component: Component, tensor: Tensor) -> str:
-    """The tensor's shape as Triton is told it, each named axis at its usual size."""
-    shape = tensor.shape(component.sizes("opt"))
-    return ", ".join(map(str, shape[1:] if component.batched else shape))
+    """The same at their usual sizes."""
+    return ", ".join(map(str, _shape(component, tensor, component.sizes("opt"))))
 
 
 def _graph(component: Component, rows: int) -> str:

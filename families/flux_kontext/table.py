@@ -90,7 +90,8 @@ def preferred(max_pixels: int, multiple: int) -> PreferredSizes:
 def _within(width: int, height: int, max_pixels: int, multiple: int) -> tuple[int, int]:
     scale = min(1.0, math.sqrt(max_pixels / (width * height)))
     down = [max(MIN_SIDE, int(side * scale) // multiple * multiple) for side in (width, height)]
-    return down[0], down[1]
+    longest = max_pixels // min(down) // multiple * multiple  # where the other side is the least that there is
+    return min(down[0], longest), min(down[1], longest)
 
 
 def require_files(checkpoint: Path, _limits: Limits) -> None:

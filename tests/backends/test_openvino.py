@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backends.signature import read_signature
+
 TENSORS = {
     "max_batch_size": 8,
     "input": [
@@ -50,7 +52,7 @@ def holds(one, response):
 
 
 def answer(backend, requests, engine, **changes):
-    signature = backend.common.read_signature({**TENSORS, **changes})
+    signature = read_signature({**TENSORS, **changes})
     return backend.common.answer(requests, signature, engine, backend.common.Memories())
 
 

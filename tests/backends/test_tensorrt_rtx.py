@@ -198,6 +198,13 @@ def test_a_shape_outside_the_profile_is_the_callers_fault(module, backend, tmp_p
     assert right.error is None
 
 
+def test_bounds_of_the_config_are_held(module, backend, tmp_path):
+    model = start(module, tmp_path, **parameters(MAX_DIMS="x:4,8,8"))
+    beyond, within = model.execute([request(backend, 1, size=16), request(backend, 1)])
+    assert beyond.error.text == "input x is [4, 16, 16], and may be at most [4, 8, 8]"
+    assert within.error is None
+
+
 def test_an_engine_that_fails_is_an_internal_error(module, gpus, backend, tmp_path):
     model = start(module, tmp_path)
     gpus.engine.context.broken = True

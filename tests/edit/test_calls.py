@@ -39,7 +39,7 @@ def test_small_pictures_pass_large_ones(calls: Any, monkeypatch: pytest.MonkeyPa
         return {}
 
     monkeypatch.setattr(calls, "call", call)
-    settings = types.SimpleNamespace(banks=(), outputs={REFERENCE: ("image_latents",)})
+    settings = types.SimpleNamespace(banks={}, outputs={REFERENCE: ("image_latents",)})
     with ThreadPoolExecutor(9) as threads:
 
         def ask(image: bytes) -> Any:
@@ -56,8 +56,13 @@ def test_small_pictures_pass_large_ones(calls: Any, monkeypatch: pytest.MonkeyPa
     assert decoding.count(LARGE) == len(large)
 
 
-def test_every_row_of_an_edit_has_all_its_adapters(calls: Any) -> None:
-    none, two = calls.adapter_rows((), 3), calls.adapter_rows(((2, 0.5), (7, -1.0)), 2)
+def test_every_row_has_those_of_the_edits_adapters_that_change_the_model(calls: Any) -> None:
+    settings = types.SimpleNamespace(banks={"denoiser": (1, 2, 7), "text_encoder": (3, 7)})
+    edit = ((2, 0.5), (3, 2.0), (7, -1.0))
+    none, two = calls.bank_rows(settings, "denoiser", (), 3), calls.bank_rows(settings, "denoiser", edit, 2)
+    assert calls.bank_rows(settings, "text_encoder", edit, 1)["adapter"].tolist() == [[3, 7]]
+    assert calls.bank_rows(settings, "text_encoder", ((2, 0.5),), 1)["adapter"].tolist() == [[0]]
+    assert calls.bank_rows(settings, "vae_encoder", edit, 1) == {}
     assert none["adapter"].tolist() == [[0]] * 3
     assert none["adapter_scale"].tolist() == [[0.0]] * 3
     assert two["adapter"].tolist() == [[2, 7]] * 2
@@ -73,7 +78,7 @@ def test_a_failure_that_the_cache_remembers_is_no_answer(calls: Any, monkeypatch
         return {} if len(sent) in (1, 3, 4) else {"states": inputs["input_ids"] * 2}
 
     monkeypatch.setattr(calls, "call", call)
-    settings = types.SimpleNamespace(banks=(), outputs={"text_encoder": ("states",)})
+    settings = types.SimpleNamespace(banks={}, outputs={"text_encoder": ("states",)})
     encode = calls.EditCall(settings, (), ThreadPoolExecutor(1))
     ids = np.array([[1, 2], [3, 4]])
     assert encode("text_encoder", {"input_ids": ids})["states"].tolist() == [[2, 4], [6, 8]]

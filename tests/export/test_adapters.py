@@ -11,10 +11,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from export import adapters
+from export import adapters, release
 from export.adapters import MOST, Source
 from export.checkpoint import Checkpoint
+from export.checkpoint import find as found
 from export.errors import BadInputError
+from export.run import Options
 from families import PIPELINES, load
 from families.errors import BadCheckpointError
 from families.instruct_pix2pix.lora import PREFIXES, READER
@@ -211,6 +213,18 @@ def test_what_does_not_fit_is_refused_before_a_weight_is_read(
 ) -> None:
     with pytest.raises(BadInputError, match=f"adapter oil: .*{words}"):
         judged(bare, saved(tmp_path / "a.safetensors", weights))
+
+
+def test_a_bank_knows_which_adapters_change_a_component(bare: Checkpoint, tmp_path: Path) -> None:
+    text = pair("encoder.layers.0.mlp.fc1", prefix="text_encoder.", width=64, out=128)
+    files = {"a": pair(LAYER), "b": text, "c": pair(LAYER) | text}
+    sources = [f"{route}={saved(tmp_path / f'{route}.safetensors', weights)}" for route, weights in files.items()]
+    table = load(bare.family, "table")
+    limits, components = Limits(256 * 256, 8), table.components(bare.path, Limits(256 * 256, 8))
+    bank = adapters.judged_bank(bare, find(sources), components)
+    extended = [bank.extend(component) for component in components]
+    made = release.settings(found(str(bare.path), None), table, extended, bank, Options(limits), in_place=True)
+    assert made.banks == {"denoiser": (1, 3), "text_encoder": (2, 3)}
 
 
 @pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float64])

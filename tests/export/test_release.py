@@ -7,6 +7,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from export import configs, release
+from export.adapters import Bank
 from export.checkpoint import find
 from export.run import Options
 from families import load
@@ -15,6 +16,7 @@ from gateway.triton import Offer, offer_of
 from tests.conftest import ROOT
 from tests.families import tiny
 
+NONE = Bank((), (), {})
 CONTRACT = (ROOT / "model_repository" / "edit" / "contract.pbtxt").read_text("utf-8")
 
 
@@ -22,7 +24,9 @@ def offer(checkpoint: Path, options: Options) -> Offer:
     """As the gateway reads it from `edit`'s configuration."""
     found = find(str(checkpoint), None)
     table = load(found.family, "table")
-    settings = release.settings(found, table, table.components(checkpoint, options.limits), (), options, in_place=True)
+    settings = release.settings(
+        found, table, table.components(checkpoint, options.limits), NONE, options, in_place=True
+    )
     return offer_of(text_format.Parse(configs.edit(CONTRACT, settings), model_config_pb2.ModelConfig()))
 
 

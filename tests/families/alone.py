@@ -42,7 +42,7 @@ def settings_of(family: str, checkpoint: Path) -> Settings:
         max_rows=LIMITS.max_batch,
         max_tokens=defaults.max_tokens,
         adapters=(),
-        banks=(),
+        banks={},
         in_place=False,
         outputs={},
         own=json.loads(json.dumps(dict(defaults.own))),

@@ -29,7 +29,7 @@ SETTINGS = Settings(
     max_rows=12,
     max_tokens=4096,
     adapters=("ink", "oil"),
-    banks=(),
+    banks={},
     in_place=False,
     outputs={"denoiser": ("prediction",)},
     own={},
@@ -208,3 +208,5 @@ def test_settings_come_back_from_their_file_as_they_were() -> None:
     import json
 
     assert Settings.of(json.loads(SETTINGS.text())) == SETTINGS
+    banked = replace(SETTINGS, banks={"denoiser": (1, 3), "text_encoder": (2,)})
+    assert Settings.of(json.loads(banked.text())) == banked

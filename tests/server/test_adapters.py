@@ -6,8 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tritonclient.grpc as triton_grpc
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from families.interface import MOST_ADAPTERS
 from tests.conftest import ADAPTERS, ROUTES
 from tests.families.instruct_pix2pix import tiny
 from tests.server.asking import Client, colours, psnr
@@ -60,9 +64,31 @@ def test_guided_rows_all_have_the_edits_adapter(client: Client) -> None:
 def test_the_text_encoders_cache_tells_adapters_apart(client: Client) -> None:
     asked: dict[str, Any] = {"prompt": "a sentence of this test alone", "num_inference_steps": 1, "seed": SEED}
     before = client.executions("text_encoder")
-    for model, executions in (("ink", 1), ("ink", 1), ("oil", 2), ("", 3), ("ink", 3)):
+    asked_for = (("ink", 1), ("ink", 1), ("kohya", 2), ("", 3), ("oil", 3), ("ink+oil+settings", 3), ("kohya+oil", 3))
+    for model, executions in asked_for:  # oil and settings leave the text encoder as it is
         client.edit(PICTURE, model=model, **asked)
-        assert client.executions("text_encoder") - before == executions
+        assert client.executions("text_encoder") - before == executions, model
+
+
+@pytest.mark.parametrize("columns", [MOST_ADAPTERS, MOST_ADAPTERS + 1])
+def test_no_caller_adds_up_more_adapters_than_an_edit_may_have(client: Client, columns: int) -> None:
+    given = {
+        "sample": np.zeros((1, 8, 16, 16), np.float32),
+        "timestep": np.ones((1, 1), np.float32),
+        "encoder_hidden_states": np.zeros((1, 77, 64), np.float32),
+        "adapter": np.ones((1, columns), np.int32),
+        "adapter_scale": np.ones((1, columns), np.float32),
+    }
+    inputs = []
+    for name, array in given.items():
+        inputs.append(triton_grpc.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype)))
+        inputs[-1].set_data_from_numpy(array)
+    with triton_grpc.InferenceServerClient(client.server.triton_grpc) as triton:
+        if columns <= MOST_ADAPTERS:
+            assert np.isfinite(triton.infer("denoiser", inputs).as_numpy("prediction")).all()
+            return
+        with pytest.raises(InferenceServerException, match=r"input adapter is \[5\], and may be at most \[4\]"):
+            triton.infer("denoiser", inputs)
 
 
 def test_models_are_listed_and_others_refused_by_name(client: Client) -> None:

@@ -42,9 +42,8 @@ class EditCall:
 
     def __call__(self, model: str, inputs: Tensors) -> Tensors:
         """All outputs of the model. Raises ModelError, InvalidEditError."""
-        if model in self._settings.banks:
-            rows = len(next(iter(inputs.values())))
-            inputs = {**inputs, **adapter_rows(self._adapters, rows)}
+        rows = len(next(iter(inputs.values())))
+        inputs = {**inputs, **bank_rows(self._settings, model, self._adapters, rows)}
         outputs = self._settings.outputs[model]
         if model in (REFERENCE, PREPROCESS):
             return self._of_picture(model, inputs, outputs)
@@ -72,9 +71,15 @@ class EditCall:
         return [first, *(one.result() for one in begun)]
 
 
-def adapter_rows(adapters: Adapters, rows: int) -> dict[str, NDArray[Any]]:
-    """The inputs of a bank in a call whose rows are all of one edit: (rows, K) each, K its adapters, and at least 1."""
-    chosen, scales = zip(*(adapters or NONE), strict=True)
+def bank_rows(settings: Settings, model: str, adapters: Adapters, rows: int) -> dict[str, NDArray[Any]]:
+    """The inputs of a model's bank in a call whose rows are all of one edit; none where it has no bank.
+
+    (rows, K) each: K is the number of those of the edit's adapters that change the model, and at least 1.
+    """
+    if model not in settings.banks:
+        return {}
+    own = [(index, scale) for index, scale in adapters if index in settings.banks[model]]
+    chosen, scales = zip(*(own or NONE), strict=True)
     return {
         ADAPTER.name: np.tile(np.array(chosen, np.int32), (rows, 1)),
         ADAPTER_SCALE.name: np.tile(np.array(scales, np.float32), (rows, 1)),

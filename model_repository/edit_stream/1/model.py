@@ -22,7 +22,7 @@ import triton_python_backend_utils as pb_utils
 import asked
 from asked import Asked
 from batcher import Batcher
-from calls import EditCall, adapter_rows, call, denoise_in_place, denoise_rows
+from calls import EditCall, bank_rows, call, denoise_in_place, denoise_rows
 from families import finishing, load
 from families.edit import Edit, read
 from families.interface import BANK, DENOISER, RENDER, Plan, Tensors
@@ -144,10 +144,8 @@ class TritonPythonModel:
         tensors = self._condition(edit, EditCall(self._settings, edit.adapters, self._callers))
         edits = [replace(edit, seed=seed) for seed in asked.seeds(edit.seed, pictures)]
         plans: list[Plan] = [self._plan(one, tensors, self._schedules, self._settings) for one in edits]
-        if DENOISER not in self._settings.banks:
-            return plans
         rows = len(next(iter(plans[0].constant.values())))
-        banked = adapter_rows(edit.adapters, rows)
+        banked = bank_rows(self._settings, DENOISER, edit.adapters, rows)
         return [replace(plan, constant={**plan.constant, **banked}) for plan in plans]
 
     def _render(self, inputs: Tensors) -> Tensors:

@@ -40,6 +40,13 @@ def test_a_smaller_budget_has_smaller_sizes_of_nearly_the_same_aspects(budget: i
         assert min(abs(aspect - w / h) / aspect for w, h in PREFERRED_KONTEXT_RESOLUTIONS) < 0.15
 
 
+@pytest.mark.parametrize("budget", [64 * 64, 80 * 64, 95 * 95, 96 * 96])
+def test_the_smallest_budgets_hold(budget: int) -> None:
+    for width, height in preferred(budget, 16).sizes:
+        assert width * height <= budget
+        assert min(width, height) >= 64
+
+
 @pytest.mark.parametrize("tokens", [256, 1024, 4096])
 def test_the_shift_is_that_of_diffusers(tokens: int) -> None:
     from diffusers.pipelines.flux.pipeline_flux_kontext import calculate_shift

@@ -1,7 +1,8 @@
 """Triton over gRPC: an `Edit` goes in, pictures or events come out, or a `PublicError`. Knows nothing of HTTP."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
 from types import TracebackType
 from typing import Final, Self
 
@@ -38,6 +39,36 @@ CHANNEL_OPTIONS: Final = [
 def _request_now(edit: Edit, deadline: Deadline, request_id: str, watch: Watch | None = None) -> bytes:
     """`infer_request` with the time that is left when a thread begins with it. Raises `PublicError`."""
     return infer_request(edit, deadline.left(), request_id, watch)
+
+
+async def _events(
+    responses: AsyncIterable[service_pb2.ModelStreamInferResponse], response_format: str, n: int
+) -> AsyncGenerator[Event]:
+    """What the responses to one edit of `n` pictures tell; its last picture, or `PublicError`, once they have ended.
+
+    They are read to their end: Triton loses a request that is cancelled just as it ends.
+    """
+    rest = set(range(n))
+    last: Event | None = None
+    problem: PublicError | None = None
+    async for response in responses:
+        if problem or not rest:
+            continue
+        if response.error_message:
+            problem = problem_in_band(response.error_message)
+            continue
+        event = event_of(response.infer_response, response_format, n)
+        if isinstance(event, Finished):
+            rest.discard(event.index)
+        if not rest:
+            last = event
+        elif event is not None:
+            yield event
+    if problem:
+        raise problem
+    if last is None:
+        raise PublicError("edit_failed", cause="Triton's stream ended before its last picture")
+    yield last
 
 
 class Triton:
@@ -87,32 +118,14 @@ class Triton:
         seconds = deadline.left() + CLIENT_SLACK_SECONDS
         call = self._stream_infer(iter([request]), timeout=seconds)
         del request
-        rest = set(range(n))
-        last: Event | None = None
-        problem: PublicError | None = None
         try:
-            async for response in call:  # to its end: Triton loses a request that is cancelled just as it ends
-                if problem or not rest:
-                    continue
-                if response.error_message:
-                    problem = problem_in_band(response.error_message)
-                    continue
-                event = event_of(response.infer_response, response_format, n)
-                if isinstance(event, Finished):
-                    rest.discard(event.index)
-                if not rest:
-                    last = event
-                elif event is not None:
+            async with aclosing(_events(call, response_format, n)) as events:
+                async for event in events:
                     yield event
         except grpc.aio.AioRpcError as error:
             raise problem_of(error.code(), error.details() or "") from None
         finally:
             call.cancel()
-        if problem:
-            raise problem
-        if last is None:
-            raise PublicError("edit_failed", cause="Triton's stream ended before its last picture")
-        yield last
 
     async def ready(self) -> bool:
         """Whether Triton answers, takes requests, and says that `edit` could run now."""

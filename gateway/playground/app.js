@@ -135,6 +135,7 @@ document.addEventListener("keydown", (event) => {
 async function edit() {
   forgive();
   if (!pictures.first) return complain(new Error("Choose a picture first."), byId("files"));
+  if (!byId("prompt").value.trim()) return complain(new Error("Say what to change first."), byId("prompt"));
   const asked = { inputs: pictures.all, fields: { prompt: byId("prompt").value, ...options.fields }, mask: null };
   if (painting() && mask.share() > 0) asked.mask = await mask.png();
   begin();

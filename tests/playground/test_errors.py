@@ -59,6 +59,17 @@ def test_a_stream_that_fails_is_told(visitor: Visitor, fake: Fake, script: Scrip
     assert visitor.page.locator("#before").is_visible()
 
 
+@pytest.mark.parametrize("prompt", ["", "  "])
+def test_a_sentence_is_asked_for(visitor: Visitor, prompt: str) -> None:
+    visitor.choose(CAT)
+    visitor.ask(prompt)
+    assert error(visitor) == "Say what to change first."
+    assert visitor.by_label("What to change").evaluate("it => it === document.activeElement")
+    assert not [one for one in visitor.requests if one.endswith("/v1/images/edits")]
+    visitor.ask("make it night")
+    visitor.result()
+
+
 def test_what_lacks_is_told(visitor: Visitor, fake: Fake, tmp_path: Path) -> None:
     visitor.ask("make it night")
     assert error(visitor) == "Choose a picture first."

@@ -8,6 +8,7 @@ BENCHES = {
     "overhead": "where the milliseconds of an edit go, and the share that is not spent in engines",
     "roofline": "how near the engines come to what this processor can do",
     "inflight": "long and short edits together, in flight and one at a time",
+    "streams": "the unary front and streams, several pictures of one request, callers who leave",
     "memory": "resident memory of the whole stack beside the diffusers process",
     "adapters": "what adapters cost in a call of the denoiser",
     "handover": "what a step costs outside a denoiser whose inputs are large",

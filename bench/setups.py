@@ -1,5 +1,6 @@
 """What is measured: a checkpoint, the repository exported from it, and how its edits are usually asked for."""
 
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -36,9 +37,9 @@ class Setup:
 
     def repository(self, precision: str = "auto", engine: str = "openvino") -> Path:
         """The exported repository; the export skips what is up to date. Raises CalledProcessError."""
-        folder = BUILD / f"{self.name}-{engine}-{precision}"
+        folder = BUILD / re.sub("[,=]", "-", f"{self.name}-{engine}-{precision}")
         command = [sys.executable, "-m", "export", "--model", str(self.checkpoint()), "--repository", str(folder)]
-        command += ["--max-pixels", str(self.exact_pixels if precision == "fp32" else self.pixels), *self.flags]
+        command += ["--max-pixels", str(self.exact_pixels if "fp32" in precision else self.pixels), *self.flags]
         print(f"exporting the {self.name} checkpoint to {folder.relative_to(ROOT)}, where it is not up to date")
         subprocess.run([*command, "--engine", engine, "--precision", precision], cwd=ROOT, check=True)
         return folder

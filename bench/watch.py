@@ -2,7 +2,7 @@
 
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tritonclient.grpc as triton_grpc
 
@@ -37,12 +37,24 @@ def totals(server: Embedded) -> dict[str, float]:
     found |= {short: batcher[name] for short, name in COUNTERS.items()}
     found["gateway.request"] = sum(v for k, v in gateway.items() if k.startswith(EDITS))
     found["gateway.edit"] = gateway.get(f'{GATEWAY}_stage_seconds_sum{{stage="edit"}}', 0.0)
+    return found | models(server, (*ENGINES, *PYTHON))
+
+
+def models(server: Embedded, names: Sequence[str]) -> dict[str, float]:
+    """`MODEL.compute` and `MODEL.hits` of these alone, at once."""
+    found: dict[str, float] = {}
     with triton_grpc.InferenceServerClient(server.triton_grpc) as triton:
-        for name in (*ENGINES, *PYTHON):
+        for name in names:
             model = triton.get_inference_statistics(name, as_json=True)["model_stats"][0]["inference_stats"]
             found[f"{name}.compute"] = int(model["compute_infer"].get("ns", 0)) / 1e9
             found[f"{name}.hits"] = int(model["cache_hit"].get("count", 0))
     return found
+
+
+def in_flight(server: Embedded) -> float:
+    """Edits in flight, as the batcher's gauge has them."""
+    found = _metrics(server.metrics_url)
+    return sum(value for name, value in found.items() if name.startswith("tritouch_edits_in_flight{"))
 
 
 def _metrics(url: str) -> Mapping[str, float]:

@@ -15,6 +15,9 @@ DEFAULT_MAX_JOBS = 64
 SPARE = 16
 """Threads for requests that `edit_stream` refuses at once, while all that it took in wait."""
 
+MOST = 120
+"""Fewer than the calls that the server lets one model have under way: cancellations are calls, too."""
+
 
 class TritonPythonModel:
     """Hands requests on, each on a thread of its own, which only waits."""
@@ -22,7 +25,8 @@ class TritonPythonModel:
     def initialize(self, _args: dict[str, str]) -> None:
         """Starts the thread that asks for callers."""
         jobs = os.environ.get(MAX_JOBS, "")
-        self._threads = ThreadPoolExecutor((int(jobs) if jobs.isdecimal() else DEFAULT_MAX_JOBS) + SPARE, "front")
+        waiting = (int(jobs) if jobs.isdecimal() else DEFAULT_MAX_JOBS) + SPARE
+        self._threads = ThreadPoolExecutor(min(waiting, MOST), "front")
         self._callers = Callers()
 
     def execute(self, requests: list[Any]) -> None:

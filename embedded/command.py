@@ -28,8 +28,8 @@ _PRIVATE = Path(__file__).with_name("private.py")
 _LOOPBACK = "127.0.0.1"
 # A model's import of torch on a busy machine takes longer than Triton's default of 30 s.
 _STUB_SECONDS = 300
-# Calls that one Python model may have under way: `edit` has one for each edit that waits, and needs one more to cancel by.
-# With Triton's default of 32, as many waiting edits would have let no cancellation through.
+# Calls that one Python model may have under way: `edit` has one for each edit that waits, and one to cancel by. With
+# Triton's default of 32, as many waiting edits would have let no cancellation through.
 _CALLS = 128
 # Protocol parts that nobody needs: reading other processes' shared memory, and changing the server.
 _CLOSED_APIS = ("shared-memory", "model-repository", "trace", "logging")

@@ -75,7 +75,7 @@ def checkpoint() -> Path:
         from tests.families import tiny
 
         folder = tiny.checkpoint(FAMILY)
-        loras.write(folder, ADAPTERS)
+        loras.keep(folder, ADAPTERS)
         return folder
 
 

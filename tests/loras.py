@@ -1,6 +1,9 @@
 """LoRA files for InstructPix2Pix's tiny checkpoint, in the forms that people have. Random, strong enough to be seen."""
 
+import fcntl
+import hashlib
 import json
+import shutil
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -103,6 +106,19 @@ def write(checkpoint: Path, folder: Path) -> None:
     targets = ["attn1.to_v", "ff.net.2"]
     settings = {"r": 4, "lora_alpha": 8, "target_modules": targets}
     save_diffusers(folder / "settings", of_unet(checkpoint, targets, 4, seed=5), settings=settings)
+
+
+def keep(checkpoint: Path, folder: Path) -> None:
+    """What `write` leaves, written once for a checkpoint: safetensors orders a file's metadata anew at every writing,
+    and a file that changes while a repository made from it is in use is one that the next export builds again."""
+    made = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    origin, stamp = folder / "written-for", f"{checkpoint.name} {made}"
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not origin.exists() or origin.read_text("utf-8") != stamp:
+            shutil.rmtree(folder, ignore_errors=True)
+            write(checkpoint, folder)
+            origin.write_text(stamp, "utf-8")
 
 
 def mislabel(file: Path) -> None:

@@ -1,9 +1,12 @@
 """One fake server for all tests of this folder, and the real gateway before a fake Triton; reset for each test."""
 
+import asyncio
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -12,7 +15,7 @@ from PIL import Image
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.serving import Gateway, Loop, serving
 from tests.tritouch.fake_server import FakeServer
-from tritouch import exchange
+from tritouch import AsyncClient, Client, exchange
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +51,16 @@ def photo(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three pictures, and of what is none."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a.jpg", "b.PNG", "c.webp", "notes.txt", ".hidden.jpg"):
+        (folder / name).write_bytes(jpeg())
+    return folder
+
+
 def jpeg() -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (16, 8), (200, 30, 60)).save(out, "JPEG")
@@ -72,3 +85,27 @@ def gateway(_gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Gateway:
     monkeypatch.setenv("TRITOUCH_URL", _gateway.url)
     monkeypatch.setenv("TRITOUCH_API_KEY", "secret")
     return _gateway
+
+
+@dataclass
+class Asks:
+    """Calls either client by the same words."""
+
+    kind: str
+
+    def __call__(self, method: str, *arguments: Any, settings: dict[str, Any] | None = None, **options: Any) -> Any:
+        if self.kind == "sync":
+            with Client(**settings or {}) as client:
+                result = getattr(client, method)(*arguments, **options)
+                return list(result) if method == "stream" else result
+        return asyncio.run(self._asynchronous(method, arguments, settings or {}, options))
+
+    async def _asynchronous(self, method: str, arguments: Any, settings: dict[str, Any], options: Any) -> Any:
+        async with AsyncClient(**settings) as client:
+            result = getattr(client, method)(*arguments, **options)
+            return [event async for event in result] if isinstance(result, AsyncIterator) else await result
+
+
+@pytest.fixture(params=["sync", "async"])
+def asks(request: pytest.FixtureRequest) -> Asks:
+    return Asks(request.param)

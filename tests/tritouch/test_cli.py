@@ -1,63 +1,23 @@
-"""The command line: what it sends, writes, prints and returns. Run in this process where that can be."""
+"""The command line: what it sends, writes, prints and returns."""
 
 import io
 import json
 import os
-import pty
 import re
-import select
-import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 from typer.main import get_command
-from typer.testing import CliRunner, Result
 
 from tests.conftest import ROOT
 from tests.tritouch.conftest import jpeg
-from tests.tritouch.fake_server import STEPS, Asked, FakeServer, Handler, broken_after, edited, failing
+from tests.tritouch.fake_server import STEPS, Asked, Handler, broken_after, edited, failing
+from tests.tritouch.running import NIGHT, edit, left, run, said
 from tritouch import serve
 from tritouch.cli import app
-
-NIGHT = "make it night"
-
-
-def run(*arguments: object, stdin: bytes | None = None) -> Result:
-    """`tritouch` with these arguments; a crash is the test's."""
-    result = CliRunner().invoke(app, [str(one) for one in arguments], input=stdin, catch_exceptions=False)
-    assert "Traceback" not in result.stderr
-    return result
-
-
-def edit(*arguments: object, stdin: bytes | None = None) -> Result:
-    return run("edit", *arguments, stdin=stdin)
-
-
-def said(result: Result) -> str:
-    """The one line of a failure."""
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("tritouch: ")
-    return line.removeprefix("tritouch: ")
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """A folder of three pictures, and of what is none."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for name in ("a.jpg", "b.PNG", "c.webp", "notes.txt", ".hidden.jpg"):
-        (folder / name).write_bytes(jpeg())
-    return folder
-
-
-def left(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -123,79 +83,6 @@ def test_a_stream_gives_the_same_picture_and_tells_steps_to_readers_of_json(serv
     ]
     assert (last["status"], last["seed"]) == ("edited", 7)
     assert (edit(photo, NIGHT, "-o", outputs[1], "--stream", "--force").stderr) == ""
-
-
-def test_folders_and_files_become_an_edit_each(server, photos, photo, tmp_path):
-    out = tmp_path / "new" / "edited"
-    result = edit(photos, photo, NIGHT, "--out-dir", out, "--jobs", 2)
-    assert (result.exit_code, result.stderr) == (0, "tritouch: 4 edited\n")
-    assert left(out) == ["a.jpg", "b.PNG", "c.webp", "photo.jpg"]
-    written = [Image.open(io.BytesIO((out / name).read_bytes())).format for name in left(out)]
-    assert written == ["JPEG", "PNG", "WEBP", "JPEG"]
-    assert len({asked.headers["idempotency-key"] for asked in server.asked}) == 4
-    assert len(result.stdout.splitlines()) == 4
-
-
-def test_of_a_folder_only_files_are_edited_and_a_broken_link_is_told_once(server, photos, tmp_path):
-    os.mkfifo(photos / "pipe.jpg")  # reading it would wait for ever
-    (photos / "folder.jpg").mkdir()
-    (photos / "link.jpg").symlink_to(photos / "a.jpg")
-    (photos / "lost.jpg").symlink_to(photos / "gone.jpg")
-    result = edit(photos, NIGHT, "--out-dir", tmp_path / "edited")
-    lost = photos / "lost.jpg"
-    assert result.stderr == f"tritouch: {lost}: No such file or directory\ntritouch: 4 edited, 1 failed\n"
-    assert left(tmp_path / "edited") == ["a.jpg", "b.PNG", "c.webp", "link.jpg"]
-
-
-def test_what_is_done_is_skipped_unless_forced(server, photos, tmp_path):
-    out = tmp_path / "edited"
-    out.mkdir()
-    (out / "a.jpg").write_bytes(b"done")
-    result = edit(photos, NIGHT, "--out-dir", out)
-    assert result.stderr.startswith("tritouch: 2 edited, 1 skipped")
-    assert (result.exit_code, (out / "a.jpg").read_bytes()) == (0, b"done")
-    records = [json.loads(line) for line in edit(photos, NIGHT, "--out-dir", out, "--json").stdout.splitlines()]
-    assert [one["status"] for one in records] == ["skipped"] * 3
-    assert edit(photos, NIGHT, "--out-dir", out, "--force").stderr == "tritouch: 3 edited\n"
-    assert (out / "a.jpg").read_bytes() != b"done"
-
-
-def test_one_that_fails_stops_no_other(server, photos, tmp_path):
-    def behave(handler: Handler, asked: Asked) -> None:
-        bad = asked.files[0][1] != jpeg()
-        (failing(422, "image_unreadable", "An image is not readable.") if bad else edited)(handler, asked)
-
-    (photos / "b.PNG").write_bytes(b"none")
-    server.always = behave
-    out = tmp_path / "edited"
-    result = edit(photos, NIGHT, "--out-dir", out, "--json", "--jobs", 1)
-    failure, summary = result.stderr.splitlines()
-    assert failure == f"tritouch: {photos / 'b.PNG'}: An image is not readable."
-    assert summary == "tritouch: 2 edited, 1 failed"
-    assert (result.exit_code, left(out)) == (3, ["a.jpg", "c.webp"])
-    record = json.loads(result.stdout.splitlines()[1])
-    assert (record["status"], record["error"]["code"]) == ("failed", "image_unreadable")
-
-
-def test_several_go_at_once_and_no_more_than_asked_for(server, photos, tmp_path):
-    """All of two are there at the same time: each waits for the other."""
-    together, inside, most = threading.Barrier(2), 0, 0
-    lock = threading.Lock()
-
-    def behave(handler: Handler, asked: Asked) -> None:
-        nonlocal inside, most
-        with lock:
-            inside += 1
-            most = max(most, inside)
-        together.wait(20)
-        with lock:
-            inside -= 1
-        edited(handler, asked)
-
-    (photos / "d.jpg").write_bytes(jpeg())
-    server.always = behave
-    assert edit(photos, NIGHT, "--out-dir", tmp_path / "edited", "--jobs", 2).exit_code == 0
-    assert (most, len(server.asked)) == (2, 4)
 
 
 @pytest.mark.parametrize(
@@ -326,103 +213,6 @@ def test_no_server_is_one_line(monkeypatch, command):
     result = run(command)
     assert (result.exit_code, result.stdout) == (4, "")
     assert "cannot reach http://127.0.0.1:1" in said(result)
-
-
-def test_the_real_gateway_edits_a_folder_though_it_takes_two_at_once(gateway, photos, tmp_path, waits):
-    """Three edits at once, two places: one is told to come again, and does."""
-    from tests.gateway.fake_triton import after
-
-    gateway.triton.behave = after(0.05)
-    result = edit(photos, NIGHT, "--out-dir", tmp_path / "edited", "--jobs", 3, "--format", "jpg", "--retries", 200)
-    assert (result.exit_code, result.stderr) == (0, "tritouch: 3 edited\n")
-    assert len(gateway.triton.requests) == 3
-    assert run("status").exit_code == run("models").exit_code == 0
-
-
-def process(*arguments: object, **more: Any) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tritouch", *(str(one) for one in arguments)]
-    return subprocess.Popen(command, cwd=ROOT, **more)
-
-
-def waiting_for(server: FakeServer, count: int) -> bool:
-    end = time.monotonic() + 20
-    while len(server.asked) < count and time.monotonic() < end:
-        time.sleep(0.01)
-    return len(server.asked) >= count
-
-
-def test_what_is_not_utf_8_is_told_or_written_as_it_can_be(server, photo):
-    odd = os.fsencode(photo.parent) + b"/\xff.jpg"
-    Path(os.fsdecode(odd)).write_bytes(jpeg())
-    command = [sys.executable, "-m", "tritouch", "edit", odd, b"make it \xff", "-o", photo.with_name("n.png")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr.endswith(b"prompt: this is not UTF-8\n")
-    command[5:] = [NIGHT, "--out-dir", photo.parent / "edited"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (0, b"tritouch: 1 edited\n")
-    assert [os.fsencode(path.name) for path in (photo.parent / "edited").iterdir()] == [b"\xff.jpg"]
-
-
-@pytest.mark.parametrize(("output", "code"), [("--out-dir=edited", 0), ("-o-", 1)])
-def test_a_reader_that_has_gone_is_no_crash(server, photos, output, code):
-    """A pipe whose other end is closed: results are dropped, a picture is told to be."""
-    reading, writing = os.pipe()
-    os.close(reading)
-    arguments = [photos / "a.jpg", NIGHT, output.replace("edited", str(photos / "edited"))]
-    with process("edit", *arguments, stdout=writing, stderr=subprocess.PIPE) as running:
-        os.close(writing)
-        _, stderr = running.communicate(timeout=30)
-    assert running.returncode == code
-    assert len(stderr.splitlines()) == 1
-    assert (b"Broken pipe" in stderr) == bool(code)
-
-
-def test_an_interrupt_leaves_what_is_done_and_no_pieces(server, photos, tmp_path):
-    """The first of three is done, the second under way."""
-    out, released = tmp_path / "edited", threading.Event()
-
-    def behave(handler: Handler, asked: Asked) -> None:
-        if len(server.asked) > 1:
-            released.wait(20)
-        else:
-            edited(handler, asked)
-
-    server.always = behave
-    command = ["edit", photos, NIGHT, "--out-dir", out, "--jobs", 1]
-    with process(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        assert waiting_for(server, 2)
-        running.send_signal(signal.SIGINT)
-        _, stderr = running.communicate(timeout=20)
-    released.set()
-    assert running.returncode == 130
-    assert stderr.decode() == "tritouch: interrupted: 1 edited; the same command goes on with the rest\n"
-    assert left(out) == ["a.jpg"]
-    server.always = edited
-    assert edit(*command[1:]).stderr.startswith("tritouch: 2 edited, 1 skipped")
-
-
-def test_progress_is_for_terminals_alone(server, photos, tmp_path):
-    """On one, standard error has a bar, and standard output, a file here, has the same as ever."""
-    master, slave = pty.openpty()
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
-    with process(
-        "edit", photos, NIGHT, "--out-dir", tmp_path / "edited", "--json",
-        stdout=subprocess.PIPE, stderr=slave, env=environment,
-    ) as running:  # fmt: skip
-        stdout, _ = running.communicate(timeout=30)
-    os.close(slave)
-    shown = b""
-    while select.select([master], [], [], 0)[0]:
-        try:
-            shown += os.read(master, 65536)
-        except OSError:
-            break
-    os.close(master)
-    assert running.returncode == 0
-    assert b"3/3" in shown
-    assert b"3 edited" in shown
-    assert [json.loads(line)["status"] for line in stdout.splitlines()] == ["edited"] * 3
 
 
 def test_the_page_has_every_flag() -> None:

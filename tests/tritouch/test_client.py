@@ -1,13 +1,9 @@
 """The client in Python, of both kinds, against a server of real sockets."""
 
-import asyncio
 import io
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import pairwise
-from typing import Any
 
 import httpx
 import pytest
@@ -17,40 +13,14 @@ import tritouch
 from tests.tritouch.conftest import jpeg
 from tests.tritouch.fake_server import (
     MODELS,
-    STEPS,
-    broken_after,
     failing,
     hang_up,
     plain,
 )
-from tritouch import AsyncClient, Client, Picture, Preview, Progress, exchange
+from tritouch import Client, exchange
 from tritouch.errors import problem_of
 
 SNOW = "make it snow"
-
-
-@dataclass
-class Asks:
-    """Calls either client by the same words."""
-
-    kind: str
-
-    def __call__(self, method: str, *arguments: Any, settings: dict[str, Any] | None = None, **options: Any) -> Any:
-        if self.kind == "sync":
-            with Client(**settings or {}) as client:
-                result = getattr(client, method)(*arguments, **options)
-                return list(result) if method == "stream" else result
-        return asyncio.run(self._asynchronous(method, arguments, settings or {}, options))
-
-    async def _asynchronous(self, method: str, arguments: Any, settings: dict[str, Any], options: Any) -> Any:
-        async with AsyncClient(**settings) as client:
-            result = getattr(client, method)(*arguments, **options)
-            return [event async for event in result] if isinstance(result, AsyncIterator) else await result
-
-
-@pytest.fixture(params=["sync", "async"])
-def asks(request: pytest.FixtureRequest) -> Asks:
-    return Asks(request.param)
 
 
 def test_an_edit_comes_back(asks, server):
@@ -203,73 +173,6 @@ def test_no_wait_goes_beyond_the_time_of_the_edit(asks, server):
     assert len(server.asked) == 1
 
 
-def test_a_stream_tells_steps_previews_and_pictures(asks, server):
-    events = asks("stream", jpeg(), SNOW, n=2, previews=2, seed=5)
-    assert (
-        server.asked[0].fields.items()
-        >= {"stream": "true", "progress": "true", "partial_images": "2", "n": "2"}.items()
-    )
-    assert [event for event in events if isinstance(event, Progress)] == [
-        Progress(step, STEPS, index) for index in (0, 1) for step in range(1, STEPS + 1)
-    ]
-    previews = [event for event in events if isinstance(event, Preview)]
-    assert [(event.index, event.number, event.picture.seed) for event in previews] == [
-        (0, 0, 5),
-        (0, 1, 5),
-        (1, 0, 6),
-        (1, 1, 6),
-    ]
-    pictures = [event for event in events if isinstance(event, Picture)]
-    assert [(event.index, event.seed) for event in pictures] == [(0, 5), (1, 6)]
-    assert events[-1] == pictures[-1]
-    assert [picture.content for picture in pictures] == [
-        picture.content for picture in asks("edits", jpeg(), SNOW, 2, seed=5)
-    ]
-
-
-@pytest.mark.parametrize("error", [None, {"error": {"code": "unavailable", "message": "Try again."}}])
-def test_a_broken_stream_goes_on_with_what_has_not_come(asks, server, waits, error):
-    """After the first of two pictures, and two steps of the second."""
-    server.script = [broken_after(STEPS + 3, error), failing(503, "unavailable")]
-    events = asks("stream", jpeg(), SNOW, n=2)
-    assert [event.index for event in events if isinstance(event, Picture)] == [0, 1]
-    assert [event.index for event in events if isinstance(event, Progress)] == [0] * STEPS + [1] * (2 + STEPS)
-    assert len({(one.headers["idempotency-key"], str(one.fields)) for one in server.asked}) == 1
-    assert len(server.asked) == 3
-
-
-@pytest.mark.parametrize(
-    ("code", "error"), [("edit_failed", tritouch.RefusedError), ("deadline_exceeded", tritouch.TimeOverError)]
-)
-def test_an_error_event_is_an_error(asks, server, waits, code, error):
-    server.script = [broken_after(2, {"error": {"code": code, "message": "The edit failed."}})]
-    with pytest.raises(error, match="The edit failed"):
-        asks("stream", jpeg(), SNOW)
-    assert len(server.asked) == 1
-
-
-def test_a_stream_that_never_comes_whole_is_given_up(asks, server, waits):
-    server.always = broken_after(2)
-    with pytest.raises(tritouch.UnreachableError):
-        asks("stream", jpeg(), SNOW, settings={"retries": 1})
-    assert len(server.asked) == 2
-
-
-def test_a_stream_that_cannot_be_read_or_is_none_is_told(asks, server):
-    server.script = [lambda handler, asked: handler.events(iter([("image_edit.completed", {})]))]
-    with pytest.raises(tritouch.RefusedError, match="cannot be read"):
-        asks("stream", jpeg(), SNOW)
-    server.script = [plain(200, b"{}")]
-    with pytest.raises(tritouch.RefusedError, match="does not stream"):
-        asks("stream", jpeg(), SNOW)
-
-
-def test_a_stream_may_be_left(server):
-    with Client() as client:
-        assert isinstance(next(client.stream(jpeg(), SNOW)), Progress)
-        assert client.edit(jpeg(), SNOW).width == 16
-
-
 def test_models_and_status(asks, server):
     assert asks("models") == MODELS["data"]
     found = asks("status")
@@ -318,47 +221,3 @@ def test_waits_grow_up_to_a_bound_and_are_never_shorter_than_asked():
     assert all(later > earlier for earlier, later in pairwise(heard[:7]))
     assert max(heard) <= exchange.LONGEST_WAIT
     assert tries.after(tritouch.BusyError("busy", retry_after=77)).seconds == 77
-
-
-def test_the_real_gateway_edits(asks, gateway):
-    picture = asks("edit", jpeg(), SNOW, seed=3, steps=8, guidance=2.0, model="base", format="jpeg", size="auto")
-    assert (picture.image.size, picture.width, picture.height, picture.seed) == ((16, 8), 16, 8, 3)
-    assert asks("status").edits_in_flight == 0
-    assert asks("models")[0]["id"] == "base"
-
-
-def test_the_real_gateway_refuses(asks, gateway):
-    with pytest.raises(tritouch.RefusedError, match=r"token.*TRITOUCH_API_KEY") as raised:
-        asks("edit", jpeg(), SNOW, settings={"api_key": "wrong"})
-    assert (raised.value.status, raised.value.code) == (401, "unauthorized")
-    with pytest.raises(tritouch.RefusedError, match="num_inference_steps"):
-        asks("edit", jpeg(), SNOW, steps=51)
-
-
-def test_the_real_gateway_joins_what_is_sent_again(gateway, waits):
-    """A connection that breaks while an edit runs: the same edit answers the second request."""
-    import threading
-
-    from tests.gateway.asking import until
-    from tests.gateway.fake_triton import when
-
-    released = threading.Event()
-    gateway.triton.behave = when(released)
-    with Client() as client:
-        send, tried = client._send, []
-
-        def breaking(request: httpx.Request) -> httpx.Response | httpx.RequestError:
-            tried.append(request)
-            if len(tried) > 1:
-                released.set()
-                return send(request)
-            request.extensions["timeout"]["read"] = 0.01
-            came = send(request)
-            assert until(lambda: len(gateway.triton.requests) == 1)
-            assert isinstance(came, httpx.ReadTimeout)
-            return httpx.ReadError("broken", request=request)
-
-        client._send = breaking  # type: ignore[method-assign]
-        picture = client.edit(jpeg(), SNOW)
-    assert (len(tried), len(gateway.triton.requests)) == (2, 1)
-    assert picture.width == 16

@@ -72,8 +72,8 @@ test-fast-rest:
 
 test-long: $(READY) ## thousands of generated requests, Triton killed twenty times, and each of its processes
 	GENERATED_CASES=1500 TRITON_KILLS=20 \
-	  $(PYTHON) -m pytest tests/gateway/test_contract.py tests/gateway/test_stream_cases.py tests/gateway/test_server.py \
-	    tests/server/test_deaths.py tests/server/test_calls_home.py
+	  $(PYTHON) -m pytest tests/gateway/test_contract.py tests/gateway/test_stream_cases.py tests/gateway/test_server.py
+	$(PYTHON) -m pytest -m long
 
 test-containers: $(READY) ## build the images and run docker-compose.yml, in an engine of its own (root, Debian 12)
 	$(PYTHON) -m pytest -m containers tests/containers

@@ -98,7 +98,7 @@ def test_triton_and_the_gateway_serve_an_edit(repository, triton_environment, tm
         }
         url = f"http://127.0.0.1:{port}/v1/images/edits"
         assert [status(url, json.dumps(body).encode()) for _ in range(2)] == [200, 200]
-        with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=60) as answer:
             figures = answer.read().decode()
         for closed in ("systemsharedmemory/status", "trace/setting", "logging"):
             assert status(f"http://127.0.0.1:{http}/v2/{closed}") == 403, closed

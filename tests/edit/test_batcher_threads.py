@@ -58,7 +58,7 @@ def test_the_thread_serves_many_threads_and_stops() -> None:
     ]
     for sender in senders:
         sender.start()
-    assert all(arrived.acquire(timeout=10) for _ in senders)
+    assert all(arrived.acquire(timeout=60) for _ in senders)
     assert all(isinstance(value, dict) for value in done)
     batcher.stop()
     with pytest.raises(StoppingError):

@@ -130,7 +130,7 @@ def test_a_second_signal_does_not_wait_for_what_is_in_flight(command, tmp_path, 
         time.sleep(1.5)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
         asking.result()
     assert (process.returncode, err) == (0, "")
     assert marked.pids() == []

@@ -43,7 +43,7 @@ def test_grpc_and_http_answer(running, model):
 
 def test_the_gateway_is_ready_and_metrics_are_served(running):
     assert status(f"{running.http_url}/readyz") == 200
-    with urllib.request.urlopen(running.metrics_url, timeout=10) as answer:
+    with urllib.request.urlopen(running.metrics_url, timeout=60) as answer:
         assert b"nv_inference_request_success" in answer.read()
 
 

@@ -255,6 +255,7 @@ def test_lokr_of_a_unet_is_read(tmp_path: Path, prefix: str) -> None:
     torch.testing.assert_close(own.scale * own.up @ own.down, whole)
 
 
+@pytest.mark.long
 def test_a_changed_set_rebuilds_what_depends_on_it_alone(repository: Path, checkpoint: Path, tmp_path: Path) -> None:
     target = tmp_path / "repository"
     shutil.copytree(repository, target, symlinks=True)

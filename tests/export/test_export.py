@@ -28,6 +28,7 @@ def test_a_second_run_skips_what_is_up_to_date(repository: Path, checkpoint: Pat
     assert (repository / "denoiser").resolve() == before
 
 
+@pytest.mark.long
 def test_changed_weights_rebuild_their_component_alone_and_wrong_ones_install_nothing(
     repository: Path, checkpoint: Path, tmp_path: Path
 ) -> None:

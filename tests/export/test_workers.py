@@ -57,7 +57,7 @@ def test_what_ends_an_export_early_is_one_line(
     assert process.returncode == code, said
     assert [line for line in said.splitlines() if line.startswith("export: ")][-1].endswith(words)
     assert "Traceback" not in said
-    assert not psutil.wait_procs(family, timeout=20)[1], "none of its processes is left"
+    assert not psutil.wait_procs(family, timeout=60)[1], "none of its processes is left"
     assert not (tmp_path / "edit/.tritouch/current").exists()
     assert not list((tmp_path / "edit/.tritouch").rglob(".unfinished-*"))
 
@@ -67,5 +67,5 @@ def test_an_export_that_is_killed_leaves_no_process(checkpoint: Path, tmp_path: 
     assert eventually(lambda: bool(makers(process)))
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    assert not psutil.wait_procs(family, timeout=10)[1]
-    process.communicate(timeout=10)
+    assert not psutil.wait_procs(family, timeout=60)[1]
+    process.communicate(timeout=60)

@@ -37,12 +37,12 @@ def post(gateway: Gateway, path: str = EDITS, **request: Any) -> httpx.Response:
     """POST to `path`, an edit unless told otherwise; without `json` or `content`, a good one."""
     if not request.keys() & {"json", "content", "files", "data"}:
         request["json"] = body()
-    with httpx.Client(base_url=gateway.url, timeout=20, trust_env=False, verify=False) as client:
+    with httpx.Client(base_url=gateway.url, timeout=60, trust_env=False, verify=False) as client:
         return client.post(path, **request)
 
 
 def get(gateway: Gateway, path: str, **request: Any) -> httpx.Response:
-    with httpx.Client(base_url=gateway.url, timeout=20, trust_env=False, verify=False) as client:
+    with httpx.Client(base_url=gateway.url, timeout=60, trust_env=False, verify=False) as client:
         return client.get(path, **request)
 
 

@@ -23,7 +23,7 @@ class Loop:
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
 
-    def run(self, work: Coroutine[Any, Any, T], timeout: float = 20) -> T:
+    def run(self, work: Coroutine[Any, Any, T], timeout: float = 60) -> T:
         """Run `work` there, and wait for it."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
 

@@ -163,7 +163,7 @@ def test_content_types_that_are_json(gateway: Gateway, triton: FakeTriton, conte
     "path", ["/v1/images/edits", "/livez", "/", "/v1/images/edits/", "/v1/../x", "/%00", "/" + "a" * 9000]
 )
 def test_methods_and_paths(gateway: Gateway, method: str, path: str) -> None:
-    with httpx.Client(base_url=gateway.url, timeout=20, trust_env=False, verify=False) as client:
+    with httpx.Client(base_url=gateway.url, timeout=60, trust_env=False, verify=False) as client:
         answer = client.request(method, path)
     if method in ("GET", "HEAD") and path in ("/livez", "/"):
         assert answer.status_code == 200

@@ -47,7 +47,7 @@ def process(
     ):
         listening.close()
         try:
-            assert httpx.get(url + "/readyz", timeout=20, trust_env=False).status_code == 200
+            assert httpx.get(url + "/readyz", timeout=60, trust_env=False).status_code == 200
             yield gateway, url
         finally:
             gateway.kill()
@@ -66,7 +66,7 @@ def url(_triton: FakeTriton) -> Iterator[str]:
 )
 def test_what_is_no_http_is_400_of_the_one_shape(url: str, nonsense: bytes) -> None:
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(nonsense + b"\r\n\r\n")
         answer = b"".join(iter(lambda: connection.recv(4096), b""))
     head, _, content = answer.partition(b"\r\n\r\n")
@@ -161,11 +161,11 @@ def test_sigterm_loses_nothing_that_was_admitted(triton: FakeTriton) -> None:
 
         def ask(number: int) -> int:
             return httpx.post(
-                url + EDITS, json=body(seed=number), timeout=10, trust_env=False, verify=False
+                url + EDITS, json=body(seed=number), timeout=60, trust_env=False, verify=False
             ).status_code
 
         admitted = [pool.submit(ask, number) for number in range(8)]
-        stream = pool.submit(httpx.post, url + EDITS, json=body(stream=True), timeout=10, trust_env=False, verify=False)
+        stream = pool.submit(httpx.post, url + EDITS, json=body(stream=True), timeout=60, trust_env=False, verify=False)
         assert until(lambda: triton.active == 9)
         gateway.send_signal(signal.SIGTERM)
         assert until(lambda: httpx.get(url + "/readyz", trust_env=False, verify=False).status_code == 503)
@@ -182,7 +182,7 @@ def test_sigterm_loses_nothing_that_was_admitted(triton: FakeTriton) -> None:
 def test_a_drain_has_an_end(triton: FakeTriton) -> None:
     triton.behave = after(60)
     with process(triton, TRITOUCH_DRAIN_SECONDS="1") as (gateway, url), ThreadPoolExecutor() as pool:
-        answer = pool.submit(httpx.post, url + EDITS, json=body(), timeout=20, trust_env=False, verify=False)
+        answer = pool.submit(httpx.post, url + EDITS, json=body(), timeout=60, trust_env=False, verify=False)
         assert until(lambda: triton.active == 1)
         gateway.send_signal(signal.SIGTERM)
         assert httpx.get(url + "/readyz", trust_env=False, verify=False).status_code == 503
@@ -197,7 +197,7 @@ def test_a_log_that_cannot_be_written_touches_no_request(triton: FakeTriton, how
     with (
         Path("/dev/full").open("w") if how == "full" else os.fdopen(writer, "w") as output,
         process(triton, output=output, TRITOUCH_LOG_LEVEL="debug") as (gateway, url),
-        httpx.Client(base_url=url, trust_env=False, timeout=20) as client,
+        httpx.Client(base_url=url, trust_env=False, timeout=60) as client,
     ):
         answers = [client.post(EDITS, json=body()) for _ in range(5)]
         assert [one.status_code for one in answers] == [200] * 5
@@ -214,7 +214,7 @@ def test_a_log_that_nobody_reads_holds_nothing_up(triton: FakeTriton) -> None:
         os.fdopen(reader, "rb") as log,
         os.fdopen(writer, "w") as output,
         process(triton, output=output) as (_, url),
-        httpx.Client(base_url=url, trust_env=False, timeout=5) as client,
+        httpx.Client(base_url=url, trust_env=False, timeout=60) as client,
     ):
         for _ in range(60):
             assert client.get("/nothing").status_code == 404
@@ -233,9 +233,9 @@ def test_silent_connections_lock_nobody_out(triton: FakeTriton) -> None:
     with process(triton, limits="ulimit -n 256") as (_, url), ExitStack() as silent:
         host, port = url.removeprefix("http://").split(":")
         for _ in range(400):
-            silent.enter_context(socket.create_connection((host, int(port)), timeout=5))
+            silent.enter_context(socket.create_connection((host, int(port)), timeout=60))
         start = time.monotonic()
         for _ in range(5):
-            assert httpx.get(url + "/livez", trust_env=False, timeout=5).status_code == 200
-            assert httpx.post(url + EDITS, json=body(), trust_env=False, timeout=5).status_code == 200
+            assert httpx.get(url + "/livez", trust_env=False, timeout=60).status_code == 200
+            assert httpx.post(url + EDITS, json=body(), trust_env=False, timeout=60).status_code == 200
         assert time.monotonic() - start < 5

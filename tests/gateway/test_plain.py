@@ -21,7 +21,7 @@ GETS = ["/livez", "/readyz", "/metrics", "/v1/models", "/openapi.json"]
 
 def ask(gateway: Gateway, method: str, path: str, **headers: str) -> httpx.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    with httpx.Client(base_url=gateway.url, timeout=20, trust_env=False) as client:
+    with httpx.Client(base_url=gateway.url, timeout=60, trust_env=False) as client:
         return client.request(method, path, headers=named)
 
 

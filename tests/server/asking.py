@@ -66,7 +66,7 @@ class Client:
     def status(self, path: str) -> int:
         """The status of a GET."""
         try:
-            with urllib.request.urlopen(self.server.http_url + path, timeout=10) as answer:
+            with urllib.request.urlopen(self.server.http_url + path, timeout=60) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             with error:
@@ -74,7 +74,7 @@ class Client:
 
     def figure(self, name: str, **labels: str) -> float:
         """The sum of a Triton metric over what matches `labels`."""
-        with urllib.request.urlopen(self.server.metrics_url, timeout=10) as answer:
+        with urllib.request.urlopen(self.server.metrics_url, timeout=60) as answer:
             lines = answer.read().decode().splitlines()
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
         found = [line for line in lines if line.split("{")[0].split(" ")[0] == name and all(w in line for w in wanted)]

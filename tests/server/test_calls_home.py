@@ -87,6 +87,7 @@ def test_an_export_asks_for_no_address(repository: Path, checkpoint: Path, tmp_p
     assert asked(watched) == set()
 
 
+@pytest.mark.long
 def test_a_served_edit_asks_for_no_address(repository: Path, watched: Path) -> None:
     with serve(repository, port=0, env=dict(os.environ)) as running:
         assert Client(running).edit(colours(64, 64), num_inference_steps=1).status == 200

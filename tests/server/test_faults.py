@@ -145,7 +145,7 @@ def test_triton_killed_and_restarted_under_a_running_gateway(faulty: tuple[Clien
         under_way = pool.submit(client.edit, PICTURE, num_inference_steps=50)
         assert eventually(lambda: active(client) == 1)
         client.server.kill_triton()
-        assert under_way.result(timeout=10).status == 503
+        assert under_way.result(timeout=60).status == 503
     assert client.edit(PICTURE, num_inference_steps=2).status == 503
     assert client.status("/livez") == 200
     assert client.status("/readyz") == 503

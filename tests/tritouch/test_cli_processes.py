@@ -74,7 +74,7 @@ def test_an_interrupt_leaves_what_is_done_and_no_pieces(server, photos, tmp_path
     with process(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         assert waiting_for(server, 2)
         running.send_signal(signal.SIGINT)
-        _, stderr = running.communicate(timeout=20)
+        _, stderr = running.communicate(timeout=60)
     released.set()
     assert running.returncode == 130
     assert stderr.decode() == "tritouch: interrupted: 1 edited; the same command goes on with the rest\n"

@@ -169,6 +169,7 @@ def main() -> int:
     unknown = set(options.cases) - {case.name for case in CASES}
     if unknown:
         parser.error(f"there is no case {', '.join(sorted(unknown))}")
+    print(report.processor())
     for case in CASES:
         if options.cases and case.name not in options.cases:
             continue

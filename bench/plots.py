@@ -28,13 +28,13 @@ def compare(data: Mapping[str, Any], file: Path) -> None:
         ]
         colours = [OURS if name.startswith("Tritouch") else THEIRS for name in measured]
         panel.barh(list(measured), middles, xerr=reach, color=colours, ecolor="black", capsize=2)
-        for place, (name, middle) in enumerate(zip(measured, middles, strict=True)):
+        for place, ((name, seconds), middle) in enumerate(zip(measured.items(), middles, strict=True)):
             ratio = case["times_as_fast"].get(name)
             note = f"{middle:.2f} s" + (f", {statistics.median(ratio):.1f} times Tritouch's" if ratio else "")
-            panel.text(middle, place - 0.28, f"  {note}", va="center", fontsize=8)
+            panel.text(max(seconds), place, f"  {note}", va="center", fontsize=8)
         rows = "three rows a step" if case["guidance"] > 1 else "one row a step"
         panel.set_title(f"{case['setup']} checkpoint, {_size(case)}, {rows}", fontsize=9)
-        panel.set_xlim(0, max(middles) * 1.45)
+        panel.set_xlim(0, max(map(max, measured.values())) * 1.5)  # room for the notes
         panel.invert_yaxis()
     panels[-1, 0].set_xlabel("seconds an edit: median, least and largest")
     _finish(figure, file)
@@ -61,7 +61,7 @@ def overhead(data: Mapping[str, Any], file: Path) -> None:
 def inflight(data: Mapping[str, Any], file: Path) -> None:
     """How long edits took from their arrival: the share that was answered within so many seconds."""
     scenarios = data["scenarios"]
-    figure, panels = plt.subplots(1, len(scenarios), figsize=(WIDTH, 3.4), squeeze=False)
+    figure, panels = plt.subplots(1, len(scenarios), figsize=(WIDTH, 3.6), squeeze=False, layout="constrained")
     for panel, scenario in zip(panels[0], scenarios, strict=True):
         for way, colour in (("in flight", OURS), ("one at a time", GREY)):
             for kind, style in (("short", "-"), ("long", ":")):
@@ -73,7 +73,7 @@ def inflight(data: Mapping[str, Any], file: Path) -> None:
         panel.set_xlabel("seconds from arrival to answer")
         panel.set_ylim(0, 1.02)
     panels[0, 0].set_ylabel("share of the edits")
-    panels[0, 0].legend(fontsize=8)
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     _finish(figure, file)
 
 
@@ -113,7 +113,8 @@ def _size(case: Mapping[str, Any]) -> str:
 
 
 def _finish(figure: Any, file: Path) -> None:
-    figure.tight_layout()
+    if figure.get_layout_engine() is None:
+        figure.tight_layout()
     figure.savefig(file, dpi=120)
     plt.close(figure)
 

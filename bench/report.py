@@ -15,6 +15,19 @@ from typing import Any
 
 from bench.setups import BUILD
 
+FEATURES = (
+    "avx2",
+    "fma",
+    "avx_vnni",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_bf16",
+    "amx_int8",
+)
+"""Instructions of a processor that engines' speed depends on, as Linux names them."""
 PACKAGES = ("torch", "diffusers", "openvino", "nvidia-pytriton")
 
 
@@ -34,12 +47,20 @@ def machine() -> dict[str, Any]:
     return {
         "processor": processor,
         "cores": len(os.sched_getaffinity(0)),
+        "features": [name for name in FEATURES if name in flags],
         "bf16_instructions": "avx512_bf16" in flags or "amx_bf16" in flags,
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30), 1),
         "gpu": gpu(),
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in PACKAGES},
     }
+
+
+def processor() -> str:
+    """The processor in a line, with what its speed depends on: ratios differ between processors."""
+    found = machine()
+    features = " ".join(found["features"]) or f"none of {' '.join(FEATURES)}"
+    return f"{found['processor']}, {found['cores']} cores: {features}"
 
 
 def gpu() -> str | None:

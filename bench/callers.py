@@ -2,7 +2,7 @@
 
 import io
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import Any
@@ -68,9 +68,10 @@ class Caller:
                 raise error
             last = result.get_response().parameters["triton_final_response"].bool_param
 
-    def begun(self, inputs: Inputs) -> Any:
-        """An edit by `edit` that nobody waits for; `cancel` of what is returned ends it."""
-        return self._triton.async_infer("edit", inputs, lambda _result, _error: None)
+    def begun(self, inputs: Inputs, done: Callable[..., None] = lambda **_: None) -> Any:
+        """An edit by `edit`; `cancel` of what is returned ends it. `done` is called with `result` and `error`
+        on a thread of gRPC's."""
+        return self._triton.async_infer("edit", inputs, done)
 
 
 def _tensor(name: str, value: Any) -> Any:

@@ -108,6 +108,43 @@ def roofline(data: Mapping[str, Any], file: Path) -> None:
     _finish(figure, file)
 
 
+def fleet(data: Mapping[str, Any], file: Path) -> None:
+    """Seconds of edits by the number of replicas; where that changes by itself, the last case's replicas over time."""
+    if data["cases"][-1]["samples"]:
+        _fleet_over_time(data["cases"][-1], file)
+        return
+    figure, panel = plt.subplots(figsize=(WIDTH, 3.6))
+    for policy, colour in (("random", GREY), ("round robin", THEIRS), ("least request", OURS)):
+        cases = [case for case in data["cases"] if case["policy"] == policy]
+        for key, style in (("p95", "o-"), ("p50", "o:")):
+            seconds = [case[key] for case in cases]
+            if cases:
+                panel.plot([case["replicas"] for case in cases], seconds, style, color=colour, label=f"{policy}, {key}")
+    sizes = sorted({case["replicas"] for case in data["cases"]})
+    panel.set_xscale("log", base=2)
+    panel.set_xticks(sizes, [str(size) for size in sizes])
+    panel.set_xlabel(f"replicas, at {data['load']:.0%} of what full calls could do")
+    panel.set_ylabel("seconds from arrival to answer")
+    panel.set_ylim(0)
+    panel.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    _finish(figure, file)
+
+
+def _fleet_over_time(case: Mapping[str, Any], file: Path) -> None:
+    minutes = [sample["at"] / 60 for sample in case["samples"]]
+    figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH, 4.4), sharex=True)
+    above.plot(minutes, [sample["in_flight"] for sample in case["samples"]], color=OURS)
+    above.set_ylabel("edits in flight")
+    above.set_ylim(0)
+    below.step(minutes, [sample["pods"] for sample in case["samples"]], color=GREY, where="post", label="pods")
+    below.step(minutes, [sample["serving"] for sample in case["samples"]], color=THEIRS, where="post", label="serving")
+    below.set_ylabel("replicas")
+    below.set_xlabel("minutes")
+    below.set_ylim(0)
+    below.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    _finish(figure, file)
+
+
 def _size(case: Mapping[str, Any]) -> str:
     return f"{case['side']} x {case['side']}, {case['steps']} step{'s' * (case['steps'] > 1)}"
 
@@ -125,4 +162,5 @@ DRAW: Mapping[str, Callable[[Mapping[str, Any], Path], None]] = {
     "inflight": inflight,
     "memory": memory,
     "roofline": roofline,
+    "fleet": fleet,
 }

@@ -75,12 +75,19 @@ def save(folder: Path, name: str, metrics: dict[str, Any]) -> None:
     """Writes `NAME.json` and draws `NAME.png` from it. What comes before a dash in the name says how."""
     from bench import plots  # noqa: PLC0415 - imports matplotlib
 
-    folder.mkdir(parents=True, exist_ok=True)
+    data = write(folder / f"{name}.json", metrics)
+    plots.DRAW[name.partition("-")[0]](data, folder / f"{name}.png")
+    print(f"written: {folder / name}.png")
+
+
+def write(file: Path, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Writes and returns them, with the command and the machine."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     command = re.sub(r" --results[ =]\S+", "", " ".join(["python -m", *sys.argv]))
     data = {"command": command, "machine": machine(), **metrics}
-    (folder / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", "utf-8")
-    plots.DRAW[name.partition("-")[0]](data, folder / f"{name}.png")
-    print(f"written: {folder / name}.json and .png")
+    file.write_text(json.dumps(data, indent=1) + "\n", "utf-8")
+    print(f"written: {file}")
+    return data
 
 
 def spread(values: Sequence[float], unit: str = "", digits: int = 2) -> str:

@@ -1,7 +1,9 @@
-"""A repository of stub engines, which answer zeros at once: an edit's time is then of everything but the engines."""
+"""A repository of stub engines, which answer zeros: at once, so that an edit's time is of everything else, or after a
+sleep, so that several servers on one machine take nothing from one another."""
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.setups import ROOT
@@ -10,6 +12,7 @@ from bench.watch import ENGINES
 MODEL = """
 import json
 import sys
+import time
 
 import numpy as np
 
@@ -19,6 +22,7 @@ from backends.in_place import Memories
 from backends.signature import read_signature
 
 SCALE = {scale}
+CALL, ROW = {seconds}
 
 class TritonPythonModel:
     def initialize(self, args):
@@ -30,6 +34,8 @@ class TritonPythonModel:
 
     def infer(self, inputs):
         given = inputs[self.signature.inputs[0].name].shape
+        if CALL or ROW:
+            time.sleep(CALL + ROW * given[0])
         return {{spec.name: self.zeros(given, spec.shape) for spec in self.signature.outputs}}
 
     def zeros(self, given, shape):
@@ -43,7 +49,11 @@ class TritonPythonModel:
 """
 
 
-def repository(original: Path, folder: Path) -> Path:
+Sleeps = Mapping[str, tuple[float, float]]
+"""By engine: seconds of a call, and of each of its rows."""
+
+
+def repository(original: Path, folder: Path, sleeps: Sleeps | None = None) -> Path:
     """Writes it into `folder` and returns that; all but the engines are links to `original`."""
     settings = json.loads((original / "edit_stream" / "1" / "pipeline" / "settings.json").read_text("utf-8"))
     multiple = json.loads(settings["size_rule"])["multiple"]
@@ -53,7 +63,8 @@ def repository(original: Path, folder: Path) -> Path:
     for name in ENGINES:
         (folder / name / "1").mkdir(parents=True)
         scale = {"vae_encoder": 1 / multiple, "vae_decoder": multiple}.get(name, 1)
-        (folder / name / "1" / "model.py").write_text(MODEL.format(scale=scale, root=str(ROOT)))
+        text = MODEL.format(scale=scale, root=str(ROOT), seconds=(sleeps or {}).get(name, (0.0, 0.0)))
+        (folder / name / "1" / "model.py").write_text(text)
         config = re.sub(r"parameters .*\n", "", (original / name / "config.pbtxt").read_text())
         config = re.sub(r'backend: "\w+"', 'backend: "python"', config)
         (folder / name / "config.pbtxt").write_text(re.sub(r"kind: KIND_\w+", "kind: KIND_CPU", config))

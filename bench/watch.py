@@ -31,13 +31,18 @@ def totals(server: Embedded) -> dict[str, float]:
     answers from the response cache; `condition`, `queue`, `denoise`, `render`, `turns`, `calls`, `calls.seconds`,
     `rows`, `steps`: the batcher's; `gateway.request`, `gateway.edit`: seconds of whole requests, and of Triton in them.
     """
-    time.sleep(SETTLE_SECONDS)
-    batcher, gateway = _metrics(server.metrics_url), _metrics(f"{server.http_url}/metrics")
-    found = {stage: batcher[f'tritouch_stage_seconds_total{{stage="{stage}"}}'] for stage in STAGES}
-    found |= {short: batcher[name] for short, name in COUNTERS.items()}
+    found, gateway = batcher(server), _metrics(f"{server.http_url}/metrics")
     found["gateway.request"] = sum(v for k, v in gateway.items() if k.startswith(EDITS))
     found["gateway.edit"] = gateway.get(f'{GATEWAY}_stage_seconds_sum{{stage="edit"}}', 0.0)
     return found | models(server, (*ENGINES, *PYTHON))
+
+
+def batcher(server: Embedded) -> dict[str, float]:
+    """What the batcher alone says: `condition` to `steps` of `totals`."""
+    time.sleep(SETTLE_SECONDS)
+    said = _metrics(server.metrics_url)
+    found = {stage: said[f'tritouch_stage_seconds_total{{stage="{stage}"}}'] for stage in STAGES}
+    return found | {short: said[name] for short, name in COUNTERS.items()}
 
 
 def models(server: Embedded, names: Sequence[str]) -> dict[str, float]:

@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "backends.gpu",
         "backends.plan",
         "backends.silent",
+        "choosing",
         "embedded.server",
         "export.adapters",
         "export.checkpoint",

@@ -1,4 +1,4 @@
-"""`config.pbtxt` of the models that follow from a family: the ensembles `reference` and `render`, and `edit`.
+"""`config.pbtxt` of the models that follow from a family: the ensembles `reference`, `view` and `render`, and `edit`.
 
 Their shape is the same for all families; what their tensors are called and how large they are is not.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from export.component.config import HEADER, parameters, ports
 from families import safety_checker
 from families.edit import canvas
-from families.interface import PIXELS, REFERENCE, RENDER, Component, Tensor
+from families.interface import PIXELS, REFERENCE, RENDER, VIEW, VISION_ENCODER, Component, Tensor
 from families.settings import Settings
 
 EDIT = "edit"
@@ -56,17 +56,19 @@ class Ensemble:
 
 
 def ensembles(table: Sequence[Component]) -> tuple[Ensemble, ...]:
-    """`reference`, where a picture is encoded, and `render`, which with a safety checker also says what that sees."""
-    made: list[Ensemble] = []
-    pictures = next((c for c in table if c.role == "encoder" and [t.name for t in c.inputs] == [PIXELS]), None)
-    if pictures:
-        given = (IMAGE, SIZE_RULE)
-        encoding: tuple[Step, ...] = (
-            ("preprocess", given, pictures.inputs),
-            (pictures.name, pictures.inputs, pictures.outputs),
-        )
-        made.append(Ensemble(REFERENCE, given, pictures.outputs, encoding))
-    return (*made, _render(table))
+    """`reference`, where a picture is encoded, `view`, where it is looked at, and `render`, which with a safety checker
+    also says what that sees."""
+    encoders = [c for c in table if c.role == "encoder" and [tensor.name for tensor in c.inputs] == [PIXELS]]
+    return (*map(_encoding, encoders), _render(table))
+
+
+def _encoding(encoder: Component) -> Ensemble:
+    given, name = (IMAGE, SIZE_RULE), VIEW if encoder.name == VISION_ENCODER else REFERENCE
+    steps: tuple[Step, ...] = (
+        ("preprocess", given, encoder.inputs),
+        (encoder.name, encoder.inputs, encoder.outputs),
+    )
+    return Ensemble(name, given, encoder.outputs, steps)
 
 
 def _render(table: Sequence[Component]) -> Ensemble:

@@ -44,6 +44,8 @@ PREPROCESS, MASK = "preprocess", "mask"
 """What prepares pictures, and is asked by itself for a mask: `image`, `size_rule` -> `mask` (1, 1, h, w)."""
 REFERENCE, RENDER = "reference", "render"
 """Ensembles: `image`, `size_rule` -> what the encoder of pictures gives; the decoder's inputs -> a picture file."""
+VISION_ENCODER, VIEW = "vision_encoder", "view"
+"""What looks at a picture for a text encoder, and its ensemble: `image`, `size_rule` -> what it gives."""
 
 
 # --- The table: what the engines take and give ---------------------------------------------------------------------

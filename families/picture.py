@@ -22,7 +22,7 @@ from families.errors import IMAGE_TOO_LARGE, IMAGE_UNREADABLE, InvalidEditError
 from families.images import png, sources
 from families.images.source import About, Source
 from families.settings import count
-from families.sizes import Framed, Size, SizeRule
+from families.sizes import Framed, Seen, Size, SizeRule
 
 RESPONSE_FORMATS = ("jpeg", "raw")
 JPEG_QUALITY = 95
@@ -143,7 +143,16 @@ def _decoded(encoded: bytes, limits: DecodingLimits, rule: SizeRule | None) -> I
     if rule is not None:
         flat = scaled(flat, size)
     upright = _turned(flat, turn)
+    if isinstance(rule, Seen):
+        return _seen(upright, rule)
     return mirrored(upright, rule.frame) if isinstance(rule, Framed) else upright
+
+
+def _seen(picture: Image.Image, rule: Seen) -> Image.Image:
+    """What is left to be done of the rule, whose first size the picture has."""
+    for size in rule.sizes:
+        picture = scaled(picture, size)
+    return picture.resize(rule.seen, Image.Resampling.BICUBIC)
 
 
 def _opened(source: Source, most_pixels: int) -> Image.Image:

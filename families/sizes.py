@@ -79,6 +79,57 @@ class PreferredSizes:
 
 
 @dataclass(frozen=True)
+class AreaSize:
+    """A size rule of a model that was trained at one area, in pixels: small pictures are enlarged to it.
+
+    Sides are the nearest multiples, which may be a little over the area.
+    """
+
+    area: int
+    multiple: int
+    min_side: int
+    max_side: int
+
+    @classmethod
+    def up_to(cls, area: int, multiple: int, min_side: int, longest_aspect: int) -> "AreaSize":
+        """For pictures of up to so many times as long as wide; of longer ones the long side is bounded."""
+        return cls(area, multiple, min_side, math.isqrt(area * longest_aspect) // multiple * multiple)
+
+    def of(self, width: int, height: int) -> Size:
+        """Aspect kept, but of a strip too thin for both bounds. As `calculate_dimensions` of diffusers where no bound
+        is met."""
+        ratio = width / height
+        across = math.sqrt(self.area * ratio)
+        down = across / ratio
+        scale = min(1.0, self.max_side / max(across, down))
+        return self._side(across * scale), self._side(down * scale)
+
+    @property
+    def square(self) -> Size:
+        """Of the area."""
+        return self.of(1, 1)
+
+    @property
+    def longest_aspect(self) -> float:
+        """Of the longer side to the shorter, of sizes that can be worked at without squashing."""
+        return self.max_side / self.min_side
+
+    @property
+    def largest(self) -> int:
+        """Pixels, at least those of the largest size that it gives: of the longest, each side half a multiple more."""
+        half, short = self.multiple // 2, self.area / self.max_side
+        return math.ceil((self.max_side + half) * (short + half))
+
+    def to_json(self) -> bytes:
+        """The input `size_rule`."""
+        return json.dumps(asdict(self)).encode()
+
+    def _side(self, pixels: float) -> int:
+        """The nearest multiple within the bounds; of two as near the even one, as diffusers rounds."""
+        return min(max(round(pixels / self.multiple) * self.multiple, self.min_side), self.max_side)
+
+
+@dataclass(frozen=True)
 class Framed:
     """A size rule for one picture: it has `size`, and stands in the middle of `frame`, its margins mirrored."""
 
@@ -94,14 +145,33 @@ class Framed:
         return json.dumps(asdict(self)).encode()
 
 
-OwnRule = WorkingSize | PreferredSizes
+@dataclass(frozen=True)
+class Seen:
+    """A size rule for one picture that a language model looks at: it is scaled to each of `sizes` (at least one), and
+    then, by cubic convolution, to `seen`."""
+
+    sizes: tuple[Size, ...]
+    seen: Size
+
+    def of(self, _width: int, _height: int) -> Size:
+        """The size that it is scaled to first."""
+        return self.sizes[0]
+
+    def to_json(self) -> bytes:
+        """The input `size_rule`."""
+        return json.dumps(asdict(self)).encode()
+
+
+OwnRule = WorkingSize | PreferredSizes | AreaSize
 """A family's."""
-SizeRule = OwnRule | Framed
+SizeRule = OwnRule | Framed | Seen
 
 
 def size_rule(text: bytes) -> SizeRule:
     """From the input `size_rule`. Raises ValueError or TypeError for anything else."""
     content = json.loads(text)
+    if "seen" in content:
+        return Seen(tuple(map(_pair, content["sizes"])), _pair(content["seen"]))
     if "frame" in content:
         return Framed(_pair(content["size"]), _pair(content["frame"]))
     return own_rule(text)
@@ -112,6 +182,8 @@ def own_rule(text: str | bytes) -> OwnRule:
     content = json.loads(text)
     if "sizes" in content:
         return PreferredSizes(tuple(map(_pair, content["sizes"])))
+    if "area" in content:
+        return AreaSize(**content)
     return WorkingSize(**content)
 
 

@@ -10,7 +10,18 @@ from numpy.typing import NDArray
 
 from families import finishing, load
 from families.edit import Edit, read
-from families.interface import DENOISER, MASK, PIXELS, PREPROCESS, REFERENCE, Limits, Tensors, denoise_alone
+from families.interface import (
+    DENOISER,
+    MASK,
+    PIXELS,
+    PREPROCESS,
+    REFERENCE,
+    VIEW,
+    VISION_ENCODER,
+    Limits,
+    Tensors,
+    denoise_alone,
+)
 from families.masks import Grid, free
 from families.parts.pretrained import fill
 from families.picture import DecodingLimits, decode, from_tensor, to_tensor
@@ -57,16 +68,17 @@ class Engines:
         components = load(family, "table").components(self._checkpoint, LIMITS)
         self._components = {component.name: component for component in components}
         self.decoder = next(c.name for c in components if c.role == "decoder")
-        self._encoder = next(c.name for c in components if [t.name for t in c.inputs] == [PIXELS])
+        of_pictures = [c.name for c in components if [t.name for t in c.inputs] == [PIXELS]]
+        self._encoder = next(name for name in of_pictures if name != VISION_ENCODER)
 
     def __call__(self, model: str, inputs: Tensors) -> Tensors:
         if model == PREPROCESS:
             grid = Grid.read(inputs["size_rule"][0])
             assert grid
             return {MASK: grid.of(free(inputs["image"][0], DECODING))}
-        if model == REFERENCE:
+        if model in (REFERENCE, VIEW):
             picture = decode(inputs["image"][0], DECODING, size_rule(inputs["size_rule"][0]))
-            model, inputs = self._encoder, {PIXELS: to_tensor(picture)}
+            model, inputs = VISION_ENCODER if model == VIEW else self._encoder, {PIXELS: to_tensor(picture)}
         component = self._components[model]
         with torch.inference_mode():
             made = _module(self._family, model)(*(torch.from_numpy(inputs[t.name]) for t in component.inputs))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from families.errors import invalid_edit
 from families.images.sources import pixels_held
-from families.interface import ADAPTER, ADAPTER_SCALE, DENOISER, PREDICTION, PREPROCESS, REFERENCE, Tensors
+from families.interface import ADAPTER, ADAPTER_SCALE, DENOISER, PREDICTION, PREPROCESS, REFERENCE, VIEW, Tensors
 from families.settings import Settings
 
 IN_PLACE = "in_place"
@@ -45,7 +45,7 @@ class EditCall:
         rows = len(next(iter(inputs.values())))
         inputs = {**inputs, **bank_rows(self._settings, model, self._adapters, rows)}
         outputs = self._settings.outputs[model]
-        if model in (REFERENCE, PREPROCESS):
+        if model in (REFERENCE, VIEW, PREPROCESS):
             return self._of_picture(model, inputs, outputs)
         made = call(model, inputs, outputs)
         return made if made.keys() >= set(outputs) else self._anew(model, inputs, outputs)

@@ -14,7 +14,14 @@ from diffusers import AutoencoderKL
 from diffusers import schedulers as diffusers_schedulers
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTokenizer, Qwen2Tokenizer, T5Tokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTokenizer,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    T5Tokenizer,
+)
 
 from bench.full_size import NOISE
 
@@ -88,6 +95,37 @@ def clip_config(vocabulary: int, **changed: Any) -> CLIPTextConfig:
         pad_token_id=vocabulary - 1,
         **{**sizes, **changed},
     )
+
+
+def qwen_vl(vocabulary: int, image_pad: int, width: int = 32) -> Any:
+    """Qwen2.5-VL of two blocks, one with windows and one without, in the vision tower, and two in the text model."""
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": vocabulary,
+            "hidden_size": width,
+            "intermediate_size": 2 * width,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "max_position_embeddings": 4096,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
+            "bos_token_id": 0,
+            "eos_token_id": 0,
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_heads": 2,
+            "out_hidden_size": width,
+            "fullatt_block_indexes": [1],
+        },
+        image_token_id=image_pad,
+        vision_start_token_id=image_pad,
+        vision_end_token_id=image_pad,
+        video_token_id=image_pad + 1,
+    )
+    return Qwen2_5_VLForConditionalGeneration(config)
 
 
 def autoencoder(**changed: Any) -> AutoencoderKL:

@@ -1,6 +1,7 @@
-"""What an export takes of memory: klein's transformer at its real widths, with random weights in bf16 and fewer blocks.
+"""What an export takes of memory: a transformer at its real widths, with random weights in bf16 and fewer blocks.
 
-    python -m bench export_memory [--blocks 5,13] [--precision bf16] [--work DIR] [--compute-capability 8.9,12.0]
+    python -m bench export_memory [--model klein] [--blocks 5,13] [--precision bf16] [--work DIR]
+                                  [--compute-capability 8.9,12.0]
 
 One component is made in a process of its own, as an export makes it, and looked at fifty times a second. Anonymous
 memory is what the system cannot take back; pages of files, which it can, count in what is resident. Then a fresh one
@@ -14,7 +15,7 @@ import multiprocessing
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,28 +26,71 @@ from bench import report
 from bench.setups import BUILD
 from families.interface import DENOISER, Component, Limits, Table
 
-FAMILY = "flux2_klein"
 MADE = "made"
 LOOK_SECONDS = 0.02
 SHARD_BYTES = 1 << 30
 SEED = 2026
 GIB = 1 << 30
-TRANSFORMER = {
-    "in_channels": 128,
-    "attention_head_dim": 128,
-    "num_attention_heads": 24,
-    "joint_attention_dim": 7680,
-    "guidance_embeds": False,
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which transformer: diffusers' class and its config but for the numbers of blocks, which `blocks` names.
+
+    `beside`: of the rest of its checkpoint what the family's table reads, by file.
+    """
+
+    family: str
+    network: str
+    config: Mapping[str, Any]
+    blocks: Mapping[str, int]
+    """As many as are made unless others are asked for."""
+    beside: Mapping[str, Mapping[str, Any]]
+
+
+MODELS = {
+    "klein": Model(  # FLUX.2 klein 4B, which has 5 double and 20 single blocks
+        "flux2_klein",
+        "Flux2Transformer2DModel",
+        {
+            "in_channels": 128,
+            "attention_head_dim": 128,
+            "num_attention_heads": 24,
+            "joint_attention_dim": 7680,
+            "guidance_embeds": False,
+        },
+        {"num_layers": 5, "num_single_layers": 13},
+        {
+            "model_index.json": {"_class_name": "Flux2KleinPipeline", "is_distilled": True},
+            "text_encoder/config.json": {"vocab_size": 151936, "hidden_size": 2560, "num_hidden_layers": 36},
+            "vae/config.json": {"block_out_channels": [128, 256, 512, 512], "latent_channels": 32},
+        },
+    ),
+    "qwen": Model(  # Qwen-Image-Edit-2511, which has 60 blocks
+        "qwen_image_edit",
+        "QwenImageTransformer2DModel",
+        {"zero_cond_t": True},
+        {"num_layers": 8},
+        {
+            "model_index.json": {"_class_name": "QwenImageEditPlusPipeline"},
+            "text_encoder/config.json": {"vocab_size": 152064, "hidden_size": 3584},
+            "vae/config.json": {"temperal_downsample": [False, True, True], "z_dim": 16},
+            "processor/preprocessor_config.json": {
+                "min_pixels": 3136,
+                "max_pixels": 12845056,
+                "image_mean": [0.48145466, 0.4578275, 0.40821073],
+                "image_std": [0.26862954, 0.26130258, 0.27577711],
+            },
+        },
+    ),
 }
-"""FLUX.2 klein 4B; it has 5 double and 20 single blocks."""
-TEXT_ENCODER = {"vocab_size": 151936, "hidden_size": 2560, "num_hidden_layers": 36}
-VAE = {"block_out_channels": [128, 256, 512, 512], "latent_channels": 32}
 
 
 @dataclass(frozen=True)
 class How:
     """What engine is made: for OpenVINO where there are no `targets`, compute capabilities of GPUs."""
 
+    family: str
     precision: str
     targets: tuple[str, ...]
 
@@ -82,18 +126,17 @@ class Peak:
         self.resident = max(self.resident, sizes.get("VmRSS", 0.0))
 
 
-def checkpoint(folder: Path, doubles: int, singles: int) -> int:
+def checkpoint(folder: Path, model: Model, blocks: Mapping[str, int]) -> int:
     """Writes configs and the transformer's weights, in shards. Returns their bytes."""
-    from accelerate import init_empty_weights  # noqa: PLC0415 - seconds, and not in every process
-    from diffusers import Flux2Transformer2DModel  # noqa: PLC0415
+    import diffusers  # noqa: PLC0415 - seconds, and not in every process
+    from accelerate import init_empty_weights  # noqa: PLC0415
 
-    config = {**TRANSFORMER, "num_layers": doubles, "num_single_layers": singles}
     with init_empty_weights():
-        network = Flux2Transformer2DModel(**config)
-    for name, content in (("text_encoder", TEXT_ENCODER), ("vae", VAE), ("transformer", dict(network.config))):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "config.json").write_text(json.dumps(content))
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": "Flux2KleinPipeline", "is_distilled": True}))
+        network = getattr(diffusers, model.network)(**model.config, **blocks)
+    for name, content in {**model.beside, "transformer/config.json": dict(network.config)}.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content))
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     return _write(folder / "transformer", shapes)
 
@@ -152,10 +195,11 @@ def make(said: Any, folder: Path, how: How) -> None:
     from export.engines import load  # noqa: PLC0415
     from families import load as load_family  # noqa: PLC0415
 
-    found = Checkpoint(folder, FAMILY, "FlowMatchEulerDiscreteScheduler")
-    component = _denoiser(folder)
+    found = Checkpoint(folder, how.family, "FlowMatchEulerDiscreteScheduler")
+    component = _denoiser(folder, how.family)
     (folder / MADE).mkdir()
-    builder = Builder(found, load_family(FAMILY, "modules"), load(how.engine, how.targets), Bank((), (), {}), folder)
+    modules = load_family(how.family, "modules")
+    builder = Builder(found, modules, load(how.engine, how.targets), Bank((), (), {}), folder)
     builder.build(Make(component, how.precision, ""), folder / MADE, Bar(said))
 
 
@@ -164,7 +208,8 @@ def compile_alone(said: Any, folder: Path, how: How) -> None:
     from export.engines import Work, load  # noqa: PLC0415
     from families import load as load_family  # noqa: PLC0415
 
-    component, generator, sample = _denoiser(folder), torch.Generator(), load_family(FAMILY, "modules").sample
+    component, generator = _denoiser(folder, how.family), torch.Generator()
+    sample = load_family(how.family, "modules").sample
     said.put("compiler alone")
     run = load(how.engine).open(Work(folder, component, how.precision, folder / MADE / "1", folder))
     for compared in json.loads((folder / MADE / "component.json").read_text("utf-8"))["compared"]:
@@ -173,10 +218,10 @@ def compile_alone(said: Any, folder: Path, how: How) -> None:
         run({one.name: sample(one, one.shape(sizes), generator).numpy() for one in component.inputs})
 
 
-def _denoiser(folder: Path) -> Component:
+def _denoiser(folder: Path, family: str) -> Component:
     from families import load  # noqa: PLC0415
 
-    table = cast("Table", load(FAMILY, "table"))
+    table = cast("Table", load(family, "table"))
     return next(c for c in table.components(folder, Limits(512 * 512, 12)) if c.name == DENOISER)
 
 
@@ -204,19 +249,22 @@ def watch(work: Callable[[Any, Path, How], None], folder: Path, how: How) -> lis
 def main() -> int:
     """Measures and prints."""
     parser = report.parser(__doc__)
-    parser.add_argument("--blocks", default="5,13", help="double and single ones; 5,20 are klein 4B's")
+    parser.add_argument("--model", choices=MODELS, default="klein")
+    parser.add_argument("--blocks", default="", help="of each kind; klein 4B has 5,20 and Qwen-Image-Edit 60")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument(
         "--compute-capability", default="", help="one or more, separated by commas: for TensorRT for RTX"
     )
     parser.add_argument("--work", type=Path, default=BUILD / "export_memory", help="is made, and deleted at the end")
     options = parser.parse_args()
-    doubles, singles = map(int, options.blocks.split(","))
-    how = How(options.precision, tuple(filter(None, options.compute_capability.split(","))))
+    model = MODELS[options.model]
+    asked = map(int, options.blocks.split(",")) if options.blocks else model.blocks.values()
+    blocks = dict(zip(model.blocks, asked, strict=True))
+    how = How(model.family, options.precision, tuple(filter(None, options.compute_capability.split(","))))
     options.work.mkdir(parents=True)
     try:
-        size = checkpoint(options.work, doubles, singles)
-        print(f"{doubles} double and {singles} single blocks: {size / 1e9:.2f} GB of weights, {size / GIB:.2f} GiB")
+        size = checkpoint(options.work, model, blocks)
+        print(f"{model.network} of {blocks}: {size / 1e9:.2f} GB of weights, {size / GIB:.2f} GiB")
         made = watch(make, options.work, how)
         if how.targets:
             plan = (options.work / MADE / "1" / "model.plan").stat().st_size

@@ -35,13 +35,15 @@ PREFERRED = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 HUB_FILES = ["*.safetensors", "adapter_config.json"]
 
 PLAIN = (
-    r"\.lora_[AB]\.weight|[._]lora\.(down|up)\.weight|\.lora_(down|up)\.weight|\.lora_linear_layer\.(down|up)\.weight"
+    r"\.lora_[AB](\.default)?\.weight|[._]lora\.(down|up)\.weight|\.lora_(down|up)\.weight|\.lora_linear_layer\.(down|up)\.weight"
     r"|_lora[12]\.(down|up)\.weight"  # XLabs', which have no alpha
 )
 PARTS = re.compile(rf"({PLAIN}|(?<!_lora[12])\.alpha|\.({'|'.join(PRODUCTS)}))$")
 """How the names of tensors end in LoRA, and in LoHa and LoKr of linear layers."""
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
-DOWN = re.compile(r"(\.lora_A|[._]lora\.down|\.lora_down|\.lora_linear_layer\.down|_lora[12]\.down)\.weight$")
+DOWN = re.compile(
+    r"(\.lora_A(?:\.default)?|[._]lora\.down|\.lora_down|\.lora_linear_layer\.down|_lora[12]\.down)\.weight$"
+)
 
 
 @dataclass(frozen=True)

@@ -85,12 +85,16 @@ def _make(checkpoint: Checkpoint, engine: Engine, component: Component, precisio
     digest = fingerprint.of_component(
         component,
         checkpoint.family,
-        [folder / "config.json", *weight_files(folder)],
+        [folder / "config.json", *_beside_weights(component, checkpoint), *weight_files(folder)],
         {"kind": engine.name, **engine.versions()},
         precision,
         adapters=bank.fingerprints(component),
     )
     return Make(component, precision, digest)
+
+
+def _beside_weights(component: Component, checkpoint: Checkpoint) -> list[Path]:
+    return [file for file in (checkpoint.path / name for name in component.beside) if file.exists()]
 
 
 def _installed(store: Store, report: Report, make: Make, fresh: bool) -> Path:

@@ -10,6 +10,8 @@ from types import ModuleType
 PIPELINES = {
     "Flux2KleinPipeline": "flux2_klein",
     "FluxKontextPipeline": "flux_kontext",
+    "QwenImageEditPipeline": "qwen_image_edit",
+    "QwenImageEditPlusPipeline": "qwen_image_edit",
     "StableDiffusionInstructPix2PixPipeline": "instruct_pix2pix",
     "StableDiffusionXLInstructPix2PixPipeline": "sdxl_instruct_pix2pix",
 }

@@ -116,6 +116,8 @@ class Component:
     """Whether the same inputs come again so often that Triton should keep the answers."""
     adapts: bool = False
     """Whether LoRA adapters may change its layers."""
+    beside: tuple[str, ...] = ()
+    """Files of the checkpoint, of those that there are, that its module reads beside its config and weights."""
 
     @property
     def batched(self) -> bool:

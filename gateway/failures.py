@@ -48,6 +48,10 @@ _SAID: Final = {
     "parameter_invalid": re.compile(
         r"negative_prompt: needs guidance_scale above 1(?: and image_guidance_scale of at least 1)?"
     ),
+    "prompt_invalid": re.compile(
+        r"(?:negative_)?prompt: (?:has [0-9]{1,6} tokens, at most [0-9]{1,6} are read"
+        r"|leave <\|image_pad\|> out, which stands for a picture)"
+    ),
     "edit_too_large": re.compile(
         r"[0-9]{1,15} pictures are asked for, and [0-9]{1,15} can be made"
         r"|the edit needs [0-9]{1,15} rows and [0-9]{1,15} tokens a call, "

@@ -1,8 +1,5 @@
 """The plan of one edit by FLUX.1 Kontext. Imported by `edit`."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import torch
 
@@ -10,18 +7,12 @@ from families.edit import Edit
 from families.flux_kontext.table import AXES, PATCH, TOKENS
 from families.interface import MASK, Plan, Tensors
 from families.parts import flow_denoising, packing
-from families.parts.flow_denoising import latent_size
+from families.parts.flow_denoising import latent_size, linear_noise
 from families.parts.references import KEPT
 from families.schedules import NoiseSchedules
 from families.settings import Settings
 
-
-def noise(steps: int, tokens: int, config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Evenly spread sigmas, and a shift that grows with the target's tokens, by the scheduler's own numbers."""
-    short, long = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-    least, most = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
-    slope = (most - least) / (long - short)
-    return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": tokens * slope + least - slope * short}
+noise = linear_noise
 
 
 def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Settings) -> Plan:

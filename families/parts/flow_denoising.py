@@ -3,9 +3,9 @@
 Latents are (1, C, h, w) float32, a token each, and stand with their references' in one sequence.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -38,6 +38,14 @@ class Unguided:
     def combine(self, prediction: torch.Tensor) -> torch.Tensor:
         """The same."""
         return prediction
+
+
+def linear_noise(steps: int, tokens: int, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Evenly spread sigmas, and a shift that grows with the target's tokens, by the scheduler's own numbers."""
+    short, long = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    least, most = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    slope = (most - least) / (long - short)
+    return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": tokens * slope + least - slope * short}
 
 
 def latent_size(edit: Edit, settings: Settings) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Classifier-free guidance: on text, and on text and picture (eq. 3 of Brooks et al., "InstructPix2Pix", 2023)."""
 
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
 
@@ -11,10 +12,10 @@ NEGATIVE_PROMPT = ""
 """Of an edit that has none of its own."""
 
 
-def _sentences(edit: Edit, on: bool, needed: str) -> list[str]:
+def _sentences(edit: Edit, on: bool, needed: str, negative: str = NEGATIVE_PROMPT) -> list[str]:
     if edit.negative_prompt and not on:
         raise InvalidEditError(PARAMETER_INVALID, f"negative_prompt: needs {needed}")
-    return [edit.prompt, edit.negative_prompt or NEGATIVE_PROMPT] if on else [edit.prompt]
+    return [edit.prompt, edit.negative_prompt or negative] if on else [edit.prompt]
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,10 @@ class TextGuidance:
     """Classifier-free guidance on text alone, away from a negative prompt. A `scale` of 1 turns it off."""
 
     scale: float
+    NEGATIVE: ClassVar[str] = NEGATIVE_PROMPT
 
     @classmethod
-    def of(cls, edit: Edit, *, known: bool = True) -> "TextGuidance":
+    def of(cls, edit: Edit, *, known: bool = True) -> Self:
         """An edit's; off for checkpoints that were distilled into knowing none."""
         return cls(edit.guidance_scale if known and edit.guidance_scale > 1.0 else 1.0)
 
@@ -86,7 +88,7 @@ class TextGuidance:
 
     def sentences(self, edit: Edit) -> list[str]:
         """The prompt, and with guidance the negative one. Raises InvalidEditError for one that would not be used."""
-        return _sentences(edit, self.on, "guidance_scale above 1")
+        return _sentences(edit, self.on, "guidance_scale above 1", self.NEGATIVE)
 
     @property
     def rows(self) -> int:

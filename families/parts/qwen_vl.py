@@ -114,6 +114,13 @@ def lay_out(ids: Sequence[int], image_pad: int, grids: Sequence[tuple[int, int]]
     return {"input_ids": whole[:1], "position_ids": whole[1:4], "vision_places": whole[4:]}
 
 
+def sample_places(tokens: int) -> Array:
+    """`vision_places` (1, `tokens`) of a text with a picture of two tokens in its middle."""
+    places = np.full((1, tokens), NO_PLACE, np.int64)
+    places[0, tokens // 3 : tokens // 3 + 2] = (0, 1)
+    return places
+
+
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The numbers of the text model in the config of the whole; those of before transformers 4.52 have none apart."""
     found: Mapping[str, Any] = config.get("text_config") or config

@@ -6,11 +6,13 @@ from typing import Any
 
 from families.interface import PIXELS, VISION_ENCODER, Component, Range, Tensor
 from families.parts.picture_axes import HEIGHT, PICTURE, WIDTH
-from families.parts.qwen_vl import Sight, text_config
+from families.parts.qwen_vl import FILES, Sight, text_config
 from families.sizes import AreaSize
 
 WEIGHTS = "text_encoder"
 """The checkpoint's sub-folder of both."""
+PROCESSOR = "processor"
+"""That of what prepares their pictures."""
 TEXT_ENCODER = "text_encoder"
 TEXT, VISION = "text", "vision"
 """Tokens of a text with its pictures in it, and of these pictures."""
@@ -66,6 +68,7 @@ def vl_components(
         outputs=(states,),
         **views.pixels(),
         precisions=precisions,
+        beside=tuple(f"{PROCESSOR}/{name}" for name in FILES),
     )
     one = views.sight.grid(views.sight.of(*views.rule.square))
     usual, most = one[0] * one[1], pictures * views.most_tokens

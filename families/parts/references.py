@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from families.edit import Edit
-from families.interface import MASK, PREPROCESS, REFERENCE, Array, Tensors
+from families.interface import MASK, PREPROCESS, REFERENCE, VIEW, Array, Tensors
 from families.masks import Grid
 from families.sizes import exactly, framed, size_rule
 
@@ -55,6 +55,11 @@ def mask(edit: Edit, factor: int) -> list[Asked]:
 def reference(image: bytes, rule: bytes) -> Asked:
     """One picture's call of the ensemble `reference`."""
     return REFERENCE, {"image": _one(image), "size_rule": _one(rule)}
+
+
+def view(image: bytes, rule: bytes) -> Asked:
+    """One picture's call of the ensemble `view`."""
+    return VIEW, {"image": _one(image), "size_rule": _one(rule)}
 
 
 def _one(content: bytes) -> Array:

@@ -26,7 +26,7 @@ PEFT_FILE = "adapter_model.safetensors"
 PREFIXES = (f"{NETWORK}.", "diffusion_model.", WRAPPED, "lora_unet_", "lora_transformer_", "lycoris_")
 """Before the names of the denoiser's layers; nothing may stand there, too."""
 SUFFIX = re.compile(
-    r"(?:\.(lora_A|lora_B|lora_down|lora_up)|[._](lora\.down|lora\.up)|(?<=_lora[12])\.(down|up)|\.(alpha))(?:\.weight)?$"
+    r"(?:\.(lora_A|lora_B|lora_down|lora_up)(?:\.default)?|[._](lora\.down|lora\.up)|(?<=_lora[12])\.(down|up)|\.(alpha))(?:\.weight)?$"
 )
 HALVES = {"lora_A": "down", "lora_down": "down", "lora.down": "down", "down": "down", "alpha": "alpha"}
 
@@ -70,13 +70,15 @@ class TransformerLoraReader:
     originals: Originals
     swapped: frozenset[str] = frozenset()
     texts: tuple[Text, ...] = ()
+    roots: tuple[str, ...] = ()
+    """How the layers' own names begin, beside those that `originals` tell."""
 
     @property
     def prefixes(self) -> tuple[str, ...]:
         """How names in files for the family begin."""
         bare = (name.partition(".")[0] for name in (*self.originals, *itertools.chain(*self.originals.values())))
         texts = (prefix for text in self.texts for prefix in (f"{text.component}.", *text.prefixes))
-        return (*PREFIXES, *sorted(set(bare)), *texts)
+        return (*PREFIXES, *sorted({*bare, *self.roots}), *texts)
 
     def read_lora(self, file: Path, _checkpoint: Path, layers: Layers) -> Lora:
         """Every layer's factors, by component. Raises BadCheckpointError where a tensor of the file has no place."""

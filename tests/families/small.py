@@ -61,7 +61,7 @@ CHAT = """{%- for message in messages %}<|im_start|>{{ message.role }}
 """Qwen3's chat template, as far as one message needs it."""
 
 
-def chat_tokenizer(folder: Path) -> Any:
+def chat_tokenizer(folder: Path, special: Sequence[str] = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")) -> Any:
     """Writes Qwen's tokenizer with a vocabulary of bytes and few words, and reads it back."""
     folder.mkdir(parents=True)
     merges = ["t h", "th e", "r e", "re d"]
@@ -69,9 +69,15 @@ def chat_tokenizer(folder: Path) -> Any:
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}), "utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", "utf-8")
     files = (str(folder / name) for name in ("vocab.json", "merges.txt"))
-    made = Qwen2Tokenizer(*files, extra_special_tokens=["<|im_start|>", "<|im_end|>", "<think>", "</think>"])
+    made = Qwen2Tokenizer(*files, extra_special_tokens=list(special))
     made.chat_template = CHAT
     return made
+
+
+def vl_tokenizer(folder: Path) -> Any:
+    """The same, which knows pictures."""
+    pictures = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+    return chat_tokenizer(folder, ("<|im_start|>", "<|im_end|>", *pictures))
 
 
 def t5_tokenizer(folder: Path) -> Any:

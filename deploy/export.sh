@@ -3,6 +3,7 @@
 # What is not set, or empty, is left to the export's own defaults.
 set -euf
 for adapter in ${TRITOUCH_ADAPTERS:-}; do set -- "$@" --adapter "$adapter"; done
+for own in ${TRITOUCH_ADAPTER_DEFAULTS:-}; do set -- "$@" --adapter-defaults "$own"; done
 for option in ${TRITOUCH_OPTIONS:-}; do set -- "$@" --option "$option"; done
 exec python3 -m export "$@" \
   --model "$TRITOUCH_MODEL" \
@@ -13,6 +14,7 @@ exec python3 -m export "$@" \
   ${TRITOUCH_MAX_BATCH:+--max-batch "$TRITOUCH_MAX_BATCH"} \
   ${TRITOUCH_EXPORT_MAX_IMAGES:+--max-images "$TRITOUCH_EXPORT_MAX_IMAGES"} \
   ${TRITOUCH_DEFAULT_STEPS:+--default-steps "$TRITOUCH_DEFAULT_STEPS"} \
+  ${TRITOUCH_SHIFT:+--shift "$TRITOUCH_SHIFT"} \
   ${TRITOUCH_GUIDANCE_WHEN_ZERO:+--guidance-when-zero "$TRITOUCH_GUIDANCE_WHEN_ZERO"} \
   ${TRITOUCH_SAFETY_CHECKER:+--safety-checker "$TRITOUCH_SAFETY_CHECKER"} \
   --repository "$TRITOUCH_REPOSITORY"

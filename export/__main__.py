@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 
 import families
+from export import adapter_defaults
 from export.checkpoint import find, hide_bars
 from export.engines import KINDS, load
 from export.errors import BadInputError, ExportError
@@ -124,6 +125,19 @@ def add_edits(group: argparse._ArgumentGroup) -> None:
         "--default-steps", type=whole, metavar="N", help="steps where callers name none (default: the family's)"
     )
     group.add_argument(
+        "--shift",
+        type=number,
+        metavar="X",
+        help="of the noise schedule, whatever the picture's size (default: the checkpoint's, which may grow with it)",
+    )
+    group.add_argument(
+        "--adapter-defaults",
+        action="append",
+        default=[],
+        metavar="ROUTE=steps:N,guidance:X,shift:Y",
+        help="what an adapter's edits have where callers say nothing; any of the three, once for each adapter",
+    )
+    group.add_argument(
         "--guidance-when-zero",
         type=number,
         metavar="X",
@@ -148,6 +162,8 @@ def check_ranges(flags: argparse.Namespace) -> None:
         raise BadInputError(f"--max-images must be 1 to {MOST_IMAGES}")
     if flags.default_steps is not None and not 1 <= flags.default_steps <= MAX_STEPS:
         raise BadInputError(f"--default-steps must be 1 to {MAX_STEPS}")
+    if flags.shift is not None and not adapter_defaults.SHIFTS[0] <= flags.shift <= adapter_defaults.SHIFTS[1]:
+        raise BadInputError("--shift must be {:g} to {:g}".format(*adapter_defaults.SHIFTS))
     if guidance is not None and not (math.isfinite(guidance) and 1 <= guidance <= MAX_GUIDANCE):
         raise BadInputError(f"--guidance-when-zero must be 1 to {MAX_GUIDANCE:g}")
 
@@ -155,6 +171,7 @@ def check_ranges(flags: argparse.Namespace) -> None:
 def export(flags: argparse.Namespace) -> None:
     """Runs the export. Raises ExportError."""
     check_ranges(flags)
+    own_defaults = adapter_defaults.parse(flags.adapter_defaults)
     engine = load(flags.engine, [target for target in flags.compute_capability.split(",") if target])
     precisions = Precisions.parse(flags.precision, engine)
     checkpoint = find(flags.model, flags.revision)
@@ -171,6 +188,8 @@ def export(flags: argparse.Namespace) -> None:
         flags.guidance_when_zero,
         adapters.find(flags.adapter, adapters.prefixes_of(checkpoint.family) if flags.adapter else ()),
         flags.safety_checker,
+        flags.shift or 0.0,
+        own_defaults,
     )
     report = Report()
     run.export(checkpoint, engine, chosen, Store(flags.repository), report)

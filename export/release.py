@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from export import configs
+from export import adapter_defaults, configs
 from export.adapters import Bank
 from export.checkpoint import Checkpoint
 from export.component import fingerprint
@@ -59,7 +59,10 @@ def settings(
     schedules = NoiseSchedules(checkpoint.path / SCHEDULER, checkpoint.scheduler)
     tokens, config = own.max_tokens // limits.max_batch, schedules.config
     counts = range(1, MAX_STEPS + 1)
-    working = schedules.working(counts, steps, lambda count: denoising.noise(count, tokens, config))
+    working = schedules.shifted(options.shift).working(
+        counts, steps, lambda count: denoising.noise(count, tokens, config)
+    )
+    adapter_defaults.require(options.adapter_defaults, bank.routes, working, schedules)
     guidance = options.guidance_when_zero
     return Settings(
         family=checkpoint.family,
@@ -83,6 +86,8 @@ def settings(
             **{model.name: tuple(tensor.name for tensor in model.outputs) for model in _models(components)},
         },
         own=own.own,
+        shift=options.shift,
+        adapter_defaults=options.adapter_defaults,
         safety=_safety(options.safety_checker),
     )
 

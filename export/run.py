@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from export import needs, release, workers
+from export.adapter_defaults import AdapterDefaults
 from export.adapters import Bank, Source, judged_bank
 from export.checkpoint import Checkpoint, weight_files
 from export.component import fingerprint
@@ -35,6 +36,9 @@ class Options:
     adapters: tuple[Source, ...] = ()
     safety_checker: Path | None = None
     """A diffusers folder that has one."""
+    shift: float = 0.0
+    """Of the noise schedule; 0 for the checkpoint's own."""
+    adapter_defaults: AdapterDefaults = field(default_factory=dict)
 
 
 def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Store, report: Report) -> None:

@@ -5,6 +5,7 @@ Knows nothing of Triton's API, nor of what a family makes of the values.
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,7 @@ class Edit:
     first image, upright; without images a picture is made from text alone, and it is None. `mask`: a PNG as large as
     the first image, which changes where its alpha is 0; "" for everywhere. `negative_prompt`: "" for the family's own.
     `guidance_scale`: up to 1 is off. `image_guidance_scale`: how closely the picture is kept, where a family has it.
+    `shift`: of the noise schedule, 0 for the checkpoint's own.
     """
 
     images: tuple[bytes, ...]
@@ -56,6 +58,7 @@ class Edit:
     own: Size | None = None
     mask: bytes = b""
     negative_prompt: str = ""
+    shift: float = 0.0
 
 
 def read(given: Tensors, settings: Settings) -> Edit:
@@ -74,18 +77,21 @@ def read(given: Tensors, settings: Settings) -> Edit:
     response_format = _text(given, "response_format", PARAMETER_INVALID) or RESPONSE_FORMATS[0]
     if response_format not in RESPONSE_FORMATS:
         raise InvalidEditError(PARAMETER_INVALID, f"response_format must be one of {', '.join(RESPONSE_FORMATS)}")
+    adapters = _adapters(_text(given, "model", PARAMETER_INVALID), settings.adapters)
+    own = _own_defaults(adapters, settings)
     return Edit(
         images=images,
         prompt=_prompt(given),
-        num_inference_steps=_steps(given, settings),
-        guidance_scale=_scale(given, "guidance_scale", settings.guidance_scale),
+        num_inference_steps=_steps(given, settings, int(own.get("num_inference_steps", settings.num_inference_steps))),
+        guidance_scale=_scale(given, "guidance_scale", own.get("guidance_scale", settings.guidance_scale)),
         image_guidance_scale=_scale(given, "image_guidance_scale", settings.image_guidance_scale),
         seed=int(given["seed"][0]),
-        adapters=_adapters(_text(given, "model", PARAMETER_INVALID), settings.adapters),
+        adapters=adapters,
         response_format=response_format,
         **sizes,
         mask=_mask(given, **sizes),
         negative_prompt=_negative_prompt(given, settings),
+        shift=own.get("shift", settings.shift),
     )
 
 
@@ -119,9 +125,9 @@ def _mask(given: Tensors, size: Size, working: Size, own: Size | None = None) ->
     return mask
 
 
-def _steps(given: Tensors, settings: Settings) -> int:
+def _steps(given: Tensors, settings: Settings, default: int) -> int:
     asked = int(given["num_inference_steps"][0]) if "num_inference_steps" in given else 0
-    steps = asked or settings.num_inference_steps
+    steps = asked or default
     if not 1 <= steps <= MAX_STEPS:
         raise InvalidEditError(PARAMETER_INVALID, f"num_inference_steps must be 1 to {MAX_STEPS}")
     if steps not in settings.steps:
@@ -178,6 +184,12 @@ def _adapters(model: str, routes: tuple[str, ...]) -> tuple[tuple[int, float], .
     if len(adapters) < len(parts):
         raise InvalidEditError(PARAMETER_INVALID, "model names an adapter twice: give it one scale instead")
     return tuple(sorted(adapters.items()))
+
+
+def _own_defaults(adapters: tuple[tuple[int, float], ...], settings: Settings) -> Mapping[str, float]:
+    """Those of the first of the edit's adapters that has any."""
+    routes = (settings.adapters[place - 1] for place, _ in adapters)
+    return next((settings.adapter_defaults[route] for route in routes if route in settings.adapter_defaults), {})
 
 
 def _adapter(part: str, routes: tuple[str, ...]) -> tuple[int, float]:

@@ -7,6 +7,7 @@ to latents, and flow matching. Knows nothing of denoisers, of guidance or of Tri
 import copy
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,7 @@ class NoiseSchedules:
 
     def __init__(self, config_file: Path, name: str) -> None:
         self._name, scheduler_class = name, _scheduler_class(name)
+        self._mu: float | None = None  # in the place of what the family says
         try:
             self._template = scheduler_class.from_config(json.loads(config_file.read_text("utf-8")))
             self.config: Mapping[str, Any] = self._template.config
@@ -134,7 +136,21 @@ class NoiseSchedules:
 
         `sigmas` and `mu` are the family's (`Denoising.noise`): flow matching shifts its noise by the picture's size.
         """
-        return Schedule(copy.deepcopy(self._template), steps, generator, sigmas, mu)
+        return Schedule(copy.deepcopy(self._template), steps, generator, sigmas, mu if self._mu is None else self._mu)
+
+    def shifted(self, shift: float) -> "NoiseSchedules":
+        """The same, by which sigmas are shifted alike whatever the picture's size: sigma becomes shift * sigma / (1 +
+        (shift - 1) * sigma). 0: as they are. Raises BadCheckpointError for schedules that are not shifted."""
+        if not shift:
+            return self
+        if "shift" not in self.config:
+            raise BadCheckpointError(f"the scheduler {self._name} has no shift: leave --shift out")
+        made = copy.copy(self)
+        exponent = shift if self.config.get("time_shift_type") == "linear" else math.log(shift)
+        made._mu = exponent if self.config.get("use_dynamic_shifting") else None
+        own = {name: value for name, value in self.config.items() if not name.startswith("_")}
+        made._template = type(self._template).from_config({**own, "shift": shift, "shift_terminal": None})
+        return made
 
     def working(self, counts: Sequence[int], default: int, noise: Callable[[int], Mapping[str, Any]]) -> list[int]:
         """Those of `counts` that can be stepped: latents keep their shape and stay finite.

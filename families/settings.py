@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ class Settings:
     """Of every model that `edit_stream` calls."""
     own: Mapping[str, Any]
     """The family's."""
+    shift: float = 0.0
+    """Of the noise schedule, whatever the picture's size; 0 for the checkpoint's own."""
+    adapter_defaults: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By route, what takes the place of `num_inference_steps`, `guidance_scale` and `shift` above."""
     safety: Mapping[str, Any] | None = None
     """How the safety checker's pictures are prepared, and its thresholds, by the names of its tensors; None without."""
 

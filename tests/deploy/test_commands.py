@@ -51,17 +51,25 @@ def test_what_is_not_set_is_left_to_the_exports_own_defaults(export_flags):
         "TRITOUCH_MAX_BATCH": "--max-batch",
         "TRITOUCH_EXPORT_MAX_IMAGES": "--max-images",
         "TRITOUCH_DEFAULT_STEPS": "--default-steps",
+        "TRITOUCH_SHIFT": "--shift",
         "TRITOUCH_GUIDANCE_WHEN_ZERO": "--guidance-when-zero",
         "TRITOUCH_SAFETY_CHECKER": "--safety-checker",
     }
-    lists = {"TRITOUCH_ADAPTERS": "", "TRITOUCH_OPTIONS": " "}
+    lists = {"TRITOUCH_ADAPTERS": "", "TRITOUCH_OPTIONS": " ", "TRITOUCH_ADAPTER_DEFAULTS": ""}
     assert export_flags() == export_flags(**dict.fromkeys(flags, ""), **lists) == least
     set_ones = [part for number, flag in enumerate(flags.values()) for part in (flag, str(number))]
     values = {name: str(number) for number, name in enumerate(flags)}
     assert export_flags(**values) == [*least[:-2], *set_ones, *least[-2:]]
 
 
-@pytest.mark.parametrize(("name", "flag"), [("TRITOUCH_ADAPTERS", "--adapter"), ("TRITOUCH_OPTIONS", "--option")])
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        ("TRITOUCH_ADAPTERS", "--adapter"),
+        ("TRITOUCH_ADAPTER_DEFAULTS", "--adapter-defaults"),
+        ("TRITOUCH_OPTIONS", "--option"),
+    ],
+)
 def test_what_may_be_given_often_is_apart_by_blanks(export_flags, name, flag):
     given = export_flags(**{name: " a=/b.safetensors  *\tc=d/e:0.7\n"})
     assert given[:8] == ["-m", "export", flag, "a=/b.safetensors", flag, "*", flag, "c=d/e:0.7"]

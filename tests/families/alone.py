@@ -101,7 +101,7 @@ def planned(family: str, given: Tensors, settings: Settings | None = None) -> tu
     edit = read(given, settings)
     tensors = load(family, "conditioning").Conditioner(checkpoint, settings)(edit, engines)
     schedules = NoiseSchedules(checkpoint / "scheduler" / "scheduler_config.json", settings.scheduler)
-    return edit, load(family, "denoising").plan(edit, tensors, schedules, settings), engines
+    return edit, load(family, "denoising").plan(edit, tensors, schedules.shifted(edit.shift), settings), engines
 
 
 def edited(family: str, given: Tensors, settings: Settings | None = None) -> NDArray[Any]:

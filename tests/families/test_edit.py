@@ -210,3 +210,16 @@ def test_settings_come_back_from_their_file_as_they_were() -> None:
     assert Settings.of(json.loads(SETTINGS.text())) == SETTINGS
     banked = replace(SETTINGS, banks={"denoiser": (1, 3), "text_encoder": (2,)})
     assert Settings.of(json.loads(banked.text())) == banked
+
+
+def test_an_adapters_own_defaults_take_the_place_of_the_repositorys() -> None:
+    own = {"ink": {"num_inference_steps": 4, "guidance_scale": 1.0, "shift": 3.0}}
+    settings = replace(SETTINGS, shift=2.0, adapter_defaults=own)
+    for model in (b"ink", b"oil+ink:0.5"):
+        edit = read(given(model=[model]), settings)
+        assert (edit.num_inference_steps, edit.guidance_scale, edit.shift) == (4, 1.0, 3.0)
+    said = read(given(model=[b"ink"], num_inference_steps=[9], guidance_scale=[2.0]), settings)
+    assert (said.num_inference_steps, said.guidance_scale, said.shift) == (9, 2.0, 3.0)
+    for model in (b"", b"oil"):
+        edit = read(given(model=[model]), settings)
+        assert (edit.num_inference_steps, edit.guidance_scale, edit.shift) == (12, 7.5, 2.0)

@@ -227,3 +227,16 @@ def test_what_is_held_has_as_much_noise_as_what_is_stepped(tmp_path: Path, name:
         held = schedule.held(known, noise, place)
         assert float(held.std()) == pytest.approx(float(latents.std()), rel=0.05), place
         latents = held
+
+
+@pytest.mark.parametrize("dynamic", [{"use_dynamic_shifting": True, "max_shift": 0.9, "shift_terminal": 0.02}, {}])
+def test_a_shift_is_the_same_whatever_the_pictures_size(tmp_path: Path, dynamic: dict[str, Any]) -> None:
+    """That of Lightning's LoRAs of Qwen-Image-Edit: 3, which their scheduler's configuration has by its logarithm."""
+    sigmas = np.linspace(1.0, 1 / 4, 4)
+    flow = schedules(tmp_path, "FlowMatchEulerDiscreteScheduler", **dynamic)
+    for mu in (0.5, 1.4):
+        made = flow.shifted(3.0)(4, torch.Generator(), sigmas=sigmas, mu=mu)
+        expected = 3.0 * sigmas / (1 + 2.0 * sigmas)
+        np.testing.assert_allclose(made.timesteps.numpy(), 1000 * expected, rtol=1e-6)
+    assert flow.shifted(0.0) is flow
+    assert flow.shifted(3.0).working([1, 4, 50], 4, lambda count: {"sigmas": np.linspace(1, 1 / count, count), "mu": 1})

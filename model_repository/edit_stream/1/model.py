@@ -143,7 +143,8 @@ class TritonPythonModel:
         """A plan for each picture; what they share is encoded once."""
         tensors = self._condition(edit, EditCall(self._settings, edit.adapters, self._callers))
         edits = [replace(edit, seed=seed) for seed in asked.seeds(edit.seed, pictures)]
-        plans: list[Plan] = [self._plan(one, tensors, self._schedules, self._settings) for one in edits]
+        schedules = self._schedules.shifted(edit.shift)
+        plans: list[Plan] = [self._plan(one, tensors, schedules, self._settings) for one in edits]
         rows = len(next(iter(plans[0].constant.values())))
         banked = bank_rows(self._settings, DENOISER, edit.adapters, rows)
         return [replace(plan, constant={**plan.constant, **banked}) for plan in plans]

@@ -4,6 +4,7 @@ The tensors of the comparison with torch come to that, within their own bound. K
 for itself, its engine kind says.
 """
 
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,14 +72,16 @@ class _Part:
 
 
 def _of_one(make: Make, checkpoint: Checkpoint, engine: Engine, folder: Path) -> _Part:
-    weights = list(stored(weight_files(checkpoint.path / make.component.weights)).values())
+    lying = stored(weight_files(checkpoint.path / make.component.weights))
+    own = [weight for name, weight in lying.items() if re.match(make.component.named, name)]
+    weights = own or list(lying.values())
     numbers = {weight: weight.bytes // pretrained.DTYPES[weight.dtype].itemsize for weight in weights}
     kept = {weight: count * _kept(weight, make, engine).itemsize for weight, count in numbers.items()}
     linked = weights[0].file.stat().st_dev == _existing(folder).stat().st_dev
     apart = [weight for weight in weights if not (linked and kept[weight] == weight.bytes)]
-    own, gpu = engine.takes(make.precision, sum(numbers.values()))
+    compiler, gpu = engine.takes(make.precision, sum(numbers.values()))
     layer = max(numbers.values()) * WIDE * 2
-    return _Part(sum(kept.values()), sum(kept[weight] for weight in apart), BASE + layer + own, gpu)
+    return _Part(sum(kept.values()), sum(kept[weight] for weight in apart), BASE + layer + compiler, gpu)
 
 
 def _kept(weight: Stored, make: Make, engine: Engine) -> torch.dtype:

@@ -72,7 +72,7 @@ def settings(
         guidance_scale=own.guidance_scale if guidance is None else guidance,
         image_guidance_scale=own.image_guidance_scale,
         max_images=own.max_images,
-        max_pixels=limits.max_pixels,
+        max_pixels=own.max_pixels or limits.max_pixels,
         size_rule=own.size_rule,
         canvas=own.canvas,
         negative_prompt=own.negative_prompt,

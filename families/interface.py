@@ -116,6 +116,8 @@ class Component:
     """Whether the same inputs come again so often that Triton should keep the answers."""
     adapts: bool = False
     """Whether LoRA adapters may change its layers."""
+    named: str = ""
+    """How the names of its weights begin, as a regular expression, where others share its sub-folder."""
     beside: tuple[str, ...] = ()
     """Files of the checkpoint, of those that there are, that its module reads beside its config and weights."""
 
@@ -149,7 +151,8 @@ class Defaults:
 
     `rows`: most rows of one edit in a call. `max_tokens`: most rows x tokens of one call; what a token is, the family
     says. `size_rule`: of the pictures that are edited (`to_json` of one of `families.sizes`), `canvas`: of those from
-    text alone, "" where it makes none. `negative_prompt`: whether there is guidance away from one. `own`: what
+    text alone, "" where it makes none. `negative_prompt`: whether there is guidance away from one. `max_pixels`:
+    of the largest answer, where that may be more than was asked for; 0 where not. `own`: what
     conditioning and denoising read, as JSON.
     """
 
@@ -162,6 +165,7 @@ class Defaults:
     size_rule: str
     canvas: str = ""
     negative_prompt: bool = False
+    max_pixels: int = 0
     own: Mapping[str, Any] = field(default_factory=dict)
 
 

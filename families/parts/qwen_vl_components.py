@@ -57,7 +57,8 @@ class Views:
 def vl_components(
     views: Views, config: Mapping[str, Any], text: Range, pictures: int, precisions: tuple[str, ...]
 ) -> tuple[Component, Component]:
-    """`config`: of the whole model. `text`: tokens of a text, those of up to `pictures` pictures among them."""
+    """`config`: of the whole model. `text`: tokens of a text, at least LEAST_TEXT, those of up to `pictures` pictures
+    among them."""
     width = Sizes.read(config).width
     states = Tensor(VISION_STATES, "FP32", (1, VISION, width))
     vision = Component(
@@ -68,11 +69,12 @@ def vl_components(
         outputs=(states,),
         **views.pixels(),
         precisions=precisions,
+        named=r"(model\.)?visual\.",
         beside=tuple(f"{PROCESSOR}/{name}" for name in FILES),
     )
     one = views.sight.grid(views.sight.of(*views.rule.square))
     usual, most = one[0] * one[1], pictures * views.most_tokens
-    shapes = ((max(text.min, 3), 2), (min(text.max, 37), min(7, most)), (min(text.max, text.opt), usual))
+    shapes = ((text.min, 2), (text.min + 35, 7), (text.opt, usual))
     encoder = Component(
         name=TEXT_ENCODER,
         role="encoder",
@@ -87,6 +89,7 @@ def vl_components(
         ranges={TEXT: text, VISION: Range(2, usual, most)},
         shapes=tuple({TEXT: tokens, VISION: seen} for tokens, seen in shapes),
         precisions=precisions,
+        named=r"model\.(?!visual\.)",
     )
     return vision, encoder
 

@@ -86,6 +86,7 @@ def settings(checkpoint: Path, limits: Limits) -> Defaults:
         max_tokens=max(limits.max_batch * (PROMPT_TOKENS + 2 * axes.max_latents), ROWS_OF_EDIT * one),
         size_rule=sizes.rule(limits).to_json().decode(),
         negative_prompt=True,
+        max_pixels=max(limits.max_pixels, sizes.rule(limits).largest),
         own={
             "channels": sizes.channels,
             "factor": sizes.factor,

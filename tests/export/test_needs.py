@@ -47,6 +47,16 @@ def test_needs_grow_with_the_weights_as_they_are_kept(found: Checkpoint, tmp_pat
     assert both.memory > of["fp32"].memory + needs.BASE
 
 
+def test_components_of_one_folder_need_their_own_weights_alone(tmp_path: Path) -> None:
+    found = find(str(tiny.checkpoint("qwen_image_edit")), None)
+    each = {
+        make.component.name: needs.of([make], found, load("openvino"), tmp_path, 1) for make in makes(found, "fp32")
+    }
+    whole = (found.path / "text_encoder/model.safetensors").stat().st_size
+    seen, read = each["vision_encoder"].disk, each["text_encoder"].disk
+    assert 0.9 * whole < seen + read < whole, "once each, but the head, which nothing needs"
+
+
 @pytest.mark.parametrize(
     ("short", "words"),
     [

@@ -46,7 +46,7 @@ def settings_of(family: str, checkpoint: Path) -> Settings:
         guidance_scale=1.0,
         image_guidance_scale=defaults.image_guidance_scale,
         max_images=defaults.max_images,
-        max_pixels=LIMITS.max_pixels,
+        max_pixels=defaults.max_pixels or LIMITS.max_pixels,
         size_rule=defaults.size_rule,
         canvas=defaults.canvas,
         negative_prompt=defaults.negative_prompt,

@@ -61,7 +61,7 @@ NUMBERS = {
 }
 STATUSES = {GENERATIONS_UNAVAILABLE: 404, MASK_INVALID: 400, NEGATIVE_PROMPT_UNAVAILABLE: 400}
 STREAM_OUTPUTS = {"step": ("INT32", (2,)), "index": ("INT32", (1,)), "partial_index": ("INT32", (1,))}
-ENSEMBLES = ("reference", "render")
+ENSEMBLES = ("reference", "render", "view")
 FAMILIES = sorted(set(PIPELINES.values()))
 
 Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -144,6 +144,10 @@ def test_every_config_names_its_folder_and_where_it_runs(configs: dict[str, Any]
 
 @pytest.mark.parametrize("ensemble", ENSEMBLES)
 def test_ensembles_are_wired_to_what_their_models_take_and_give(configs: dict[str, Any], ensemble: str) -> None:
+    if ensemble == "view":  # of those whose text encoder looks at pictures alone
+        assert (ensemble in configs) == ("vision_encoder" in configs)
+        if ensemble not in configs:
+            return
     config = configs[ensemble]
     known = tensors(config.input)
     for step in config.ensemble_scheduling.step:
@@ -177,7 +181,8 @@ def test_edit_stream_calls_its_models_with_what_they_take(configs: dict[str, Any
     assert tensors(render.output) == RENDERED | seen
     beside = {"response_format", "answer_size", "original", "mask"} | ({"safety_rule"} if checked else set())
     assert set(tensors(render.input)) == set(tensors(configs["vae_decoder"].input)) | beside
-    assert set(tensors(configs["reference"].input)) == {"image", "size_rule"}
+    for name in {"reference", "view"} & configs.keys():
+        assert set(tensors(configs[name].input)) == {"image", "size_rule"}
     assert set(tensors(denoiser.output)) == {PREDICTION}
     assert not denoiser.HasField("dynamic_batching"), "the batcher hands it whole batches"
 

@@ -1,12 +1,15 @@
 """`python -m gateway [--fd N]`: serve until SIGTERM or Ctrl-C, then finish what is in flight."""
 
 import argparse
+import importlib
+import os
 import socket
 import sys
 
 from pydantic import ValidationError
 
 from gateway import logs
+from gateway.collector import traces_url
 from gateway.main import create_app
 from gateway.server import Server
 from gateway.settings import Settings
@@ -27,11 +30,19 @@ def main() -> int:
             name = "_".join(["TRITOUCH", *map(str, wrong["loc"][:1])]).upper()
             print(f"{name}: {wrong['msg']}", file=sys.stderr)
         return 2
+    try:
+        traced = bool(traces_url(os.environ))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     sys.setswitchinterval(SWITCH_SECONDS)
     logs.configure(settings.log_level)
-    Server(create_app(settings), settings).run(
+    tracing = importlib.import_module("gateway.tracing").Tracing() if traced else None
+    Server(create_app(settings, tracing), settings).run(
         sockets=[socket.socket(fileno=arguments.fd)] if arguments.fd is not None else None
     )
+    if tracing:
+        tracing.close()
     return 0
 
 

@@ -1,6 +1,7 @@
 """The images of a call become bytes, wherever they are given: by URL, as base64, or as they are."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from gateway import images
@@ -13,10 +14,16 @@ from gateway.threads import Threads
 
 
 class Loader:
-    """Loads images within the bounds of `settings`."""
+    """Loads images within the bounds of `settings`. `span`: what is entered for each `fetch` and `decode`."""
 
-    def __init__(self, settings: Settings, fetcher: Fetcher, threads: Threads) -> None:
-        self._settings, self._fetcher, self._threads = settings, fetcher, threads
+    def __init__(
+        self,
+        settings: Settings,
+        fetcher: Fetcher,
+        threads: Threads,
+        span: Callable[[str], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        self._settings, self._fetcher, self._threads, self._span = settings, fetcher, threads, span
 
     async def load(self, sources: list[Source], masks: list[Source], held: Held) -> tuple[list[bytes], bytes]:
         """The encoded pictures, in order, and the mask, empty where there is none.
@@ -45,9 +52,11 @@ class Loader:
         if isinstance(source, bytes):
             return images.checked(source, max_bytes, name)
         if not images.is_url(source):
-            return await self._threads.run(images.decode, source, max_bytes, name)
+            with self._span("decode"):
+                return await self._threads.run(images.decode, source, max_bytes, name)
         try:
-            content = await self._fetcher.fetch(source, max_bytes, grown)
+            with self._span("fetch"):
+                content = await self._fetcher.fetch(source, max_bytes, grown)
         except PublicError as error:
             raise PublicError(error.code, param=name, message=error.message) from error
         return images.checked(content, max_bytes, name)

@@ -85,7 +85,12 @@ def _line(event: Any, **_: Any) -> str:
 def configure(level: str) -> None:
     """Send this process's logs, ours and others', of `level` and worse to standard output."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    shared: list[Any] = [structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), _where]
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _where,
+    ]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.stdlib.ExtraAdder(allow=[]), *shared],
         processors=[

@@ -1,7 +1,9 @@
 """Puts the gateway together, and does nothing else."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
@@ -15,16 +17,22 @@ from gateway.loader import Loader
 from gateway.metrics import Metrics
 from gateway.observe import Observed
 from gateway.plain import Plain
-from gateway.settings import Settings
 from gateway.threads import Threads
 from gateway.triton import Triton
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
-def create_app(settings: Settings) -> FastAPI:
+    from gateway.settings import Settings
+    from gateway.tracing import Tracing
+
+
+def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
     """The gateway as an ASGI app, talking to the Triton that `settings` name; `app.state.edits` counts edits."""
-    threads, metrics, keys = Threads(settings.decode_threads), Metrics(), Keys(settings.api_keys)
-    triton, fetcher = Triton(settings.triton_grpc, threads), Fetcher(settings)
-    edits = Edits(settings, triton, Loader(settings, fetcher, threads), threads, metrics)
+    span, onward = (tracing.stage, tracing.onward) if tracing else (nullcontext, dict)
+    threads, metrics, keys = Threads(settings.decode_threads), Metrics(span), Keys(settings.api_keys)
+    triton, fetcher = Triton(settings.triton_grpc, threads, onward), Fetcher(settings)
+    edits = Edits(settings, triton, Loader(settings, fetcher, threads, span), threads, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -42,6 +50,8 @@ def create_app(settings: Settings) -> FastAPI:
     if settings.cors_origins:
         app.add_middleware(Preflights, origins=settings.cors_origins)
     app.add_middleware(Observed, metrics=metrics)
+    if tracing:
+        app.add_middleware(tracing.around)
     if settings.cors_origins:
         app.add_middleware(Shared, origins=settings.cors_origins)
     app.add_middleware(Plain)

@@ -6,8 +6,9 @@ Knows nothing of calls, and nothing of what comes back.
 import io
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, Self
 
 from tritonclient.grpc import service_pb2
@@ -104,7 +105,13 @@ def packed(tensor: Tensor) -> list[bytes]:
     return [struct.pack(f"<{len(tensor.values)}{_CODES[tensor.datatype]}", *tensor.values)]
 
 
-def infer_request(edit: Edit, timeout_seconds: float, request_id: str, watch: Watch | None = None) -> bytes:
+def infer_request(
+    edit: Edit,
+    timeout_seconds: float,
+    request_id: str,
+    watch: Watch | None = None,
+    trace: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
     """The serialized `ModelInferRequest` of one edit: to `edit` or, with `watch`, to `edit_stream`.
 
     `timeout_seconds` goes along as Triton's `timeout`, in µs. The tensors' contents are appended to the message by
@@ -114,6 +121,8 @@ def infer_request(edit: Edit, timeout_seconds: float, request_id: str, watch: Wa
     """
     request = service_pb2.ModelInferRequest(model_name=STREAM_MODEL if watch else MODEL, id=request_id)
     request.parameters["timeout"].int64_param = math.ceil(timeout_seconds * 1_000_000)  # Triton takes 0 for none.
+    for name, value in trace.items():
+        request.parameters[name].string_param = value
     parts: list[bytes] = []
     for tensor in inputs(edit, watch):
         request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)

@@ -1,7 +1,7 @@
 """Triton over gRPC: an `Edit` goes in, pictures or events come out, or a `PublicError`. Knows nothing of HTTP."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from contextlib import aclosing
 from types import TracebackType
 from typing import Final, Self
@@ -25,6 +25,7 @@ INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
 STREAM_INFER: Final = "/inference.GRPCInferenceService/ModelStreamInfer"
 CLIENT_SLACK_SECONDS: Final = 2.0  # Triton is to notice the deadline first, so that its engine stops too.
 READY_SECONDS: Final = 2.0
+TRACEPARENT: Final = "traceparent"
 UNLIMITED: Final = -1
 CHANNEL_OPTIONS: Final = [
     ("grpc.max_send_message_length", UNLIMITED),
@@ -36,9 +37,17 @@ CHANNEL_OPTIONS: Final = [
 ]
 
 
-def _request_now(edit: Edit, deadline: Deadline, request_id: str, watch: Watch | None = None) -> bytes:
+def _request_now(
+    edit: Edit, deadline: Deadline, request_id: str, trace: Mapping[str, str], watch: Watch | None = None
+) -> bytes:
     """`infer_request` with the time that is left when a thread begins with it. Raises `PublicError`."""
-    return infer_request(edit, deadline.left(), request_id, watch)
+    return infer_request(edit, deadline.left(), request_id, watch, trace)
+
+
+def _metadata(trace: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """What Triton makes spans of its own by: of a trace that is kept, for it does not look whether one is."""
+    kept = int(trace.get(TRACEPARENT, "0")[-1], 16) & 1
+    return tuple(trace.items()) if kept else ()
 
 
 async def _events(
@@ -72,10 +81,13 @@ async def _events(
 
 
 class Triton:
-    """A client of one Triton target, usable while entered. Cancelling the task that awaits an edit cancels the edit."""
+    """A client of one Triton target, usable while entered. Cancelling the task that awaits an edit cancels the edit.
 
-    def __init__(self, target: str, threads: Threads) -> None:
-        self._target, self._threads = target, threads
+    `onward`: the trace that a request made now is a part of, as headers.
+    """
+
+    def __init__(self, target: str, threads: Threads, onward: Callable[[], Mapping[str, str]] = dict) -> None:
+        self._target, self._threads, self._onward = target, threads, onward
 
     async def __aenter__(self) -> Self:
         self._channel = grpc.aio.insecure_channel(self._target, options=CHANNEL_OPTIONS)
@@ -94,12 +106,13 @@ class Triton:
 
     async def edit(self, edit: Edit, *, deadline: Deadline, request_id: str = "") -> list[Picture]:
         """Run one edit before `deadline`: its `n` pictures. Raises `PublicError`, never with upstream text in it."""
-        response_format, n = edit.response_format, edit.n
+        response_format, n, trace = edit.response_format, edit.n, self._onward()
         async with deadline.kept():
-            request = await self._threads.run(_request_now, edit, deadline, request_id)
+            request = await self._threads.run(_request_now, edit, deadline, request_id, trace)
         del edit  # Its images are large, and copied by now.
         try:
-            response = await self._infer(request, timeout=deadline.left() + CLIENT_SLACK_SECONDS)
+            seconds = deadline.left() + CLIENT_SLACK_SECONDS
+            response = await self._infer(request, timeout=seconds, metadata=_metadata(trace))
         except grpc.aio.AioRpcError as error:
             raise problem_of(error.code(), error.details() or "") from None
         return pictures_of(response, response_format, n)
@@ -111,12 +124,12 @@ class Triton:
 
         Raises as `edit` does. Closing the generator cancels the edit.
         """
-        response_format, n = edit.response_format, edit.n
+        response_format, n, trace = edit.response_format, edit.n, self._onward()
         async with deadline.kept():
-            request = await self._threads.run(_request_now, edit, deadline, request_id, watch)
+            request = await self._threads.run(_request_now, edit, deadline, request_id, trace, watch)
         del edit
         seconds = deadline.left() + CLIENT_SLACK_SECONDS
-        call = self._stream_infer(iter([request]), timeout=seconds)
+        call = self._stream_infer(iter([request]), timeout=seconds, metadata=_metadata(trace))
         del request
         try:
             async with aclosing(_events(call, response_format, n)) as events:

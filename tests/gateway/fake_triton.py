@@ -211,10 +211,12 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.active = 0
         self.cancelled = 0
         self.timeouts: list[float] = []
+        self.metadata: list[dict[str, str]] = []
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.requests.append(request)
         self.timeouts.append(context.time_remaining())
+        self.metadata.append(dict(context.invocation_metadata()))
         self.active += 1
         try:
             return await self.behave(request, context)
@@ -233,6 +235,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
                 assert request.model_name == "edit_stream"
                 self.requests.append(request)
                 self.timeouts.append(context.time_remaining())
+                self.metadata.append(dict(context.invocation_metadata()))
                 async for one in self.tell(request, context):
                     failed = {"error_message": one} if isinstance(one, str) else {"infer_response": one}
                     yield service_pb2.ModelStreamInferResponse(**failed)

@@ -55,9 +55,9 @@ class _Server(Server):
 class Gateway:
     """A running gateway: `url`, and the `triton` behind it."""
 
-    def __init__(self, loop: Loop, triton: FakeTriton, settings: Settings) -> None:
+    def __init__(self, loop: Loop, triton: FakeTriton, settings: Settings, tracing: Any = None) -> None:
         self.loop, self.triton, self.settings = loop, triton, settings
-        self.app = create_app(settings)
+        self.app = create_app(settings, tracing)
         self._server = _Server(self.app, settings)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self._socket.getsockname()[1]
@@ -74,11 +74,13 @@ class Gateway:
 
 
 @contextmanager
-def serving(loop: Loop, triton: FakeTriton, **overrides: Any) -> Iterator[Gateway]:
+def serving(loop: Loop, triton: FakeTriton, tracing: Any = None, **overrides: Any) -> Iterator[Gateway]:
     """A gateway in front of `triton`, with these settings changed."""
-    gateway = Gateway(loop, triton, Settings(triton_grpc=f"127.0.0.1:{triton.port}", **overrides))
+    gateway = Gateway(loop, triton, Settings(triton_grpc=f"127.0.0.1:{triton.port}", **overrides), tracing)
     loop.run(gateway.start())
     try:
         yield gateway
     finally:
         loop.run(gateway.stop())
+        if tracing:
+            tracing.close()

@@ -13,8 +13,10 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
+from gateway.collector import ENDPOINT
 from gateway.metrics import Metrics
 from gateway.observe import Observed
+from tests.collector import collecting
 from tests.gateway.asking import EDITS, PNG, body, get, post
 from tests.gateway.fake_triton import FakeTriton, after, failing
 from tests.gateway.serving import Gateway, Loop, serving
@@ -113,16 +115,19 @@ def _ask_in_every_way(url: str, triton: FakeTriton) -> None:
                 client.post(EDITS, json=body(image=image, prompt=s["prompt"]), timeout=0.3)
 
 
-def test_no_secret_in_any_log_or_metric(triton: FakeTriton) -> None:
+def test_no_secret_in_any_log_metric_or_span(triton: FakeTriton) -> None:
     settings = {"TRITOUCH_LOG_LEVEL": "debug", "TRITOUCH_API_KEYS": f"other,{SECRETS['key']}"}
-    with process(triton, **settings, PYTHONASYNCIODEBUG="1", TRITOUCH_ORPHAN_GRACE_SECONDS="0.2") as (gateway, url):
+    settings |= {"PYTHONASYNCIODEBUG": "1", "TRITOUCH_ORPHAN_GRACE_SECONDS": "0.2", "OTEL_SERVICE_NAME": "own"}
+    headers = {"OTEL_EXPORTER_OTLP_HEADERS": "x-key=abc"}
+    with collecting() as collector, process(triton, **settings, **headers, **{ENDPOINT: collector.endpoint}) as running:
+        gateway, url = running
         _ask_in_every_way(url, triton)
         metrics = httpx.get(url + "/metrics", trust_env=False).text
         gateway.terminate()
         written = gateway.communicate(timeout=60)[0]
     encoded = [base64.b64encode(value.encode()).decode().rstrip("=")[:-2] for value in SECRETS.values()]
     for secret in [*SECRETS.values(), *encoded, base64.b64encode(PNG[:30]).decode()]:
-        assert secret not in written + metrics
+        assert secret not in f"{written} {metrics} {collector.spans}"
     lines = [json.loads(line) for line in written.splitlines()]
     asked: list[dict[str, Any]] = [line for line in lines if line["event"] == "request" and line["route"] == EDITS]
     assert {line["reason"] for line in asked} >= {"ok", "unauthorized", "edit_failed", "caller_gone", "body_unreadable"}
@@ -131,3 +136,7 @@ def test_no_secret_in_any_log_or_metric(triton: FakeTriton) -> None:
     (failed,) = {line["request_id"]: line for line in lines if line["event"] == "edit_failed"}.values()
     assert failed["cause"].startswith(f"INTERNAL: {UPSTREAM}")
     assert failed["request_id"] in {line["request_id"] for line in asked if line["reason"] == "edit_failed"}
+    traces = {span.attributes["tritouch.request_id"]: span.trace for span in collector.spans if EDITS in span.name}
+    assert {line["request_id"]: line["trace_id"] for line in [*asked, failed]} == traces
+    assert {span.service for span in collector.spans} == {"own"}
+    assert {headers["x-key"] for headers in collector.headers} == {"abc"}

@@ -36,9 +36,14 @@ def seconds(name: str, default: float) -> float:
 
 
 def supervised_triton(repository: Path, shm_bytes: int) -> list[str]:
-    """The supervisor's program and arguments, Triton's among them."""
+    """The supervisor's program and arguments, Triton's among them. Ends the program when a setting is wrong."""
     from embedded import command  # noqa: PLC0415
+    from gateway.collector import DELAY, traces_url  # noqa: PLC0415
 
+    try:
+        traces = traces_url(os.environ)
+    except ValueError as error:
+        sys.exit(str(error))
     exit_seconds = math.ceil(seconds("TRITOUCH_EDIT_TIMEOUT_SECONDS", EDIT_SECONDS))
     options = command.TritonOptions(
         "tritonserver",
@@ -52,6 +57,8 @@ def supervised_triton(repository: Path, shm_bytes: int) -> list[str]:
         exit_seconds,
         cache_bytes=number("TRITOUCH_TRITON_CACHE_BYTES", command.CACHE_BYTES),
         shm_bytes=shm_bytes,
+        traces_url=traces,
+        traces_delay=os.environ.get(DELAY, ""),
     )
     stop_file = Path(tempfile.gettempdir(), f"tritouch-stop-{os.getpid()}")
     return command.supervised(

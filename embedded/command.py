@@ -67,6 +67,10 @@ class TritonOptions:
     """The backend directory; None for the installation's."""
     caches: Path | None = None
     """The folder of cache libraries; None for the installation's."""
+    traces_url: str = ""
+    """Where spans are sent, by OTLP over HTTP; empty for none."""
+    traces_delay: str = ""
+    """Milliseconds that spans are gathered for; empty for Triton's own 5000."""
 
 
 def command_line(options: TritonOptions) -> list[str]:
@@ -79,6 +83,7 @@ def command_line(options: TritonOptions) -> list[str]:
         *_listening_flags(options),
         *_folder_flags(options),
         *_memory_flags(options),
+        *_trace_flags(options),
         f"--backend-config=python,stub-timeout-seconds={_STUB_SECONDS}",
         f"--backend-config=python,thread-pool-size={_CALLS}",
     ]
@@ -132,3 +137,13 @@ def _memory_flags(options: TritonOptions) -> list[str]:
     if options.cache_bytes:
         flags.append(f"--cache-config=local,size={options.cache_bytes}")
     return flags
+
+
+def _trace_flags(options: TritonOptions) -> list[str]:
+    """Spans of the server's own, of requests that a `traceparent` makes a part of a trace, and of no others."""
+    if not options.traces_url:
+        return []
+    settings = ["mode=opentelemetry", f"opentelemetry,url={options.traces_url}", "level=TIMESTAMPS", "rate=0"]
+    if options.traces_delay:
+        settings.append(f"opentelemetry,bsp_schedule_delay={options.traces_delay}")
+    return [f"--trace-config={setting}" for setting in settings]

@@ -24,6 +24,7 @@ from embedded.service import Service, answers
 from embedded.settings import ROOT, Settings, load_settings
 from embedded.supervisor import SHM_PREFIX, remove_stale_shm
 from embedded.wheel import environment, find_triton, lay_out_backends
+from gateway.collector import DELAY, traces_url
 from gateway.settings import Settings as GatewaySettings
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Embedded:
         self.gateway_log = run / "gateway.log"
         self._settings = settings
         self._env = {**os.environ, **env}
+        self._traces_url = _traces_url(self._env)
         self._files = find_triton()
         self._ports = _triton_ports(settings)
         self._backends = run / BACKENDS
@@ -102,6 +104,8 @@ class Embedded:
             shm_prefix=shm_prefix,
             backends=self._backends,
             caches=self._files.caches,
+            traces_url=self._traces_url,
+            traces_delay=self._env.get(DELAY, ""),
         )
         return command_line(options)
 
@@ -255,6 +259,13 @@ def _gateway_socket(port: int | None) -> socket.socket:
         name = "_".join(["TRITOUCH", *map(str, wrong["loc"][:1])]).upper()
         raise EmbeddedError(f"{name}: {wrong['msg']}") from None
     return ports.bind(own.host, own.port if port is None else port)
+
+
+def _traces_url(env: Mapping[str, str]) -> str:
+    try:
+        return traces_url(env)
+    except ValueError as error:
+        raise EmbeddedError(str(error)) from None
 
 
 def _drain_seconds(settings: Settings, env: Mapping[str, str]) -> str:

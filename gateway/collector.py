@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 TRACES_ENDPOINT: Final = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 TRACES_PATH: Final = "/v1/traces"
+DELAY: Final = "OTEL_BSP_SCHEDULE_DELAY"
 PROTOCOL: Final = "http/protobuf"
 SAMPLERS: Final = frozenset(
     f"{parent}{kind}" for parent in ("", "parentbased_") for kind in ("always_on", "always_off", "traceidratio")
@@ -34,6 +35,8 @@ def traces_url(environ: Mapping[str, str]) -> str:
     _check_url(name, url)
     _check_protocol(environ)
     _check_sampler(environ)
+    if not (environ.get(DELAY, "") or "1").isdecimal() or environ.get(DELAY, "1") == "0":
+        raise ValueError(f"{DELAY}: must be milliseconds, a whole number more than 0")
     return url if name == TRACES_ENDPOINT else url.removesuffix("/") + TRACES_PATH
 
 

@@ -1,4 +1,4 @@
-"""Spans of requests, by OpenTelemetry. Imported only where a collector is named, for it needs some 5 MB and 0.3 s.
+"""Spans of requests, by OpenTelemetry. Imported only where a collector is named, for it takes a moment and some memory.
 
 A span holds what a log line holds: no prompt, no picture, no key, no text of an error. What cannot be sent is lost.
 """

@@ -110,6 +110,23 @@ def test_triton_is_hardened_in_containers_as_it_is_without_them(triton_flags, tm
     assert {f"--http-restricted-api={closed}", f"--grpc-restricted-protocol={closed}"} < set(container)
 
 
+def test_triton_makes_the_same_spans_in_containers(triton_flags, tmp_path):
+    named = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4318", "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    (tmp_path / "run").mkdir()
+    _, *embedded = Embedded(Settings(), tmp_path, tmp_path / "run", named).triton_command("p-")
+    traced = [flag for flag in triton_flags(**named) if flag.startswith("--trace-config")]
+    assert traced == [flag for flag in embedded if flag.startswith("--trace-config")]
+    assert len(traced) == 5
+
+
+def test_a_collector_that_is_none_is_named(installed):
+    env = {**installed, "OTEL_EXPORTER_OTLP_ENDPOINT": "a:4318"}
+    command = run_here(dockerfile_commands()["triton"])
+    done = subprocess.run(command, env=base_environment() | env, capture_output=True, text=True, check=False)
+    said = "OTEL_EXPORTER_OTLP_ENDPOINT: must be a URL, as in http://collector:4318\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 def test_triton_in_a_container_is_reached_from_outside_and_takes_its_settings(triton_flags, tmp_path):
     flags = triton_flags(TRITOUCH_TRITON_CACHE_BYTES="0", TRITOUCH_TRITON_SHM_BYTES="2097152")
     assert f"--model-repository={tmp_path}" in flags

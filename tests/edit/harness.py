@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from batcher import Batcher
 from families.interface import Loop, Plan, Step, Tensors
 from jobs import Job, Request, StoppingError
-from rows import JoinedRows
+from rows import Denoiser, JoinedRows
 
 TOKENS = 4
 
@@ -127,12 +127,13 @@ class Harness:
         preparers: Executor | None = None,
         *,
         padded: Sequence[str] = (),
+        around: Callable[[Denoiser], Denoiser] = lambda denoiser: denoiser,
     ) -> None:
         self.metrics, self.intake = Metrics(), Intake()
         self.clock = 0.0
         self.results: dict[str, Any] = {}
         self.batcher = Batcher(
-            JoinedRows(denoise),
+            around(JoinedRows(denoise)),
             max_rows=max_rows,
             max_tokens=max_tokens,
             max_jobs=max_jobs,

@@ -103,5 +103,15 @@ def imported(monkeypatch: Any, name: str, answering: Answering | None = None) ->
     sys.modules.pop(name, None)
 
 
+def request(inputs: Sequence[Tensor], timeout: int = 0, parameters: str = "", own: str | None = None) -> Any:
+    """A request to a model. `own`: the context of the span that Triton makes of it."""
+    return types.SimpleNamespace(
+        inputs=lambda: inputs,
+        timeout=lambda: timeout,
+        parameters=lambda: parameters,
+        trace=lambda: types.SimpleNamespace(get_context=lambda: own),
+    )
+
+
 def int32(*values: int) -> Any:
     return np.array(values, np.int32)

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -70,9 +69,9 @@ def failed(text: str) -> Response:
     return Response([], TritonError(text))
 
 
-def asked(relay: Any, callers: Any, sender: Sender) -> None:
+def asked(relay: Any, callers: Any, sender: Sender, **given: Any) -> None:
     inputs = [Tensor("prompt", np.array([b"p"], np.object_))]
-    relay.relay(SimpleNamespace(inputs=lambda: inputs, timeout=lambda: 7), sender, callers)
+    relay.relay(stand_in.request(inputs, 7, **given), sender, callers)
 
 
 def test_the_pictures_are_one_answer_in_the_order_of_their_seeds(relay: Any, callers: Any, stream: Stream) -> None:
@@ -112,6 +111,27 @@ def test_no_picture_is_a_failure(relay: Any, callers: Any, stream: Stream) -> No
     sender = Sender()
     asked(relay, callers, sender)
     assert sender.sent == [(("INTERNAL", "tritouch:failed edit_stream answered nothing"), True)]
+
+
+@pytest.mark.parametrize(
+    ("given", "onward"),
+    [
+        ({}, {}),
+        ({"parameters": '{"traceparent": "00-a", "other": 1}'}, {"traceparent": "00-a"}),
+        (
+            {"parameters": '{"traceparent": "00-a"}', "own": '{"traceparent": "00-b", "tracestate": "c=d"}'},
+            {"traceparent": "00-b", "tracestate": "c=d"},
+        ),
+    ],
+)
+def test_the_callers_trace_is_handed_on(
+    relay: Any, callers: Any, stream: Stream, given: dict[str, str], onward: dict[str, str]
+) -> None:
+    stream.responses = [picture(0, b"one")]
+    asked(relay, callers, Sender(), **given)
+    _, parameters, _ = stream.asked[0]
+    del parameters["ticket"]
+    assert parameters == onward
 
 
 @pytest.mark.parametrize("lost", [0, 2])

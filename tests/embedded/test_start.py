@@ -166,6 +166,25 @@ def test_without_a_cache_triton_is_told_of_none():
     assert not any("cache" in part for part in command_line(options))
 
 
+def test_triton_makes_spans_only_where_a_collector_is_named(monkeypatch, tmp_path):
+    assert not any("trace-config" in part for part in triton_command(tmp_path))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4318")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+    (tmp_path / "traced").mkdir()
+    line = triton_command(tmp_path / "traced")
+    assert [part for part in line if "trace-config" in part] == [
+        "--trace-config=mode=opentelemetry",
+        "--trace-config=opentelemetry,url=http://a:4318/v1/traces",
+        "--trace-config=level=TIMESTAMPS",
+        "--trace-config=rate=0",
+        "--trace-config=opentelemetry,bsp_schedule_delay=100",
+    ]
+    (tmp_path / "wrong").mkdir()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "a:4318")
+    with pytest.raises(EmbeddedError, match=r"^OTEL_EXPORTER_OTLP_ENDPOINT: must be a URL"):
+        triton_command(tmp_path / "wrong")
+
+
 def test_the_key_to_what_is_closed_is_drawn_anew():
     options = TritonOptions("triton", Path("/r"), "127.0.0.1", TritonPorts(1, 2, 3), 30)
     (one,), (other,) = ([p for p in command_line(options) if "http-restricted" in p] for _ in range(2))
@@ -174,7 +193,7 @@ def test_the_key_to_what_is_closed_is_drawn_anew():
 
 
 def test_the_command_line_needs_no_package():
-    code = "import backends.compatibility, embedded.command"
+    code = "import backends.compatibility, embedded.command, gateway.collector"
     subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, check=True)
 
 

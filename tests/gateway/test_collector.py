@@ -43,6 +43,8 @@ def test_where_spans_go(environ: dict[str, str], url: str) -> None:
         ({ENDPOINT: "http://[::1"}, f"{ENDPOINT}: must be a URL"),
         ({TRACES_ENDPOINT: "http://collector/a b"}, f"{TRACES_ENDPOINT}: must be a URL"),
         ({ENDPOINT: "http://me:SECRET@collector"}, f"{ENDPOINT}: must hold no password"),
+        ({"OTEL_BSP_SCHEDULE_DELAY": "soon"}, "OTEL_BSP_SCHEDULE_DELAY: must be milliseconds"),
+        ({"OTEL_BSP_SCHEDULE_DELAY": "0"}, "OTEL_BSP_SCHEDULE_DELAY: must be milliseconds"),
         ({"OTEL_TRACES_EXPORTER": "console"}, "OTEL_TRACES_EXPORTER: must be otlp"),
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL: must be http/protobuf"),
         ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: must be http/protobuf"),

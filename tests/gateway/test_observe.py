@@ -13,10 +13,10 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
+from bench.collector import collecting
 from gateway.collector import ENDPOINT
 from gateway.metrics import Metrics
 from gateway.observe import Observed
-from tests.collector import collecting
 from tests.gateway.asking import EDITS, PNG, body, get, post
 from tests.gateway.fake_triton import FakeTriton, after, failing
 from tests.gateway.serving import Gateway, Loop, serving

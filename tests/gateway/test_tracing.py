@@ -11,8 +11,8 @@ import grpc
 import httpx
 import pytest
 
+from bench.collector import Collector, Span, collecting
 from gateway.collector import ENDPOINT, traces_url
-from tests.collector import Collector, Span, collecting
 from tests.gateway.asking import EDITS, PNG64, body, get, post
 from tests.gateway.fake_triton import FakeTriton, breaking, failing
 from tests.gateway.serving import Gateway, Loop, serving

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.collector import Collector, collecting
 from embedded.server import Embedded, serve
 from embedded.settings import Settings
+from gateway.collector import DELAY, ENDPOINT
 from tests.server.asking import Client
 from tests.server.faults import Faults
 
@@ -25,11 +27,21 @@ def client(server: Embedded) -> Client:
     return Client(server)
 
 
-@pytest.fixture(scope="module")
-def faulty_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Embedded, Faults]]:
-    """The same repository with a denoiser that can be slow or failing; at most 3 edits in flight, a short grace."""
+@pytest.fixture(scope="session")
+def collector() -> Iterator[Collector]:
+    """Has the spans of the server that can be slow or failing."""
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="session")
+def faulty_server(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, collector: Collector
+) -> Iterator[tuple[Embedded, Faults]]:
+    """The same repository with a denoiser that can be slow or failing; 3 edits in flight, a short grace, traces."""
     faults = Faults(tmp_path_factory.mktemp("faulty"), repository)
     settings = {"TRITOUCH_MAX_JOBS": "3", "TRITOUCH_ORPHAN_GRACE_SECONDS": "0.1"}
+    settings |= {ENDPOINT: collector.endpoint, DELAY: "100"}
     with serve(faults.repository, port=0, env=settings) as running:
         yield running, faults
 

@@ -4,6 +4,7 @@ Triton does not tell a model that the caller of its caller is gone. So callers a
 wanted any more is ended by a request that names its ticket.
 """
 
+import json
 import logging
 import re
 import secrets
@@ -18,6 +19,8 @@ import triton_python_backend_utils as pb_utils
 STREAM = "edit_stream"
 TOLD = ("size", "num_inference_steps", "guidance_scale", "image_guidance_scale", "tokens")
 """Outputs that are the same of all pictures of a request."""
+PARENT = ("traceparent", "tracestate")
+"""Parameters of a request, by which it is a part of its caller's trace."""
 ASK_SECONDS = 0.05
 SHARE = 0.05
 """Most of a core that asking may take: with many requests in flight they are asked for less often."""
@@ -116,10 +119,17 @@ def cancel(ticket: str) -> None:
 def _pictures(request: Any, ticket: str) -> dict[int, dict[str, Any]]:
     """The outputs of each picture by its place. Raises StreamError."""
     found: dict[int, dict[str, Any]] = {}
-    for tensors in _called(request.inputs(), {"ticket": ticket}, request.timeout()):
+    for tensors in _called(request.inputs(), {"ticket": ticket, **_parent(request)}, request.timeout()):
         if "image" in tensors:
             found[int(tensors["index"].as_numpy()[0])] = tensors
     return found
+
+
+def _parent(request: Any) -> dict[str, str]:
+    """Whose trace the request is a part of: that of Triton's own span of it, else what its caller says."""
+    own = request.trace().get_context()
+    given = json.loads(own or request.parameters() or "{}")
+    return {name: str(given[name]) for name in PARENT if name in given}
 
 
 def _called(inputs: list[Any], parameters: Mapping[str, str], timeout: int = 0) -> Any:

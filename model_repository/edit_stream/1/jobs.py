@@ -82,6 +82,9 @@ class Metrics(Protocol):
 class Reports(Protocol):
     """What is told of a job while it is denoised."""
 
+    tell_preview: Callable[[int, Tensors], None]
+    """Takes the steps made and a preview, on a worker thread."""
+
     def note(self, step: int, steps: int, preview: Callable[[], Tensors] | None) -> None:
         """So many of all steps are made; on the batcher's thread. `preview`: where there is time for one."""
 

@@ -20,6 +20,7 @@ import torch
 import triton_python_backend_utils as pb_utils
 
 import asked
+import tracing
 from asked import Asked
 from batcher import Batcher
 from calls import EditCall, bank_rows, call, denoise_in_place, denoise_rows
@@ -62,6 +63,7 @@ class TritonPythonModel:
         self._plan = load(self._settings.family, "denoising").plan
         self._schedules = NoiseSchedules(PIPELINE / "scheduler" / "scheduler_config.json", self._settings.scheduler)
         self._callers = ThreadPoolExecutor(WORKERS, "call")
+        self._tracing = tracing.start(os.environ)
         self._batcher = Batcher(
             self._denoiser(),
             max_rows=self._settings.max_rows,
@@ -78,10 +80,11 @@ class TritonPythonModel:
         self._batcher.start()
 
     def _denoiser(self) -> Denoiser:
-        sent = JoinedRows(denoise_rows)
-        if not self._settings.in_place:
-            return sent
-        return SharedRows(denoise_in_place, sent, count(os.environ, IN_PLACE_BYTES, DEFAULT_IN_PLACE_BYTES))
+        denoiser: Denoiser = JoinedRows(denoise_rows)
+        if self._settings.in_place:
+            in_place_bytes = count(os.environ, IN_PLACE_BYTES, DEFAULT_IN_PLACE_BYTES)
+            denoiser = SharedRows(denoise_in_place, denoiser, in_place_bytes)
+        return self._tracing.denoiser(denoiser) if self._tracing else denoiser
 
     def execute(self, requests: list[Any]) -> None:
         """Takes requests in and returns at once; answers follow through each request's response sender."""
@@ -93,7 +96,11 @@ class TritonPythonModel:
                     self._cancel(str(parameters[CANCEL]))
                     sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
                 else:
-                    self._batcher.submit(*self._taken(request, sender, str(parameters.get(TICKET, ""))))
+                    taken, jobs = self._taken(request, sender, str(parameters.get(TICKET, "")))
+                    if self._tracing:
+                        self._tracing.submit(self._batcher.submit, tracing.parent(request, parameters), taken, jobs)
+                    else:
+                        self._batcher.submit(taken, jobs)
             except Exception as error:  # noqa: BLE001 - a request that cannot begin is answered as one that fails later
                 send_error(sender, error)
 
@@ -102,6 +109,8 @@ class TritonPythonModel:
         self._batcher.stop()
         self._callers.shutdown()
         self._reporters.shutdown()
+        if self._tracing:
+            self._tracing.close()
 
     def _cancel(self, ticket: str) -> None:
         """Ends the request of that ticket, if it is in flight."""
@@ -141,7 +150,8 @@ class TritonPythonModel:
 
     def _prepare(self, edit: Edit, pictures: int) -> list[Plan]:
         """A plan for each picture; what they share is encoded once."""
-        tensors = self._condition(edit, EditCall(self._settings, edit.adapters, self._callers))
+        call_type = self._tracing.call if self._tracing else EditCall
+        tensors = self._condition(edit, call_type(self._settings, edit.adapters, self._callers))
         edits = [replace(edit, seed=seed) for seed in asked.seeds(edit.seed, pictures)]
         schedules = self._schedules.shifted(edit.shift)
         plans: list[Plan] = [self._plan(one, tensors, schedules, self._settings) for one in edits]

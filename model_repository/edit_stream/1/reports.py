@@ -35,7 +35,7 @@ class Reports:
         tell_preview: Callable[[int, Tensors], None],
     ) -> None:
         self._reporters, self._previews = reporters, previews
-        self._tell_step, self._tell_preview = tell_step, tell_preview
+        self._tell_step, self.tell_preview = tell_step, tell_preview
         self._lock = threading.Lock()  # guards the three below
         self._step: int | None = None  # the latest that is not told yet
         self._shown: list[tuple[int, Tensors]] = []  # previews that are not told yet
@@ -68,7 +68,7 @@ class Reports:
                     return
             try:
                 if shown is not None:
-                    self._tell_preview(*shown)
+                    self.tell_preview(*shown)
                 elif step is not None and self._tell_step is not None:
                     self._tell_step(step)
             except InvalidEditError:  # a preview that the safety checker refuses is not shown

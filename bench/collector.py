@@ -1,4 +1,4 @@
-"""A collector of OTLP over HTTP, as tests need one: it takes spans in, and tells which there are."""
+"""A collector of OTLP over HTTP, as tests and benches need one: it takes spans in, and tells which there are."""
 
 import base64
 import threading
@@ -106,7 +106,7 @@ def collecting() -> Iterator[Collector]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         collector = Collector(server.server_address[1])
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
             yield collector

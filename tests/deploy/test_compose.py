@@ -22,6 +22,13 @@ EXAMPLE = ROOT / ".env.example"
 DOCKERFILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
 FIXED = {"TRITOUCH_HOST", "TRITOUCH_PORT", "TRITOUCH_TRITON_GRPC"}
 """The gateway's settings that the containers have no choice about."""
+UNSAID = {
+    "OTEL_SDK_DISABLED",
+    "OTEL_TRACES_EXPORTER",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+}
+"""Of OpenTelemetry's variables those that only say what holds in containers anyhow, or where no endpoint is set."""
 NAME = re.compile(r"\b(?:TRITOUCH|HF)_[A-Z_]+")
 
 
@@ -59,12 +66,22 @@ def test_the_file_follows_the_compose_specification():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_traces_can_be_had_of_the_gateway_and_of_triton_alike(compose):
+    read = set(re.findall(r"OTEL_[A-Z_]+", (ROOT / "gateway" / "collector.py").read_text()))
+    assert read - UNSAID <= set(compose["x-traces"])
+    for service in (*services(compose, "gateway"), *services(compose, "triton")):
+        assert set(compose["x-traces"]) <= set(service["environment"])
+    page = (ROOT / "docs" / "tracing.md").read_text()
+    assert all(f"`{name}`" in page for name in compose["x-traces"])
+
+
 def test_every_setting_can_be_set_and_every_variable_is_read(compose):
+    traces = set(compose["x-traces"])
     for service in services(compose, "gateway"):
-        assert set(service["environment"]) == gateway()
+        assert set(service["environment"]) - traces == gateway()
     triton = {name for name in read(ROOT / "deploy" / "serve_triton.py") if "_PORT" not in name}
     for service in services(compose, "triton"):
-        assert set(service["environment"]) - {"HOME"} == triton | models() | set(compose["x-model"])
+        assert set(service["environment"]) - {"HOME"} - traces == triton | models() | set(compose["x-model"])
     for service in services(compose, "export"):
         hub = {"HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE"}
         assert set(service["environment"]) - {"HOME"} - hub == read(ROOT / "deploy" / "export.sh")
@@ -118,7 +135,7 @@ def test_the_models_defaults_are_the_examples():
 
 def test_only_the_gateway_is_published_unless_a_profile_asks(compose):
     published = {name for name, service in compose["services"].items() if "ports" in service}
-    assert published == {"gateway", "gateway-cpu", "grpc", "grafana"}
+    assert published == {"gateway", "gateway-cpu", "grpc", "grafana", "jaeger"}
     for name in published:
         assert "127.0.0.1" in compose["services"][name]["ports"][0], name
     assert compose["networks"]["inside"] == {"internal": True}

@@ -73,7 +73,13 @@ _PASSING: Final = re.compile(
     r"|shared memory pool|No space left on device|Unable to allocate |MemoryError|bad_alloc"
 )
 """What an upstream failure says that is nobody's fault, and passes: the same edit can be done later."""
-BUSY_CODES: Final = {"expired": "deadline_exceeded", "queue_full": "queue_full"}
+BUSY_CODES: Final = {
+    "queue_full": (grpc.StatusCode.UNAVAILABLE, "queue_full"),
+    "expired": (grpc.StatusCode.CANCELLED, "deadline_exceeded"),
+}
+"""The status that each belongs to, by which proxies tell them apart, and what it is to the caller."""
+ELSEWHERE: Final = frozenset({"unavailable", "queue_full"})
+"""What one Triton could not do, and another may: nothing is wrong with the edit, and its time is not over."""
 
 
 def problem_of(status: grpc.StatusCode, details: str) -> PublicError:
@@ -82,8 +88,11 @@ def problem_of(status: grpc.StatusCode, details: str) -> PublicError:
     code = found[1] if found else ""
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
         return PublicError("deadline_exceeded")
+    belongs, public = BUSY_CODES.get(code, (None, ""))
+    if status is belongs:
+        return PublicError(public)
     if status is grpc.StatusCode.UNAVAILABLE:
-        return PublicError(BUSY_CODES.get(code, "unavailable"))
+        return PublicError("unavailable")
     if status is grpc.StatusCode.INVALID_ARGUMENT and code in CALLER_CODES:
         return _fault(code, details)
     passing = status in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED) or _PASSING.search(details)
@@ -111,7 +120,8 @@ def problem_in_band(details: str) -> PublicError:
     code = found[1] if found else ""
     if code in CALLER_CODES:
         return problem_of(grpc.StatusCode.INVALID_ARGUMENT, details)
-    return problem_of(grpc.StatusCode.UNAVAILABLE if code in BUSY_CODES else grpc.StatusCode.UNKNOWN, details)
+    status, _ = BUSY_CODES.get(code, (grpc.StatusCode.UNKNOWN, ""))
+    return problem_of(status, details)
 
 
 def loggable(cause: str, prompt: str) -> str:

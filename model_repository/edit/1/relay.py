@@ -26,12 +26,12 @@ SHARE = 0.05
 """Most of a core that asking may take: with many requests in flight they are asked for less often."""
 STATUS = {
     "queue_full": "UNAVAILABLE",
-    "expired": "UNAVAILABLE",
+    "expired": "CANCELLED",
     "stopping": "UNAVAILABLE",
     "cancelled": "CANCELLED",
     "failed": "INTERNAL",
 }
-"""By code; any other is the caller's own fault."""
+"""By code; any other is the caller's own fault. UNAVAILABLE can be done elsewhere, and proxies send it there."""
 _CODE = re.compile(r"tritouch:([a-z_]+)")
 
 log = logging.getLogger(__name__)

@@ -14,12 +14,13 @@ from jobs import CancelledError, ExpiredError, QueueFullError, StoppingError
 
 ERRORS = {
     QueueFullError: ("queue_full", "UNAVAILABLE"),
-    ExpiredError: ("expired", "UNAVAILABLE"),
+    ExpiredError: ("expired", "CANCELLED"),
     CancelledError: ("cancelled", "CANCELLED"),
     StoppingError: ("stopping", "UNAVAILABLE"),
 }
 FAILED = ("failed", "INTERNAL")
-"""Codes and the names of Triton's own; Triton adds `TritonError` to its module only after this one is imported."""
+"""Codes and the names of Triton's own. What is UNAVAILABLE can be done elsewhere, and proxies send it there; what has
+expired must not be. Triton adds `TritonError` to its module only after this one is imported."""
 
 
 class Responses:

@@ -1,30 +1,37 @@
-"""What the field `model` may name: adapters, each with a scale of its own, as in `oil:0.7+ink`.
+"""What the field `model` may name: a model, and adapters of it, each with a scale of its own, as in `sdxl/oil:0.7+ink`.
 
-Whether there are such is for Triton to say.
+Whether there are such is not known here.
 """
 
 import re
 from typing import Final
 
 from gateway.errors import KINDS, PublicError
+from gateway.targets import BASE_MODEL, NAME
 
-BASE_MODEL: Final = "base"
 MOST: Final = 4
 MAX_SCALE: Final = 10.0
-ROUTE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 SCALE: Final = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
+OF: Final = "/"
+
+
+def split(model: str) -> tuple[str, str]:
+    """The name before the first `/`, "" without one, and the rest."""
+    name, slash, rest = model.partition(OF)
+    return (name, rest) if slash and NAME.fullmatch(name) else ("", model)
 
 
 def check(model: str) -> None:
     """Raises `PublicError`, naming the part of `model` that is wrong. Empty, and `base` alone, are the base model."""
-    if model in ("", BASE_MODEL):
+    name, adapters = split(model)
+    if adapters == BASE_MODEL or not (name or adapters):
         return
-    parts = [part.partition(":") for part in model.split("+")]
+    parts = [part.partition(":") for part in adapters.split("+")]
     for number, (route, _, _) in enumerate(parts, 1):
         where = f" in part {number} of {len(parts)}" if len(parts) > 1 else ""
         if not route:
             raise _invalid(f"the name of an adapter is missing{where}")
-        if not ROUTE.fullmatch(route):  # not repeated: it may be anything
+        if not NAME.fullmatch(route):  # not repeated: it may be anything
             message = f"{KINDS['unknown_model'].message} Names have letters, digits, dots, - and _ alone: look{where}."
             raise PublicError("unknown_model", param="model", message=message if where else None)
     routes = [route for route, _, _ in parts]

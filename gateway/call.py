@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from gateway.adapters import BASE_MODEL
 from gateway.pictures import Event, Picture
 from gateway.schemas import EditParameters, ImageFormat, PictureParameters
 from gateway.sized_schemas import AUTO, MOST_PICTURES, OWN, Sized, size_of
@@ -52,7 +51,7 @@ def edit_of(asked: PictureParameters, response_format: ImageFormat) -> Edit:
         guidance_scale=asked.guidance_scale,
         image_guidance_scale=asked.image_guidance_scale if isinstance(asked, EditParameters) else OWN,
         seed=secrets.randbelow(MOST_DRAWN_SEED) if asked.seed is None else asked.seed,
-        model="" if asked.model in (None, BASE_MODEL) else asked.model,
+        model=asked.model or "",
         response_format=response_format,
         size=size_of(sized.size if sized else AUTO),
         negative_prompt=negative if negative.strip() else "",

@@ -12,7 +12,6 @@ from typing import Final, TypeAlias
 from fastapi import APIRouter, Depends, Request, Response
 
 from gateway import body, form_call, generation_call, idempotency, json_call, priority, work
-from gateway.adapters import BASE_MODEL
 from gateway.admission import Gate, Held, Memory
 from gateway.auth import Keys
 from gateway.call import Call, Stream
@@ -23,11 +22,11 @@ from gateway.event_stream import EventStream
 from gateway.feeds import Feed, Feeds
 from gateway.loader import Loader
 from gateway.metrics import Metrics
+from gateway.models import Models
 from gateway.openapi import edit_operation, generation_operation
 from gateway.orphans import Orphans
 from gateway.settings import Settings
 from gateway.threads import Threads
-from gateway.triton import Triton
 from gateway.unread import Unread
 from gateway.work import Job, Work
 
@@ -44,8 +43,8 @@ ARRIVING: Final = 4
 class Edits:
     """All that an edit passes through, and how many are where."""
 
-    def __init__(self, settings: Settings, triton: Triton, loader: Loader, threads: Threads, metrics: Metrics) -> None:
-        self._settings, self._triton, self._loader = settings, triton, loader
+    def __init__(self, settings: Settings, models: Models, loader: Loader, threads: Threads, metrics: Metrics) -> None:
+        self._settings, self._models = settings, models
         self._threads, self._metrics = threads, metrics
         self._bounds = body.Bounds(
             max_bytes=settings.max_body_bytes,
@@ -60,7 +59,7 @@ class Edits:
         self.memory = Memory(settings.max_held_bytes, each=settings.max_caller_bytes)
         self.orphans = Orphans[bytes](settings.orphan_grace_seconds)
         self.streams = Feeds(settings.orphan_grace_seconds)
-        self._work = Work(self.running, triton, loader, threads, metrics)
+        self._work = Work(self.running, models, loader, threads, metrics)
         self._show(metrics)
 
     def _show(self, metrics: Metrics) -> None:
@@ -144,7 +143,7 @@ class Edits:
         if error.code != "unknown_model":
             return error
         try:
-            known = ", ".join([BASE_MODEL, *(await self._triton.offer()).adapters])
+            known = ", ".join(await self._models.known())
         except PublicError:
             return error
         return PublicError(error.code, param="model", message=f"{error.message} There are: {known}.")

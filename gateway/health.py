@@ -6,16 +6,15 @@ import orjson
 from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from gateway.adapters import BASE_MODEL
 from gateway.auth import Keys
 from gateway.errors import PublicError
 from gateway.metrics import CONTENT_TYPE, Metrics
+from gateway.models import Models
 from gateway.offer import Offer
 from gateway.openapi import error_responses
-from gateway.triton import Triton
 
 
-def router(triton: Triton, keys: Keys, metrics: Metrics, draining: Callable[[], bool]) -> APIRouter:
+def router(models: Models, keys: Keys, metrics: Metrics, draining: Callable[[], bool]) -> APIRouter:
     """The routes. All but `/v1/models` are open to everyone, for probes carry no token."""
     routes = APIRouter()
 
@@ -29,7 +28,7 @@ def router(triton: Triton, keys: Keys, metrics: Metrics, draining: Callable[[], 
     async def readyz() -> Response:
         if draining():
             raise PublicError("shutting_down")
-        if not await triton.ready():
+        if not await models.ready():
             raise PublicError("unavailable")
         return _json({"status": "ok"})
 
@@ -39,19 +38,21 @@ def router(triton: Triton, keys: Keys, metrics: Metrics, draining: Callable[[], 
 
     @routes.get(
         "/v1/models",
-        summary="The base model and its adapters, with the defaults of an edit",
+        summary="Each model and its adapters, with the defaults of an edit",
         response_class=JSONResponse,
         responses=error_responses(401, 503),
         dependencies=[Depends(keys.check)],
     )
-    async def models() -> Response:
-        return _json({"object": "list", "data": _entries(await triton.offer())})
+    async def listed() -> Response:
+        offers = await models.offers()
+        entries = [entry for name, offer in offers.items() for entry in _entries(models, name, offer)]
+        return _json({"object": "list", "data": entries})
 
     return routes
 
 
-def _entries(offer: Offer) -> list[dict[str, object]]:
-    """The models in OpenAI's form, with what an edit has where its caller says nothing, and what it may have."""
+def _entries(models: Models, name: str, offer: Offer) -> list[dict[str, object]]:
+    """A model and its adapters in OpenAI's form, with what an edit has where nothing is said, and what it may have."""
     entry = {
         "object": "model",
         "created": 0,
@@ -66,7 +67,8 @@ def _entries(offer: Offer) -> list[dict[str, object]]:
         "negative_prompt": offer.negative_prompt,
         "masks": True,
     }
-    return [{"id": name, **entry} for name in (BASE_MODEL, *offer.adapters)]
+    own = [{"id": models.called(name, adapter), **entry, "parent": name} for adapter in offer.adapters]
+    return [{"id": name, **entry, "parent": None}, *own]
 
 
 def _json(content: object) -> Response:

@@ -15,10 +15,10 @@ from gateway.edits import router as edits_router
 from gateway.fetch import Fetcher
 from gateway.loader import Loader
 from gateway.metrics import Metrics
+from gateway.models import Models
 from gateway.observe import Observed
 from gateway.plain import Plain
 from gateway.threads import Threads
-from gateway.triton import Triton
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
-    """The gateway as an ASGI app, talking to the Triton that `settings` name; `app.state.edits` counts edits."""
+    """The gateway as an ASGI app, talking to the Tritons that `settings` name; `app.state.edits` counts edits."""
     span, onward = (tracing.stage, tracing.onward) if tracing else (nullcontext, dict)
     threads, metrics, keys = Threads(settings.decode_threads), Metrics(span), Keys(settings.api_keys)
-    triton, fetcher = Triton(settings.triton_grpc, threads, onward), Fetcher(settings)
-    edits = Edits(settings, triton, Loader(settings, fetcher, threads, span), threads, metrics)
+    models, fetcher = Models(settings.models, threads, metrics, onward), Fetcher(settings)
+    edits = Edits(settings, models, Loader(settings, fetcher, threads, span), threads, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        async with triton, fetcher:
+        async with models, fetcher:
             yield
             await edits.close_all()
         threads.close()
@@ -44,7 +44,7 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
     app = FastAPI(title="Tritouch", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.edits = edits
     app.include_router(edits_router(edits, keys))
-    app.include_router(health.router(triton, keys, metrics, lambda: edits.closed))
+    app.include_router(health.router(models, keys, metrics, lambda: edits.closed))
     if settings.playground_served:
         app.include_router(page.router())
     if settings.cors_origins:

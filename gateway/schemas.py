@@ -52,7 +52,8 @@ class PictureParameters(BaseModel):
     model: str | None = Field(
         None,
         description="Routes the request to a specific adapter. As an extension up to 4 of them are joined by `+`, each "
-        "with a scale of -10 to 10 behind a colon, 1 when absent: `oil:0.7+ink`.",
+        "with a scale of -10 to 10 behind a colon, 1 when absent: `oil:0.7+ink`; and where there are several models, "
+        "one is chosen by its name, which stands before a slash and its adapters: `sdxl`, `sdxl/oil`.",
         examples=["(adapter-route)"],
         json_schema_extra=optional(),
     )

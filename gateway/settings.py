@@ -4,11 +4,14 @@ Bounds that belong to the API itself (steps, guidance, seed, prompt) are in `gat
 """
 
 import re
+from collections.abc import Mapping
 from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from gateway import targets
 
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", re.ASCII)
 _OWN_PORT: Final = re.compile(r"^(http:.*):80$|^(https:.*):443$")
@@ -58,6 +61,11 @@ def _key(key: SecretStr) -> SecretStr:
     return key
 
 
+def _tritons(text: str) -> str:
+    targets.parse(text)
+    return text
+
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
@@ -75,7 +83,9 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="address the gateway listens on")
     port: int = Field(default=8000, ge=0, le=65535, description="port the gateway listens on; 0 takes a free one")
-    triton_grpc: str = Field(default="localhost:8001", description="gRPC target of Triton")
+    triton_grpc: Annotated[str, AfterValidator(_tritons)] = Field(
+        default="localhost:8001", description="gRPC address of Triton, or several: see below"
+    )
     api_keys: Secrets = Field(default=(), description="bearer tokens, separated by commas; none: no authentication")
     cors_origins: Origins = Field(
         default=(), description="origins whose pages may use the API, separated by commas; `*` for any, none: no other"
@@ -144,6 +154,11 @@ class Settings(BaseSettings):
                 "TRITOUCH_MAX_HELD_BYTES and TRITOUCH_MAX_CALLER_BYTES must not be below TRITOUCH_MAX_BODY_BYTES"
             )
         return self
+
+    @property
+    def models(self) -> Mapping[str, tuple[str, ...]]:
+        """The gRPC addresses of each model's Tritons by its name, the default model first."""
+        return targets.parse(self.triton_grpc)
 
     @property
     def playground_served(self) -> bool:

@@ -7,7 +7,7 @@ import io
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, Self
 
@@ -24,7 +24,8 @@ _CODES: Final = {"INT32": "i", "FP32": "f", "UINT64": "Q", "BOOL": "?"}
 class Edit:
     """One edit, as the contract of `edit` has it; a number of 0 takes the model repository's own default.
 
-    `images`: encoded pictures; without any, a picture is made from text alone. `model`: "" for the base. `size`: width
+    `images`: encoded pictures; without any, a picture is made from text alone. `model`: as the request has
+    it, or for Triton its adapters alone; "" for the base. `size`: width
     and height of the answer, zeros for the rule of `auto`. `mask`: a PNG, empty for none. `negative_prompt`: "" for
     the family's own. `n`: 1 to 10 pictures, of seeds seed, seed + 1, ...
     """
@@ -58,6 +59,23 @@ class Watch:
 
     progress: bool = False
     partial_images: int = 0
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One edit as Triton is asked for it: the serialized request, and what is needed to read the answer.
+
+    `trace`: the trace that it is a part of, as headers.
+    """
+
+    request: bytes
+    response_format: str
+    n: int
+    trace: Mapping[str, str] = field(default_factory=dict)
+
+    def renewed(self, timeout_seconds: float) -> Self:
+        """The same with another `timeout`: of an entry that a message has twice, protobuf reads the last."""
+        return replace(self, request=self.request + _timed(service_pb2.ModelInferRequest(), timeout_seconds))
 
 
 class Tensor(NamedTuple):
@@ -120,7 +138,6 @@ def infer_request(
     concatenated messages as one.
     """
     request = service_pb2.ModelInferRequest(model_name=STREAM_MODEL if watch else MODEL, id=request_id)
-    request.parameters["timeout"].int64_param = math.ceil(timeout_seconds * 1_000_000)  # Triton takes 0 for none.
     for name, value in trace.items():
         request.parameters[name].string_param = value
     parts: list[bytes] = []
@@ -128,12 +145,18 @@ def infer_request(
         request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         content = packed(tensor)
         parts += [RAW_INPUT_CONTENTS, _varint(sum(map(len, content))), *content]
-    message = io.BytesIO(request.SerializeToString())
+    message = io.BytesIO(_timed(request, timeout_seconds))
     message.seek(0, io.SEEK_END)
     for part in parts:
         for at in range(0, len(part), SLICE):
             message.write(memoryview(part)[at : at + SLICE])
     return message.getvalue()
+
+
+def _timed(request: service_pb2.ModelInferRequest, seconds: float) -> bytes:
+    """`request` as bytes, with what it may take."""
+    request.parameters["timeout"].int64_param = math.ceil(seconds * 1_000_000)  # Triton takes 0 for none.
+    return bytes(request.SerializeToString())
 
 
 def _varint(number: int) -> bytes:

@@ -1,30 +1,33 @@
-"""Triton over gRPC: an `Edit` goes in, pictures or events come out, or a `PublicError`. Knows nothing of HTTP."""
+"""One Triton over gRPC: a request goes in, pictures or events come out, or a `PublicError`. Knows nothing of HTTP."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
-from contextlib import aclosing
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
 from types import TracebackType
 from typing import Final, Self
 
 import grpc
+import structlog
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gateway.deadline import Deadline
 from gateway.errors import PublicError
 from gateway.failures import problem_in_band, problem_of
 from gateway.offer import Offer, offer_of
-from gateway.pictures import SCALES, Event, Finished, Picture, event_of, picture_of, pictures_of
-from gateway.tensors import MODEL, Edit, Watch, infer_request, inputs, packed
-from gateway.threads import Threads
-
-__all__ = [
-    "SCALES", "Edit", "Offer", "Picture", "Triton", "infer_request", "inputs", "offer_of", "packed", "picture_of"
-]  # fmt: skip
+from gateway.pictures import Event, Finished, Picture, event_of, pictures_of
+from gateway.tensors import MODEL, Ask
 
 INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
 STREAM_INFER: Final = "/inference.GRPCInferenceService/ModelStreamInfer"
 CLIENT_SLACK_SECONDS: Final = 2.0  # Triton is to notice the deadline first, so that its engine stops too.
-READY_SECONDS: Final = 2.0
+READY_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 0.5
+"""Between two looks at whether it is ready."""
+RARELY_SECONDS: Final = 5.0
+"""The same of one that has never been ready, which may not be there at all."""
+OUT_SECONDS: Final = 1.0
+"""How long one is left out that could not do an edit, whatever it says of itself."""
 TRACEPARENT: Final = "traceparent"
 UNLIMITED: Final = -1
 CHANNEL_OPTIONS: Final = [
@@ -35,13 +38,6 @@ CHANNEL_OPTIONS: Final = [
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
-
-
-def _request_now(
-    edit: Edit, deadline: Deadline, request_id: str, trace: Mapping[str, str], watch: Watch | None = None
-) -> bytes:
-    """`infer_request` with the time that is left when a thread begins with it. Raises `PublicError`."""
-    return infer_request(edit, deadline.left(), request_id, watch, trace)
 
 
 def _metadata(trace: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -81,64 +77,66 @@ async def _events(
 
 
 class Triton:
-    """A client of one Triton target, usable while entered. Cancelling the task that awaits an edit cancels the edit.
+    """A client of one Triton, at `address`, usable while entered. Cancelling the task that awaits an edit cancels it.
 
-    `onward`: the trace that a request made now is a part of, as headers.
+    `well`: whether it was ready when it was last looked at, and has not failed since. `seen`: whether it ever was.
     """
 
-    def __init__(self, target: str, threads: Threads, onward: Callable[[], Mapping[str, str]] = dict) -> None:
-        self._target, self._threads, self._onward = target, threads, onward
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self.in_flight = 0
+        """Pictures that are being made for this gateway."""
+        self.chosen = 0
+        """When it was last chosen, as `gateway.spread` counts."""
+        self.well = self.seen = False
+        self._out_until = 0.0
 
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(self._target, options=CHANNEL_OPTIONS)
+        self._channel = grpc.aio.insecure_channel(self._address, options=CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         # gRPC keeps a call's request for as long as the call; the stub would keep the message beside its bytes.
         self._infer = self._channel.unary_unary(INFER, response_deserializer=service_pb2.ModelInferResponse.FromString)
         self._stream_infer = self._channel.stream_stream(
             STREAM_INFER, response_deserializer=service_pb2.ModelStreamInferResponse.FromString
         )
+        await self.ready()
+        self._watching = asyncio.ensure_future(self._watch())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._watching
         await self._channel.close()
 
-    async def edit(self, edit: Edit, *, deadline: Deadline, request_id: str = "") -> list[Picture]:
+    async def edit(self, ask: Ask, deadline: Deadline) -> list[Picture]:
         """Run one edit before `deadline`: its `n` pictures. Raises `PublicError`, never with upstream text in it."""
-        response_format, n, trace = edit.response_format, edit.n, self._onward()
-        async with deadline.kept():
-            request = await self._threads.run(_request_now, edit, deadline, request_id, trace)
-        del edit  # Its images are large, and copied by now.
-        try:
-            seconds = deadline.left() + CLIENT_SLACK_SECONDS
-            response = await self._infer(request, timeout=seconds, metadata=_metadata(trace))
-        except grpc.aio.AioRpcError as error:
-            raise problem_of(error.code(), error.details() or "") from None
-        return pictures_of(response, response_format, n)
+        with self._counted(ask.n):
+            seconds, metadata = deadline.left() + CLIENT_SLACK_SECONDS, _metadata(ask.trace)
+            try:
+                response = await self._infer(ask.request, timeout=seconds, metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                raise problem_of(error.code(), error.details() or "") from None
+            return pictures_of(response, ask.response_format, ask.n)
 
-    async def stream(
-        self, edit: Edit, watch: Watch, *, deadline: Deadline, request_id: str = ""
-    ) -> AsyncGenerator[Event]:
+    async def stream(self, ask: Ask, deadline: Deadline) -> AsyncGenerator[Event]:
         """Run one edit before `deadline`, and tell what becomes of it as it does, `Begun` first.
 
         Raises as `edit` does. Closing the generator cancels the edit.
         """
-        response_format, n, trace = edit.response_format, edit.n, self._onward()
-        async with deadline.kept():
-            request = await self._threads.run(_request_now, edit, deadline, request_id, trace, watch)
-        del edit
-        seconds = deadline.left() + CLIENT_SLACK_SECONDS
-        call = self._stream_infer(iter([request]), timeout=seconds, metadata=_metadata(trace))
-        del request
-        try:
-            async with aclosing(_events(call, response_format, n)) as events:
-                async for event in events:
-                    yield event
-        except grpc.aio.AioRpcError as error:
-            raise problem_of(error.code(), error.details() or "") from None
-        finally:
-            call.cancel()
+        with self._counted(ask.n):
+            seconds, metadata = deadline.left() + CLIENT_SLACK_SECONDS, _metadata(ask.trace)
+            call = self._stream_infer(iter([ask.request]), timeout=seconds, metadata=metadata)
+            try:
+                async with aclosing(_events(call, ask.response_format, ask.n)) as events:
+                    async for event in events:
+                        yield event
+            except grpc.aio.AioRpcError as error:
+                raise problem_of(error.code(), error.details() or "") from None
+            finally:
+                call.cancel()
 
     async def ready(self) -> bool:
         """Whether Triton answers, takes requests, and says that `edit` could run now."""
@@ -150,8 +148,12 @@ class Triton:
                 self._stub.ModelReady(request, timeout=READY_SECONDS),
             )
         except grpc.aio.AioRpcError:
-            return False
-        return bool(server.ready and model.ready)
+            ready = False
+        else:
+            ready = bool(server.ready and model.ready)
+        self.seen |= ready
+        self._now(well=ready and time.monotonic() >= self._out_until)
+        return ready
 
     async def offer(self) -> Offer:
         """What callers may ask for. Raises `PublicError("unavailable")`."""
@@ -161,3 +163,30 @@ class Triton:
         except grpc.aio.AioRpcError:
             raise PublicError("unavailable") from None
         return offer_of(response.config)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS if self.seen else RARELY_SECONDS)
+            await self.ready()
+
+    @contextmanager
+    def _counted(self, n: int) -> Iterator[None]:
+        """Count the pictures of the block, and leave this Triton out for a while if it is not there for them."""
+        self.in_flight += n
+        try:
+            yield
+        except PublicError as error:
+            if error.code == "unavailable":
+                self._out_until = time.monotonic() + OUT_SECONDS
+                self._now(well=False)
+            raise
+        finally:
+            self.in_flight -= n
+
+    def _now(self, *, well: bool) -> None:
+        """Remember whether it is to be sent edits, and say in the log where that changes."""
+        if self.well and not well:
+            structlog.get_logger().warning("triton_left_out", triton=self._address)
+        elif well and not self.well:
+            structlog.get_logger().info("triton_ready", triton=self._address)
+        self.well = well

@@ -17,10 +17,10 @@ from gateway.errors import PublicError
 from gateway.feeds import Publish, Told
 from gateway.loader import Loader
 from gateway.metrics import Metrics
+from gateway.models import Models
 from gateway.pictures import Begun, Event, Finished, Progress
 from gateway.tensors import Edit
 from gateway.threads import Threads
-from gateway.triton import Triton
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Job:
 class Work:
     """All edits under way, counted by `running`, each of a call's `n` as one."""
 
-    def __init__(self, running: Gate, triton: Triton, loader: Loader, threads: Threads, metrics: Metrics) -> None:
-        self._running, self._triton, self._loader = running, triton, loader
+    def __init__(self, running: Gate, models: Models, loader: Loader, threads: Threads, metrics: Metrics) -> None:
+        self._running, self._models, self._loader = running, models, loader
         self._threads, self._metrics = threads, metrics
         self._log = structlog.get_logger()
 
@@ -47,7 +47,7 @@ class Work:
             edit = await self._loaded(job, held)
             with self._metrics.stage("edit"), self._failure_logged(job):
                 # Popped, so that its images, which are large, do not stay here for as long as the edit takes.
-                pictures = await self._triton.edit(edit.pop(), deadline=job.deadline, request_id=job.request_id)
+                pictures = await self._models.edit(edit.pop(), deadline=job.deadline, request_id=job.request_id)
             with self._metrics.stage("encode"):
                 async with job.deadline.kept():
                     return await self._threads.run(job.call.answer, pictures)
@@ -57,7 +57,7 @@ class Work:
         with held, self._running.entered(job.caller, job.call.edit.n):
             edit = await self._loaded(job, held)
             with self._metrics.stage("edit"), self._failure_logged(job):
-                told = self._triton.stream(edit.pop(), stream.watch, deadline=job.deadline, request_id=job.request_id)
+                told = self._models.stream(edit.pop(), stream.watch, deadline=job.deadline, request_id=job.request_id)
                 async with aclosing(told):
                     async for event in told:
                         async with job.deadline.kept():

@@ -24,12 +24,12 @@ from families.picture import RESPONSE_FORMATS, DecodingLimits
 from families.safety_checker import table as safety_table
 from families.sizes import require_within
 from gateway import adapters as gateway_adapters
-from gateway import schemas
+from gateway import schemas, targets
 from gateway.errors import KINDS
 from gateway.failures import problem_of
+from gateway.offer import offer_of
 from gateway.settings import Settings
 from gateway.tensors import Edit, Watch, inputs
-from gateway.triton import offer_of
 from tests import safety
 from tests.conftest import ROOT
 from tests.families import tiny
@@ -224,7 +224,7 @@ def test_the_gateway_hands_on_which_sizes_are_served() -> None:
 
 
 def test_a_route_of_the_export_is_a_name_to_the_gateway() -> None:
-    assert adapters.BASE_MODEL == gateway_adapters.BASE_MODEL
+    assert adapters.BASE_MODEL == targets.BASE_MODEL
     for route in ("a", "0", "Oil_painting-2.1", "x" * 64):
         assert adapters.ROUTE.fullmatch(route)
-        assert gateway_adapters.ROUTE.fullmatch(route)
+        assert targets.NAME.fullmatch(route)

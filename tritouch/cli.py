@@ -203,8 +203,9 @@ def status(url: flags.Url = None, as_json: flags.Json = False) -> None:
             if not found.problem:
                 edits = "not told" if found.edits_in_flight is None else f"{found.edits_in_flight} in flight"
                 typer.echo(f"edits     {edits}")
-                typer.echo(f"model     {ids[0] if ids else 'none'}")
-                typer.echo(f"adapters  {', '.join(ids[1:]) or 'none'}")
+                models = [str(entry["id"]) for entry in found.models if entry.get("parent") is None]
+                typer.echo(f"model     {', '.join(models) or 'none'}")
+                typer.echo(f"adapters  {', '.join(one for one in ids if one not in models) or 'none'}")
         raise typer.Exit(4 if found.problem else 0)
 
 

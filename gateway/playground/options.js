@@ -11,8 +11,9 @@ export class Options {
     byId("seed").addEventListener("input", () => this.#lock(byId("seed").value.trim() !== ""));
   }
 
-  /** @param {object[]} models the base model and its adapters */
-  offer([base, ...adapters]) {
+  /** @param {object[]} models the default model, its adapters, and what else there is */
+  offer([base, ...others]) {
+    const adapters = others.filter(({ parent }) => parent === base.id);
     for (const name of ["num_inference_steps", "guidance_scale", "image_guidance_scale"]) byId(name).placeholder = base[name];
     byId("image-guidance").hidden = base.image_guidance_scale <= 1;
     byId("negative").hidden = !base.negative_prompt;

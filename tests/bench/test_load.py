@@ -1,7 +1,7 @@
 """The Triton that the gateway is put under load with."""
 
 from bench import load
-from gateway.triton import SCALES, picture_of
+from gateway.pictures import SCALES, picture_of
 
 
 def test_its_answer_is_one_that_the_gateway_takes() -> None:

@@ -12,7 +12,7 @@ from export.checkpoint import find
 from export.run import Options
 from families import load
 from families.interface import Limits
-from gateway.triton import Offer, offer_of
+from gateway.offer import Offer, offer_of
 from tests.conftest import ROOT
 from tests.families import tiny
 

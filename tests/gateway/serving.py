@@ -76,7 +76,8 @@ class Gateway:
 @contextmanager
 def serving(loop: Loop, triton: FakeTriton, tracing: Any = None, **overrides: Any) -> Iterator[Gateway]:
     """A gateway in front of `triton`, with these settings changed."""
-    gateway = Gateway(loop, triton, Settings(triton_grpc=f"127.0.0.1:{triton.port}", **overrides), tracing)
+    target = {"triton_grpc": f"127.0.0.1:{triton.port}"}
+    gateway = Gateway(loop, triton, Settings(**(target | overrides)), tracing)
     loop.run(gateway.start())
     try:
         yield gateway

@@ -66,7 +66,8 @@ def test_an_image_that_is_too_large_is_told_the_limit(gateway: Gateway, triton: 
 def test_models_tell_the_defaults_of_an_edit(gateway: Gateway, triton: FakeTriton) -> None:
     triton.offer["adapters"] = "sketch"
     base, sketch = get(gateway, "/v1/models").json()["data"]
-    assert sketch == base | {"id": "sketch"}
+    assert base["parent"] is None
+    assert sketch == base | {"id": "sketch", "parent": "base"}
     assert (base["id"], base["steps"], base["max_images"]) == ("base", [4, 8, 12], 2)
     assert {name: base[name] for name in USED} == USED
 

@@ -8,8 +8,11 @@ from tritonclient.grpc import service_pb2
 
 from gateway.deadline import Deadline
 from gateway.errors import PublicError
+from gateway.metrics import Metrics
+from gateway.models import Models
+from gateway.pictures import Picture
+from gateway.tensors import Ask, Edit, infer_request, inputs, packed
 from gateway.threads import Threads
-from gateway.triton import Edit, Picture, Triton, infer_request, inputs, packed
 from tests.gateway.asking import PNG
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.serving import Loop
@@ -29,10 +32,18 @@ def test_the_request_by_hand(sizes: tuple[int, ...]) -> None:
     assert again == request
 
 
+def test_a_request_that_is_sent_again_has_the_time_that_is_left() -> None:
+    edit = Edit([PNG], "x", 20, 0, 1.5, 1, "", "jpeg")
+    first = Ask(infer_request(edit, 1.5, "id"), "jpeg", 1)
+    expected = service_pb2.ModelInferRequest.FromString(first.request)
+    expected.parameters["timeout"].int64_param = 250_000
+    assert service_pb2.ModelInferRequest.FromString(first.renewed(0.25).request) == expected
+
+
 async def _edited_after(busy: float, deadline: float, triton: FakeTriton) -> Picture:
     """An edit whose one work thread is busy at first."""
     threads = Threads(1)
-    async with Triton(f"127.0.0.1:{triton.port}", threads) as client:
+    async with Models({"base": [f"127.0.0.1:{triton.port}"]}, threads, Metrics()) as client:
         other = asyncio.ensure_future(threads.run(time.sleep, busy))
         await asyncio.sleep(0)
         try:

@@ -27,6 +27,7 @@ CUT = 1021
 BASE: dict[str, Any] = {
     "id": "base",
     "object": "model",
+    "parent": None,
     "num_inference_steps": STEPS,
     "guidance_scale": 7.5,
     "image_guidance_scale": 1.5,

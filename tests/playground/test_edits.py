@@ -132,7 +132,13 @@ def test_several_pictures_come_of_one_edit(visitor: Visitor, fake: Fake) -> None
 
 
 def test_settings_are_sent_and_a_seed_is_kept(visitor: Visitor, fake: Fake) -> None:
-    fake.api.models = [BASE, BASE | {"id": "oil"}, BASE | {"id": "ink"}]
+    fake.api.models = [
+        BASE,
+        BASE | {"id": "oil", "parent": "base"},
+        BASE | {"id": "ink", "parent": "base"},
+        BASE | {"id": "sdxl"},
+        BASE | {"id": "sdxl/oil", "parent": "sdxl"},
+    ]
     visitor.page.reload()
     visitor.choose(CAT)
     visitor.button("ink").click()
@@ -233,7 +239,10 @@ def test_a_picture_is_dropped_pasted_or_the_sample(visitor: Visitor, fake: Fake)
 
 
 def test_a_phone_shows_one_column(browser: "Browser", fake: Fake) -> None:
-    fake.api.models = [BASE, *(BASE | {"id": name} for name in ("riso", "thermal", "a-style-of-a-very-long-name"))]
+    fake.api.models = [
+        BASE,
+        *(BASE | {"id": name, "parent": "base"} for name in ("riso", "thermal", "a-style-of-a-very-long-name")),
+    ]
     with visiting(browser, fake.url, PHONE) as visitor:
         visitor.looked_at("phone-empty")
         visitor.choose(CAT)

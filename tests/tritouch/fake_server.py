@@ -18,8 +18,8 @@ STEPS = 4
 MODELS = {
     "object": "list",
     "data": [
-        {"id": name, "object": "model", "num_inference_steps": 20, "guidance_scale": 7.5, "max_images": 4}
-        for name in ("base", "ink", "oil")
+        {"id": name, "parent": parent, "num_inference_steps": 20, "guidance_scale": 7.5, "max_images": 4}
+        for name, parent in (("base", None), ("ink", "base"), ("sdxl", None), ("sdxl/oil", "sdxl"))
     ],
 }
 METRICS = "# HELP tritouch_gateway_edits_in_flight Edits\ntritouch_gateway_edits_in_flight 3.0\n"

@@ -190,16 +190,22 @@ def test_a_file_that_comes_to_be_while_its_edit_runs_is_kept(server, photo):
 
 def test_models(server):
     assert run("models").stdout.splitlines() == [
-        "base", "ink", "oil", "  --steps: 20", "  --guidance: 7.5", "  most pictures of one edit: 4"
+        "base", "ink", "sdxl", "sdxl/oil", "  --steps: 20", "  --guidance: 7.5", "  most pictures of one edit: 4"
     ]  # fmt: skip
-    assert [one["id"] for one in json.loads(run("models", "--json").stdout)] == ["base", "ink", "oil"]
+    assert [one["id"] for one in json.loads(run("models", "--json").stdout)] == ["base", "ink", "sdxl", "sdxl/oil"]
 
 
 def test_status(server):
     result = run("status")
     assert (result.exit_code, result.stdout.splitlines()) == (
         0,
-        [f"server    {server.url}", "ready     yes", "edits     3 in flight", "model     base", "adapters  ink, oil"],
+        [
+            f"server    {server.url}",
+            "ready     yes",
+            "edits     3 in flight",
+            "model     base, sdxl",
+            "adapters  ink, sdxl/oil",
+        ],
     )
     server.script = [failing(503, "unavailable", "The model is not available now.")]
     result = run("status", "--json")

@@ -75,7 +75,7 @@ _PASSING: Final = re.compile(
 """What an upstream failure says that is nobody's fault, and passes: the same edit can be done later."""
 BUSY_CODES: Final = {
     "queue_full": (grpc.StatusCode.UNAVAILABLE, "queue_full"),
-    "expired": (grpc.StatusCode.CANCELLED, "deadline_exceeded"),
+    "expired": (grpc.StatusCode.INTERNAL, "deadline_exceeded"),
 }
 """The status that each belongs to, by which proxies tell them apart, and what it is to the caller."""
 ELSEWHERE: Final = frozenset({"unavailable", "queue_full"})

@@ -89,7 +89,7 @@ def test_the_pictures_are_one_answer_in_the_order_of_their_seeds(relay: Any, cal
     ("said", "told"),
     [
         ("tritouch:queue_full w", ("UNAVAILABLE", "tritouch:queue_full w")),
-        ("in ensemble 'x', tritouch:expired w", ("CANCELLED", "tritouch:expired w")),
+        ("in ensemble 'x', tritouch:expired w", ("INTERNAL", "tritouch:expired w")),
         ("tritouch:stopping w", ("UNAVAILABLE", "tritouch:stopping w")),
         ("tritouch:cancelled w", ("CANCELLED", "tritouch:cancelled w")),
         ("tritouch:image_unreadable w", ("INVALID_ARG", "tritouch:image_unreadable w")),

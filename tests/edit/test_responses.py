@@ -71,7 +71,7 @@ def test_nothing_follows_an_error(responses: Any) -> None:
     ("error", "told"),
     [
         (QueueFullError("w"), ("UNAVAILABLE", "tritouch:queue_full w")),
-        (ExpiredError("w"), ("CANCELLED", "tritouch:expired w")),
+        (ExpiredError("w"), ("INTERNAL", "tritouch:expired w")),
         (StoppingError("w"), ("UNAVAILABLE", "tritouch:stopping w")),
         (CancelledError("w"), ("CANCELLED", "tritouch:cancelled w")),
         (InvalidEditError("prompt_invalid", "w"), ("INVALID_ARG", "tritouch:prompt_invalid w")),

@@ -145,7 +145,7 @@ def test_what_another_may_do_is_asked_of_it(before: Gateway, pair: Pair, status:
 @pytest.mark.parametrize(
     ("status", "details", "answered"),
     [
-        ("CANCELLED", "tritouch:expired", (504, "deadline_exceeded")),
+        ("INTERNAL", "tritouch:expired", (504, "deadline_exceeded")),
         ("INTERNAL", "CUDA error 700", (500, "edit_failed")),
         ("INVALID_ARGUMENT", "tritouch:prompt_invalid", (422, "prompt_invalid")),
     ],

@@ -26,7 +26,7 @@ SHARE = 0.05
 """Most of a core that asking may take: with many requests in flight they are asked for less often."""
 STATUS = {
     "queue_full": "UNAVAILABLE",
-    "expired": "CANCELLED",
+    "expired": "INTERNAL",
     "stopping": "UNAVAILABLE",
     "cancelled": "CANCELLED",
     "failed": "INTERNAL",

@@ -14,7 +14,7 @@ from jobs import CancelledError, ExpiredError, QueueFullError, StoppingError
 
 ERRORS = {
     QueueFullError: ("queue_full", "UNAVAILABLE"),
-    ExpiredError: ("expired", "CANCELLED"),
+    ExpiredError: ("expired", "INTERNAL"),
     CancelledError: ("cancelled", "CANCELLED"),
     StoppingError: ("stopping", "UNAVAILABLE"),
 }

@@ -87,14 +87,14 @@ def _reasons(
             yield f"compiled on {made['gpu']}, and here is {machine}"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Prints the reasons. Returns 2 when there are any, else 0."""
+def main(arguments: list[str] | None = None, gpu: Callable[[], Gpu | None] = find_gpu) -> int:
+    """Prints the reasons why `gpu` cannot serve. Returns 2 when there are any, else 0."""
     what = "Hold a repository's engines to this machine."
     parser = argparse.ArgumentParser(prog="backends.compatibility", description=what)
     parser.add_argument("repository", type=Path)
     parser.add_argument("--served", required=True, help="engine kinds that the server has, separated by commas")
     options = parser.parse_args(arguments)
-    reasons = incompatibilities(options.repository, tuple(options.served.split(",")))
+    reasons = incompatibilities(options.repository, tuple(options.served.split(",")), gpu)
     for reason in reasons:
         sys.stderr.write(f"engines: {reason}\n")
     return 2 if reasons else 0

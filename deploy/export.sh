@@ -2,6 +2,11 @@
 # Builds the model repository, or finds it up to date. Runs in the export image, in the folder that holds `export/`.
 # What is not set, or empty, is left to the export's own defaults.
 set -euf
+# Engines are compiled on the first of the GPUs that are to serve, which are all of one model.
+case ${TRITOUCH_GPUS:-all} in
+  all) ;;
+  *) export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES="${TRITOUCH_GPUS%%,*}" ;;
+esac
 for adapter in ${TRITOUCH_ADAPTERS:-}; do set -- "$@" --adapter "$adapter"; done
 for own in ${TRITOUCH_ADAPTER_DEFAULTS:-}; do set -- "$@" --adapter-defaults "$own"; done
 for option in ${TRITOUCH_OPTIONS:-}; do set -- "$@" --option "$option"; done

@@ -1,20 +1,37 @@
-"""`healthy.py URL`: exits with 0 when the URL answers 200 within 5 s. For health checks in images without curl."""
+"""`healthy.py URL`: exits with 0 when the URL answers 200 within 5 s. For health checks in images without curl.
+
+`healthy.py FILE`, of a file with a URL a line, exits with 0 when one of them does, and says of each whether it does.
+"""
 
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 SECONDS = 5.0
 
 
-def main() -> int:
-    """Asks once, past any proxy."""
+def answers(url: str) -> bool:
+    """Whether it does. Asks once, past any proxy."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(sys.argv[1], timeout=SECONDS) as answer:
-            return int(answer.status != 200)
+        with opener.open(url, timeout=SECONDS) as answer:
+            return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
+        return False
+
+
+def main() -> int:
+    """Asks all. Returns the exit code."""
+    if sys.argv[1].startswith("http"):
+        return int(not answers(sys.argv[1]))
+    try:
+        urls = Path(sys.argv[1]).read_text("utf-8").split()
+    except OSError:
         return 1
+    well = {url: answers(url) for url in urls}
+    sys.stdout.write("".join(f"{url} {'is ready' if ready else 'is not ready'}\n" for url, ready in well.items()))
+    return int(not any(well.values()))
 
 
 if __name__ == "__main__":

@@ -2,15 +2,19 @@
 
 Becomes Triton's supervisor, in the working directory that it is started in: an empty one, because Python models find
 modules there before any other. The container ends when a process that Triton needs has died, and Docker starts it anew;
-it would leave a container running that is unhealthy. `--check` says whether it could be served, and starts nothing.
+it would leave a container running that is unhealthy. With several GPUs each has a Triton of its own, at ports of its
+own, which is started anew by itself. `--check` says whether it could be served, and starts nothing.
 """
 
 import math
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+HEALTH = "tritouch-health"
+"""File of temporary ones that names where each Triton says whether it is ready; read by `healthy.py`."""
 EDIT_SECONDS = 300.0
 """How long edits in flight may take to finish, unless TRITOUCH_EDIT_TIMEOUT_SECONDS says; Docker waits longer."""
 
@@ -35,8 +39,11 @@ def seconds(name: str, default: float) -> float:
     return value
 
 
-def supervised_triton(repository: Path, shm_bytes: int) -> list[str]:
-    """The supervisor's program and arguments, Triton's among them. Ends the program when a setting is wrong."""
+def supervised_triton(repository: Path, shm_bytes: int, place: int) -> list[str]:
+    """The program and arguments of the supervisor of one Triton, `place` of them (from 0), Triton's among them.
+
+    Ends the program when a setting is wrong.
+    """
     from embedded import command  # noqa: PLC0415
     from gateway.collector import DELAY, traces_url  # noqa: PLC0415
 
@@ -45,14 +52,15 @@ def supervised_triton(repository: Path, shm_bytes: int) -> list[str]:
     except ValueError as error:
         sys.exit(str(error))
     exit_seconds = math.ceil(seconds("TRITOUCH_EDIT_TIMEOUT_SECONDS", EDIT_SECONDS))
+    more = command.PORTS_APART * place
     options = command.TritonOptions(
         "tritonserver",
         repository,
         "0.0.0.0",  # noqa: S104 - the container's networks decide who may call
         command.TritonPorts(
-            number("TRITOUCH_TRITON_HTTP_PORT", 8000),
-            number("TRITOUCH_TRITON_GRPC_PORT", 8001),
-            number("TRITOUCH_TRITON_METRICS_PORT", 8002),
+            number("TRITOUCH_TRITON_HTTP_PORT", 8000) + more,
+            number("TRITOUCH_TRITON_GRPC_PORT", 8001) + more,
+            number("TRITOUCH_TRITON_METRICS_PORT", 8002) + more,
         ),
         exit_seconds,
         cache_bytes=number("TRITOUCH_TRITON_CACHE_BYTES", command.CACHE_BYTES),
@@ -60,7 +68,7 @@ def supervised_triton(repository: Path, shm_bytes: int) -> list[str]:
         traces_url=traces,
         traces_delay=os.environ.get(DELAY, ""),
     )
-    stop_file = Path(tempfile.gettempdir(), f"tritouch-stop-{os.getpid()}")
+    stop_file = Path(tempfile.gettempdir(), f"tritouch-stop-{os.getpid()}-{place}")
     return command.supervised(
         command.command_line(options),
         exit_seconds + command.END_SECONDS,
@@ -68,37 +76,70 @@ def supervised_triton(repository: Path, shm_bytes: int) -> list[str]:
     )
 
 
-def require_servable(repository: Path) -> None:
-    """Ends with exit code 2 where nothing is installed, or its engines cannot be served here, each reason a line."""
-    from backends import compatibility  # noqa: PLC0415
+def require_servable(repository: Path) -> list[str | None]:
+    """The GPU of each Triton that is to serve, None where there are none.
+
+    Ends with exit code 2 where nothing is installed, or its engines cannot be served here, each reason a line.
+    """
+    from backends import compatibility, gpu  # noqa: PLC0415
 
     if not (repository / "edit" / "config.pbtxt").exists():
         sys.stderr.write(f"nothing is installed in {repository}: no export has succeeded yet, and its log says why\n")
         sys.exit(2)
-    if compatibility.main([str(repository), "--served", os.environ["ENGINES"]]):
+    try:
+        chosen = gpu.chosen(os.environ.get("TRITOUCH_GPUS") or gpu.ALL)
+    except ValueError as error:
+        sys.stderr.write(f"TRITOUCH_GPUS: {error}\n")
         sys.exit(2)
+    served = [str(repository), "--served", os.environ["ENGINES"]]
+    if compatibility.main(served, lambda: next(iter(chosen), None)):
+        sys.exit(2)
+    devices: list[str | None] = [one.uuid for one in chosen]
+    replicas = number("TRITOUCH_TRITON_REPLICAS", 1)
+    if replicas < 1:
+        sys.exit("TRITOUCH_TRITON_REPLICAS is 0, and must be 1 or more")
+    return [device for device in devices or [None] for _ in range(replicas)]
 
 
-def main() -> None:
-    """Becomes the supervisor, unless `--check` asks for no more than exit code 2 where nothing can be served here."""
+def say_where(servers: int) -> None:
+    """Leave the addresses of all of them to the container's health check."""
+    first = number("TRITOUCH_TRITON_HTTP_PORT", 8000)
+    from embedded.command import PORTS_APART  # noqa: PLC0415
+
+    urls = [f"http://127.0.0.1:{first + PORTS_APART * place}/v2/health/ready\n" for place in range(servers)]
+    Path(tempfile.gettempdir(), HEALTH).write_text("".join(urls), "utf-8")
+
+
+def serve(lines: Sequence[list[str]], devices: Sequence[str | None]) -> int:
+    """Become the supervisor of the one Triton or, of several, run one for each GPU. Returns the exit code."""
+    from embedded.several import Several  # noqa: PLC0415
+
+    each = [os.environ | ({"CUDA_VISIBLE_DEVICES": device} if device else {}) for device in devices]
+    if len(lines) == 1:
+        os.execve(lines[0][0], lines[0], each[0])  # noqa: S606 - in this process's place: Docker's signals reach it
+    return Several({f"Triton {place}": pair for place, pair in enumerate(zip(lines, each, strict=True))}).run()
+
+
+def main() -> int:
+    """Serves, unless `--check` asks for no more than exit code 2 where nothing can be served here."""
     # What is needed lies beside this script's folder, which alone Python would search. Triton inherits none of it.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     from embedded import command, memory  # noqa: PLC0415
 
     repository = Path(os.environ["TRITOUCH_REPOSITORY"])
-    require_servable(repository)
+    devices = require_servable(repository)
     if sys.argv[1:] == ["--check"]:
-        return
+        return 0
     shm_bytes = number("TRITOUCH_TRITON_SHM_BYTES", command.SHM_BYTES)
-    missing = memory.shared_memory_missing(repository, shm_bytes)
+    missing = memory.shared_memory_missing(repository, shm_bytes, len(devices))
     if missing:
         sys.exit(missing)
-    short = memory.memory_short(repository)
+    short = memory.memory_short(repository, len(devices))
     if short:
         sys.stderr.write(f"{short}\n")
-    line = supervised_triton(repository, shm_bytes)
-    os.execv(line[0], line)  # noqa: S606 - in this process's place, so that Docker's signals reach it
+    say_where(len(devices))
+    return serve([supervised_triton(repository, shm_bytes, place) for place in range(len(devices))], devices)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -58,6 +58,13 @@ def _port(text: str) -> int:
     return port
 
 
+def _replicas(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError("give how many, 1 or more")
+    return number
+
+
 def _tell(line: str) -> None:
     print(f"embedded: {line}", file=sys.stderr, flush=True)
 
@@ -65,10 +72,11 @@ def _tell(line: str) -> None:
 def _announce(running: Embedded, *, playground: bool) -> None:
     if running.http_url and playground:
         print(f"open     {running.http_url}   to edit pictures in a browser")
-    http = f"   HTTP {running.triton_http}" if running.triton_http else ""
     if running.http_url:
         print(f"gateway  {running.http_url}")
-    print(f"Triton   gRPC {running.triton_grpc}{http}   metrics {running.metrics_url}")
+    for triton in running.tritons:
+        http = f"   HTTP {triton.http}" if triton.http else ""
+        print(f"Triton   gRPC {triton.grpc}{http}   metrics {triton.metrics_url}")
     print(f"logs     {running.run}   (Ctrl-C stops)", flush=True)
 
 
@@ -86,6 +94,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--port", type=_port, metavar="N", help="the gateway's port (default: TRITOUCH_PORT; 0 for a free one)"
     )
+    parser.add_argument(
+        "--replicas",
+        type=_replicas,
+        metavar="N",
+        help="so many Tritons, over which the gateway spreads edits (default: TRITOUCH_TRITON_REPLICAS, 1)",
+    )
     parser.add_argument("--no-gateway", action="store_true", help="start Triton alone")
     return parser.parse_args(arguments)
 
@@ -97,9 +111,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         # Imported here, so that a package it lacks is one line too.
         from embedded.server import serve  # noqa: PLC0415
+        from embedded.settings import load_settings  # noqa: PLC0415
         from gateway.settings import Settings  # noqa: PLC0415
 
-        with serve(options.repository, gateway=not options.no_gateway, port=options.port, tell=_tell) as running:
+        settings = load_settings()
+        if options.replicas:
+            settings = settings.model_copy(update={"triton_replicas": options.replicas})
+        asked = {"gateway": not options.no_gateway, "port": options.port, "settings": settings}
+        with serve(options.repository, tell=_tell, **asked) as running:
             _announce(running, playground=Settings().playground_served)
             running.watch(_tell)
     except EmbeddedError as error:

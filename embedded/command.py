@@ -19,6 +19,8 @@ CACHE_BYTES = 64 << 20
 SHM_BYTES = 8 << 20
 PYTHON_PROCESS = "triton_python_backend_stub"
 """The program of Triton's Python processes, one for each instance of a Python model."""
+PORTS_APART = 10
+"""Tritons that serve side by side listen on ports that are so far apart."""
 END_SECONDS = 10
 """On top of the time that requests in flight get: for Triton to unload its models and end."""
 

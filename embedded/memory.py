@@ -27,14 +27,15 @@ def python_processes(repository: Path) -> int:
     return sum(int(count[1]) if count else 1 for count in counts)
 
 
-def shared_memory_missing(repository: Path, shm_bytes: int) -> str:
+def shared_memory_missing(repository: Path, shm_bytes: int, servers: int = 1) -> str:
     """One line that says that there is too little shared memory to start with; empty where there is enough.
 
     Args:
         repository: the model repository.
         shm_bytes: what each Python process starts with.
+        servers: how many Tritons will serve it side by side.
     """
-    processes = python_processes(repository)
+    processes = servers * python_processes(repository)
     room = os.statvfs(SHM)
     free, needed = room.f_bavail * room.f_frsize, processes * shm_bytes
     if free >= needed:
@@ -46,10 +47,13 @@ def shared_memory_missing(repository: Path, shm_bytes: int) -> str:
     )
 
 
-def memory_short(repository: Path) -> str:
-    """One line that says that the engines' weights will hardly fit into memory; empty where they will."""
+def memory_short(repository: Path, servers: int = 1) -> str:
+    """One line that says that the engines' weights will hardly fit into memory; empty where they will.
+
+    ``servers``: how many Tritons will serve them side by side, each with weights of its own.
+    """
     weights = sum(path.stat().st_size for path in repository.glob("*/1/model.bin"))
-    needed = weights + python_processes(repository) * PROCESS_BYTES
+    needed = servers * (weights + python_processes(repository) * PROCESS_BYTES)
     free = _available()
     if free >= needed:
         return ""

@@ -19,11 +19,18 @@ LASTING_SECONDS = 60.0
 class Revival:
     """Starts the server by ``start``, and says by ``tell``, in one line each time, why and when.
 
-    ``waits``: seconds before each try of a row, which is as long as these are many.
+    ``waits``: seconds before each try of a row, which is as long as these are many. ``sleep`` takes such seconds, and
+    returns True where it is not to be started any more.
     """
 
-    def __init__(self, start: Callable[[], None], tell: Callable[[str], None], waits: Sequence[float] = WAITS) -> None:
-        self._start, self._tell, self._waits = start, tell, waits
+    def __init__(
+        self,
+        start: Callable[[], None],
+        tell: Callable[[str], None],
+        waits: Sequence[float] = WAITS,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._start, self._tell, self._waits, self._sleep = start, tell, waits, sleep
         self._tried = 0
         self._well_since: float | None = time.monotonic()
 
@@ -42,7 +49,8 @@ class Revival:
             wait = self._waits[self._tried]
             self._tried += 1
             self._tell(f"{_line(failure)}: started again in {wait:g} s ({self._tried} of {len(self._waits)})")
-            time.sleep(wait)
+            if self._sleep(wait):
+                raise failure
             try:
                 self._start()
             except ServiceFailedError as another:

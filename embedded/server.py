@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-import signal
 import sys
 import threading
 from contextlib import ExitStack, contextmanager
@@ -13,18 +11,19 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from backends.gpu import chosen
 from embedded import ports
-from embedded.command import END_SECONDS, PYTHON_PROCESS, TritonOptions, TritonPorts, command_line, private
-from embedded.errors import EmbeddedError, ServiceFailedError
+from embedded.errors import EmbeddedError
 from embedded.memory import memory_short, shared_memory_missing
+from embedded.replica import Kept, Replica, Shared, listening
 from embedded.repository import check_repository
-from embedded.revival import WAITS, Revival
-from embedded.run_folder import BACKENDS, EMPTY, STOP, run_folder
+from embedded.revival import WAITS
+from embedded.run_folder import BACKENDS, EMPTY, run_folder
 from embedded.service import Service, answers
 from embedded.settings import ROOT, Settings, load_settings
-from embedded.supervisor import SHM_PREFIX, remove_stale_shm
-from embedded.wheel import environment, find_triton, lay_out_backends
-from gateway.collector import DELAY, traces_url
+from embedded.supervisor import remove_stale_shm
+from embedded.wheel import find_triton, lay_out_backends
+from gateway.collector import traces_url
 from gateway.settings import Settings as GatewaySettings
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-_HOST = "127.0.0.1"
 _WATCH_SECONDS = 0.2
 # On top of the time that edits in flight get: for the gateway to send their answers.
 _ANSWER_SECONDS = 5.0
@@ -46,22 +44,16 @@ class Embedded:
         """Choose ports and lay out the backends in ``run``; nothing is started yet."""
         self.repository = repository
         self.run = run
-        self.triton_log = run / "triton.log"
         self.gateway_log = run / "gateway.log"
         self._settings = settings
         self._env = {**os.environ, **env}
-        self._traces_url = _traces_url(self._env)
-        self._files = find_triton()
-        self._ports = _triton_ports(settings)
-        self._backends = run / BACKENDS
-        # Python models find modules in Triton's working directory before any other.
-        self._empty = run / EMPTY
+        shared = Shared(settings, find_triton(), repository, run, self._env, _traces_url(self._env))
         try:
-            self._empty.mkdir()
-            lay_out_backends(self._files, self._backends)
+            (run / EMPTY).mkdir()
+            lay_out_backends(shared.files, run / BACKENDS)
         except OSError as error:
             raise EmbeddedError(f"the run folder {run} cannot be filled: {error}") from None
-        self._triton: Service | None = None
+        self.tritons = _replicas(shared)
         self._gateway: Service | None = None
         self._http_url = ""
         self._stopped = threading.Event()
@@ -73,61 +65,39 @@ class Embedded:
 
     @property
     def triton_http(self) -> str:
-        """Triton's HTTP address, as tritonclient takes it: host and port; empty when it was not asked for."""
-        return "" if self._ports.http is None else f"{_HOST}:{self._ports.http}"
+        """The HTTP address of the first Triton, as tritonclient takes it; empty when it was not asked for."""
+        return self.tritons[0].http
 
     @property
     def triton_grpc(self) -> str:
-        """Triton's gRPC address: host and port."""
-        return f"{_HOST}:{self._ports.grpc}"
+        """The gRPC address of the first Triton: host and port."""
+        return self.tritons[0].grpc
 
     @property
     def metrics_url(self) -> str:
-        """Where Triton's metrics are read."""
-        return f"http://{_HOST}:{self._ports.metrics}/metrics"
+        """Where the metrics of the first Triton are read."""
+        return self.tritons[0].metrics_url
 
     @property
     def triton_pid(self) -> int:
-        """Process id of the Triton server itself."""
-        return self._need_triton().pid
+        """Process id of the first Triton server itself."""
+        return self.tritons[0].service.pid
 
-    def triton_command(self, shm_prefix: str) -> list[str]:
-        """Triton's program and arguments; the names of its shared memory begin with ``shm_prefix``."""
-        options = TritonOptions(
-            str(self._files.server),
-            self.repository,
-            _HOST,
-            self._ports,
-            max(1, round(self._settings.drain_seconds)),
-            cache_bytes=self._settings.triton_cache_bytes,
-            shm_bytes=self._settings.triton_shm_bytes,
-            shm_prefix=shm_prefix,
-            backends=self._backends,
-            caches=self._files.caches,
-            traces_url=self._traces_url,
-            traces_delay=self._env.get(DELAY, ""),
-        )
-        return command_line(options)
+    @property
+    def triton_log(self) -> Path:
+        """The log of the first Triton."""
+        return self.tritons[0].log
 
-    def start_triton(self) -> None:
-        """Start Triton and wait until every model is ready.
+    def start_tritons(self) -> None:
+        """Start every Triton, and wait until every model of each is ready.
 
         Raises:
             ServiceFailedError: a model does not load, or the time is up.
         """
-        prefix = f"{SHM_PREFIX}{secrets.token_hex(6)}-"
-        self._triton = Service(
-            "Triton",
-            private(self.triton_command(prefix)),
-            self.triton_log,
-            env=environment(self._files, self._env),
-            cwd=self._empty,
-            grace=self._settings.drain_seconds + END_SECONDS,
-            options=["--shm", prefix, "--watch", PYTHON_PROCESS, "--stop-file", str(self.run / STOP)],
-        )
-        # The last port that Triton opens, after all models are loaded.
-        ready = partial(answers, _HOST, self._ports.metrics, "/metrics")
-        self._triton.wait_ready(ready, self._settings.triton_start_seconds)
+        for triton in self.tritons:
+            triton.launch()
+        for triton in self.tritons:
+            triton.wait_ready()
 
     def start_gateway(self, listening: socket.socket) -> None:
         """Start the gateway on a bound socket, and wait until it is ready.
@@ -142,7 +112,7 @@ class Embedded:
             self.gateway_log,
             env={
                 **self._env,
-                "TRITOUCH_TRITON_GRPC": self.triton_grpc,
+                "TRITOUCH_TRITON_GRPC": ",".join(triton.grpc for triton in self.tritons),
                 _DRAIN: _drain_seconds(self._settings, self._env),
             },
             cwd=ROOT,
@@ -154,48 +124,49 @@ class Embedded:
         self._http_url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
     def kill_triton(self) -> None:
-        """End Triton as a crash would (SIGKILL), and wait until its Python processes are gone too."""
-        service = self._need_triton()
-        os.kill(service.pid, signal.SIGKILL)
-        service.wait()
+        """End the first Triton as a crash would (SIGKILL), and wait until its Python processes are gone too."""
+        self.tritons[0].crash()
 
     def restart_triton(self) -> None:
-        """Start Triton on the same ports, stopping it first if it runs. Raises as `start_triton`."""
-        self._need_triton().stop()
-        self.start_triton()
+        """Start the first Triton on the same ports, stopping it first if it runs. Raises as `start_tritons`."""
+        self.tritons[0].restart()
 
     def watch(self, tell: Callable[[str], None], waits: Sequence[float] = WAITS) -> None:
-        """Start Triton again whenever it has ended, on the same ports, and ``tell`` so; until `stop`.
+        """Start each Triton again whenever it has ended, on the same ports, and ``tell`` so; until `stop`.
+
+        One that ends after each of ``waits`` (seconds) again is left out, as long as another serves.
 
         Raises:
-            ServiceFailedError: the gateway has ended, or Triton after each of ``waits`` (seconds) again; with the log
-                lines that matter.
+            ServiceFailedError: the gateway has ended, or the last of all Tritons; with the log lines that matter.
         """
-        revival = Revival(self.restart_triton, tell, waits)
+        kept = [Kept(triton, tell, waits) for triton in self.tritons]
         while not self._stopped.wait(_WATCH_SECONDS):
             if self._gateway is not None:
                 self._gateway.check_alive()
-            try:
-                self._need_triton().check_alive()
-            except ServiceFailedError as failure:
-                revival.after(failure)
+            lost = [one for one in kept if one.failure is not None]
+            for one in lost:
+                if len(kept) == 1 and one.failure is not None:
+                    raise one.failure
+                tell(f"{one.name} is left out: {one.failure}".splitlines()[0])
+                kept.remove(one)
 
     def stop(self) -> None:
-        """Stop the gateway, so that nothing new comes in, and then Triton; at once when this is interrupted."""
+        """Stop the gateway, so that nothing new comes in, and then the Tritons; at once when this is interrupted."""
         self._stopped.set()
-        services = [service for service in (self._gateway, self._triton) if service is not None]
+        stopping = [threading.Thread(target=triton.stop, daemon=True) for triton in self.tritons]
         try:
-            for service in services:
-                service.stop()
+            if self._gateway is not None:
+                self._gateway.stop()
+            for thread in stopping:
+                thread.start()
+            for thread in stopping:
+                thread.join()
         except BaseException:
-            for service in services:
-                service.kill()
+            for triton in self.tritons:
+                triton.kill()
+            if self._gateway is not None:
+                self._gateway.kill()
             raise
-
-    def _need_triton(self) -> Service:
-        if self._triton is None:
-            raise RuntimeError("Triton was not started")
-        return self._triton
 
 
 @contextmanager
@@ -233,7 +204,7 @@ def serve(
         run = stack.enter_context(run_folder(settings.run_folder))
         embedded = Embedded(settings, checked, run, env or {})
         stack.callback(embedded.stop)
-        embedded.start_triton()
+        embedded.start_tritons()
         if listening is not None:
             embedded.start_gateway(listening)
             # The gateway holds it now. Were it open here too, a dead gateway's clients would wait for ever.
@@ -243,10 +214,11 @@ def serve(
 
 def _check_memory(repository: Path, settings: Settings, tell: Callable[[str], None]) -> None:
     remove_stale_shm()
-    missing = shared_memory_missing(repository, settings.triton_shm_bytes)
+    servers = len(_gpus(settings))
+    missing = shared_memory_missing(repository, settings.triton_shm_bytes, servers)
     if missing:
         raise EmbeddedError(missing)
-    short = memory_short(repository)
+    short = memory_short(repository, servers)
     if short:
         tell(short)
 
@@ -275,9 +247,18 @@ def _drain_seconds(settings: Settings, env: Mapping[str, str]) -> str:
     return own if own is not None and float(own) < longest else str(longest)
 
 
-def _triton_ports(settings: Settings) -> TritonPorts:
-    wanted = [("Triton's gRPC", settings.triton_grpc_port), ("Triton's metrics", settings.triton_metrics_port)]
-    if settings.triton_http_port is not None:
-        wanted.append(("Triton's HTTP", settings.triton_http_port))
-    grpc, metrics, *http = ports.choose(_HOST, wanted)
-    return TritonPorts(http[0] if http else None, grpc, metrics)
+def _gpus(settings: Settings) -> list[str | None]:
+    """The GPU of each Triton that the settings ask for, None for all that there are. Raises EmbeddedError."""
+    try:
+        gpus: list[str | None] = [one.uuid for one in chosen(settings.gpus)] if settings.gpus.strip() else []
+    except ValueError as error:
+        raise EmbeddedError(f"TRITOUCH_GPUS: {error}") from None
+    return [gpu for gpu in gpus or [None] for _ in range(settings.triton_replicas)]
+
+
+def _replicas(shared: Shared) -> list[Replica]:
+    """The Tritons that the settings ask for, not started yet. Raises EmbeddedError."""
+    gpus = _gpus(shared.settings)
+    every = listening(shared.settings, len(gpus))
+    names = [("Triton", "")] if len(gpus) == 1 else [(f"Triton {number}", f"-{number}") for number in range(len(gpus))]
+    return [Replica(shared, own, *name, gpu) for own, name, gpu in zip(every, names, gpus, strict=True)]

@@ -34,6 +34,10 @@ class Settings(BaseSettings):
     """The model repository to serve."""
     run_folder: Path | None = None
     """Parent folder of the logs of each run, which are then kept; by default a temporary folder, kept on failure."""
+    gpus: str = ""
+    """One Triton for each GPU: ``all``, or numbers with commas as `nvidia-smi` has them; empty: one that sees all."""
+    triton_replicas: Annotated[int, Field(gt=0)] = 1
+    """Tritons for each GPU or, without ``gpus``, all there are."""
     triton_http_port: Port | None = None
     """None for no HTTP: the gateway speaks gRPC."""
     triton_grpc_port: Port = 0

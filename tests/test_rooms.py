@@ -36,7 +36,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "families",
     },
     "tritouch": set(),
-    "deploy": {"backends.compatibility", "embedded.command", "embedded.memory", "gateway.collector"},
+    "deploy": {
+        "backends.compatibility",
+        "backends.gpu",
+        "embedded.command",
+        "embedded.memory",
+        "embedded.several",
+        "gateway.collector",
+    },
 }
 """Room -> what of other rooms it may import: rooms or modules, with all that is in them. `tests` may import all."""
 

@@ -210,11 +210,18 @@ def status(url: flags.Url = None, as_json: flags.Json = False) -> None:
 
 
 @app.command()
-def serve(*, repository: flags.Repository = None, port: flags.Port = None, no_gateway: flags.NoGateway = False) -> None:
+def serve(
+    *,
+    repository: flags.Repository = None,
+    port: flags.Port = None,
+    replicas: flags.Replicas = None,
+    no_gateway: flags.NoGateway = False,
+) -> None:
     """Serve models on this machine, as `python -m embedded`."""
     arguments = ["--no-gateway"] if no_gateway else []
     arguments += [f"--repository={repository}"] if repository else []
     arguments += [f"--port={port}"] if port is not None else []
+    arguments += [f"--replicas={replicas}"] if replicas is not None else []
     with _one_line():
         replace_by_server(arguments)
 

@@ -68,6 +68,9 @@ Repository: TypeAlias = Annotated[
 Port: TypeAlias = Annotated[
     int | None, typer.Option(metavar="N", help="the gateway's port (default: TRITOUCH_PORT; 0 for a free one)")
 ]
+Replicas: TypeAlias = Annotated[
+    int | None, typer.Option(metavar="N", help="so many Tritons, over which edits are spread (default: 1)")
+]
 NoGateway: TypeAlias = Annotated[bool, typer.Option("--no-gateway", help="start Triton alone")]
 
 OF_FIELDS = {

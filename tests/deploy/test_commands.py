@@ -103,7 +103,7 @@ def hardening(flags: list[str]) -> list[str]:
 
 def test_triton_is_hardened_in_containers_as_it_is_without_them(triton_flags, tmp_path):
     (tmp_path / "run").mkdir()
-    _, *embedded = Embedded(Settings(), tmp_path, tmp_path / "run", {}).triton_command("p-")
+    _, *embedded = Embedded(Settings(), tmp_path, tmp_path / "run", {}).tritons[0].command("p-")
     container = hardening(triton_flags())
     assert container == hardening(embedded)
     closed = "shared-memory,model-repository,trace,logging:tritouch key=KEY"

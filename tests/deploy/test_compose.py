@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from embedded.command import END_SECONDS
+from embedded.command import END_SECONDS, PORTS_APART
 from embedded.settings import Settings as EmbeddedSettings
 from embedded.supervisor import STOP_FILE_VARIABLE
 from export.__main__ import parse
 from gateway.settings import Settings as GatewaySettings
+from gateway.targets import PORTS_APART as GATEWAYS_PORTS_APART
+from gateway.targets import parse as parse_targets
 from tests.conftest import ROOT
 
 COMPOSE = ROOT / "docker-compose.yml"
@@ -262,8 +264,12 @@ def test_prometheus_reads_what_is_there(compose, triton_flags):
     jobs = yaml.safe_load((ROOT / "deploy" / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
     targets = {target for job in jobs for each in job["static_configs"] for target in each["targets"]}
     (metrics,) = re.findall(r"^--metrics-port=(\d+)$", "\n".join(triton_flags()), re.MULTILINE)
-    ports = {"gateway": compose["services"]["gateway"]["environment"]["TRITOUCH_PORT"], "triton": metrics}
-    assert targets == {f"{name}:{port}" for name, port in ports.items()}
-    for name in ports:
+    environment = compose["services"]["gateway"]["environment"]
+    every = parse_targets(environment["TRITOUCH_TRITON_GRPC"])["base"]
+    assert len(every) == 16
+    assert GATEWAYS_PORTS_APART == PORTS_APART
+    places = {f"triton:{int(metrics) + PORTS_APART * place}" for place in range(len(every))}
+    assert targets == {f"gateway:{environment['TRITOUCH_PORT']}"} | places
+    for name in ("gateway", "triton"):
         assert name in compose["services"][name]["networks"]["inside"]["aliases"]
     assert "inside" in compose["services"]["prometheus"]["networks"]

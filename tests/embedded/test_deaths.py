@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -102,7 +103,7 @@ def test_a_triton_that_cannot_be_started_again_ends_the_servers_with_code_1(toy,
     told = []
     with serve(toy, gateway=False, env=marked.env) as servers:
         assert marked.pids(STUB)
-        servers._triton._supervisor.kill()
+        servers.tritons[0].service._supervisor.kill()
         assert until(lambda: not marked.pids("tritonserver"), 20)
         host, port = servers.triton_grpc.split(":")
         taken: list[socket.socket] = []
@@ -115,6 +116,30 @@ def test_a_triton_that_cannot_be_started_again_ends_the_servers_with_code_1(toy,
         assert marked.gone_within(20)
     assert failed.value.exit_code == 1
     assert len(told) == 1
+
+
+def test_of_several_each_is_started_again_by_itself(command, toy, marked):
+    process = command("--repository", toy, "--port", 0, "--replicas", 2)
+    _, url, _ = addresses(process)
+    dying, living = marked.pids("tritonserver")
+    time.sleep(1.5)  # longer than it takes to look for what is to be watched
+    os.kill(dying, signal.SIGKILL)
+    assert until(lambda: dying not in marked.pids("tritonserver"), 20)
+    assert status(f"{url}/readyz") == 200, "the other serves"
+    assert until(lambda: len(marked.pids("tritonserver")) == 2, 60)
+    assert living in marked.pids("tritonserver")
+    assert until(lambda: ready(url) == ["1.0", "1.0"], 60), "both are there again"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert re.fullmatch(r"embedded: Triton [01] ended with exit code 137; its log: \S+: started .* \(1 of 5\)\n", err)
+    assert marked.pids() == []
+
+
+def ready(url):
+    """What the gateway's metrics say of each Triton."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+        return re.findall(r"^tritouch_gateway_triton_ready\{.*\} (\S+)$", answer.read().decode(), re.MULTILINE)
 
 
 def test_a_second_signal_does_not_wait_for_what_is_in_flight(command, tmp_path, marked):

@@ -54,6 +54,8 @@ def test_shared_memory_is_for_each_python_process(repository, room):
     assert line.startswith("/dev/shm has 39 MiB left, and Triton's 5 Python processes need 40 MiB to start: ")
     assert "TRITOUCH_SHM=2gb" in line
     assert "\n" not in line
+    room(shm=79)
+    assert "Triton's 10 Python processes need 80 MiB" in memory.shared_memory_missing(repository, 8 * MIB, servers=2)
 
 
 def test_too_little_shared_memory_is_refused_before_anything_starts(repository, room):
@@ -78,3 +80,9 @@ def test_memory_that_the_weights_will_hardly_fit_into_is_told(repository, room, 
     expected = "" if free is None else f"{free} MiB of memory are available, and this repository takes 800 MiB"
     assert line.startswith(expected)
     assert bool(line) == bool(expected)
+
+
+def test_each_of_several_tritons_has_the_weights(repository, room):
+    room(free=1599)
+    assert memory.memory_short(repository) == ""
+    assert "this repository takes 1600 MiB" in memory.memory_short(repository, servers=2)

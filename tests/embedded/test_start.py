@@ -135,7 +135,7 @@ def test_a_missing_wheel_is_named(monkeypatch):
 
 def triton_command(folder, **settings):
     (folder / "run").mkdir()
-    return Embedded(Settings(**settings), Path("/r"), folder / "run", {}).triton_command("p-")
+    return Embedded(Settings(**settings), Path("/r"), folder / "run", {}).tritons[0].command("p-")
 
 
 def test_triton_listens_on_the_loopback_address_and_takes_no_orders(tmp_path):
@@ -295,10 +295,13 @@ def test_a_missing_repository_is_a_line_and_code_2(tmp_path):
     ("playground", "first"), [(True, "open     http://here:8000"), (False, "gateway  http://here:8000")]
 )
 def test_the_address_to_open_comes_first(capsys, playground, first):
-    running = SimpleNamespace(
-        http_url="http://here:8000", triton_grpc="there:1", triton_http="", metrics_url="http://there:2", run="/run"
-    )
+    tritons = [SimpleNamespace(grpc=f"there:{n}", http="", metrics_url=f"http://there:{n + 1}") for n in (1, 11)]
+    running = SimpleNamespace(http_url="http://here:8000", tritons=tritons, run="/run")
     _announce(running, playground=playground)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(first)
     assert any(line.split() == ["gateway", "http://here:8000"] for line in lines)
+    assert [line.split()[1:3] for line in lines if line.startswith("Triton")] == [
+        ["gRPC", "there:1"],
+        ["gRPC", "there:11"],
+    ]

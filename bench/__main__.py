@@ -19,6 +19,8 @@ BENCHES = {
     "fleet_check": "the simulation beside one and three real replicas",
     "export_memory": "what an export takes of memory, beside its weights",
     "tensorrt": "what compiling a model of full size costs; needs no GPU",
+    "gateway": "how many small edits a second one gateway does, and what they cost it",
+    "spread": "edits spread by least in flight beside round robin, before Tritons that are stubs",
     "gpu": "the engines on this machine's GPU",
 }
 

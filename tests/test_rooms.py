@@ -34,6 +34,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "export.component.graph",
         "export.engines",
         "families",
+        "gateway.deadline",
+        "gateway.errors",
+        "gateway.spread",
+        "gateway.tensors",
     },
     "tritouch": set(),
     "deploy": {

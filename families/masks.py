@@ -6,6 +6,7 @@ Knows files and arrays; nothing of latents' meaning or of Triton.
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ FEATHER = 4
 """Pixels of the answer, inside the mask, over which an edit comes in."""
 HALF = 128
 """Of 255: where a mask is scaled, a pixel is inside whose larger part is."""
+HELD = 2
+"""Requests with a mask whose decoded original is kept: one that is answered, and one whose previews come between."""
 Free = NDArray[np.bool_]
 """(H, W): where a picture may change."""
 
@@ -86,12 +89,20 @@ def _parts(pixels: int, latents: int) -> Iterator[slice]:
 
 def composed(edited: NDArray[Any], original: bytes, mask: bytes, limits: DecodingLimits) -> NDArray[Any]:
     """`edited` (H, W, 3) uint8 where the mask lets it, and elsewhere the original, scaled to the same size."""
-    size = (edited.shape[1], edited.shape[0])
+    kept, weights = _held(original, mask, (edited.shape[1], edited.shape[0]), limits)
+    return ((kept + edited * weights + (FEATHER + 1) // 2) // (FEATHER + 1)).astype(np.uint8)
+
+
+@lru_cache(maxsize=HELD)
+def _held(
+    original: bytes, mask: bytes, size: Size, limits: DecodingLimits
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """The original's share of the sum (H, W, 3), and the weights of what was edited (H, W, 1): once for all pictures of
+    a request, and their previews."""
     inside = Image.fromarray(free(mask, limits).astype(np.uint8) * 255)
     weights = feathered(np.asarray(inside.resize(size, Image.Resampling.BOX)) >= HALF)[..., None]
-    kept = np.asarray(decode(original, limits, exactly(size)))
-    mixed: NDArray[Any] = kept.astype(np.uint16) * (FEATHER + 1 - weights) + edited * weights
-    return ((mixed + (FEATHER + 1) // 2) // (FEATHER + 1)).astype(np.uint8)
+    kept = np.asarray(decode(original, limits, exactly(size))).astype(np.uint16)
+    return kept * (FEATHER + 1 - weights), weights
 
 
 def feathered(inside: Free) -> NDArray[np.uint16]:

@@ -1,15 +1,17 @@
 """Masks of every kind of PNG, what is refused, which latents they let change, and what is composed with them."""
 
 import io
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
+from families import masks
 from families.errors import InvalidEditError
 from families.masks import Grid, composed, feathered, free, require_fitting
-from families.picture import DecodingLimits
+from families.picture import DecodingLimits, decode
 from tests.families.images import files
 from tests.server.asking import colours, png
 
@@ -141,3 +143,16 @@ def test_outside_is_the_original_and_deep_inside_the_edit() -> None:
     halved = composed(edited[:15, :20], png(picture), png(mask), LIMITS)
     assert (halved[:, :10] == np.asarray(picture.resize((20, 15), Image.Resampling.LANCZOS))[:, :10]).all()
     assert (halved[:, 14:] == 7).all()
+
+
+def test_what_a_request_keeps_is_decoded_once_for_all_its_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[bytes] = []
+    monkeypatch.setattr(masks, "decode", lambda *given: decoded.append(given[0]) or decode(*given))
+    originals = [saved(Image.new("RGB", (16, 12), colour)) for colour in ("red", "green")]
+    mask, edited = KINDS["RGBA"], [np.full((12, 16, 3), level, np.uint8) for level in (0, 90, 200)]
+    for original, level in itertools.product(originals, edited):
+        made = composed(level, original, mask, LIMITS)
+        kept = np.asarray(Image.open(io.BytesIO(original)))
+        assert (made[~INSIDE] == kept[~INSIDE]).all()
+        assert (made[feathered(INSIDE) == masks.FEATHER + 1] == level[0, 0]).all()
+    assert decoded == originals

@@ -18,6 +18,9 @@ MAX_DIMS = "MAX_DIMS"
 
 Triton knows no such bound, and whoever may call it could ask for more than there is memory for.
 """
+WARM_UP = "WARM_UP"
+"""The same, read by `backends.warm_up`: the calls to begin with, small ones first, each the whole shapes of all inputs,
+as ``x:1,4,8,8;t:1,1|x:1,4,64,64;t:1,1``."""
 ANY = -1
 """A dimension of any size."""
 
@@ -70,7 +73,8 @@ def read_signature(config: Mapping[str, Any]) -> Signature:
     # A model made for batches of one is served as such.
     batch = () if rows == 0 else (1,) if rows == 1 else (ANY,)
     inputs, outputs = (tuple(_read_spec(entry, batch) for entry in config[side]) for side in ("input", "output"))
-    most = _read_most(parameters(config).get(MAX_DIMS, ""), config["input"])
+    axes = {entry["name"]: len(entry["dims"]) for entry in config["input"]}
+    most = read_shapes(MAX_DIMS, parameters(config).get(MAX_DIMS, ""), axes)
     return Signature(inputs, outputs, rows > 1, most)
 
 
@@ -81,20 +85,24 @@ def parameters(config: Mapping[str, Any]) -> dict[str, str]:
 
 def own_parameters(config: Mapping[str, Any]) -> dict[str, str]:
     """Those that are not read here, and are a backend's own."""
-    return {name: value for name, value in parameters(config).items() if name != MAX_DIMS}
+    return {name: value for name, value in parameters(config).items() if name not in {MAX_DIMS, WARM_UP}}
 
 
-def _read_most(said: str, inputs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, ...]]:
-    axes = {entry["name"]: len(entry["dims"]) for entry in inputs}
-    most: dict[str, tuple[int, ...]] = {}
+def read_shapes(parameter: str, said: str, axes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Shapes by input, of text as ``x:4,64,64;y:8``; ``axes``: how many each input has.
+
+    Raises:
+        ValueError: names the parameter, where the text has no such form or another input.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
     for part in filter(None, said.split(";")):
         name, _, sizes = part.partition(":")
         if not all(size.isdecimal() for size in sizes.split(",")) or axes.get(name) != len(sizes.split(",")):
             raise ValueError(
-                f"the parameter {MAX_DIMS} has {part!r}, and must have an input and its dims, as x:4,64,64"
+                f"the parameter {parameter} has {part!r}, and must have an input and its dims, as x:4,64,64"
             )
-        most[name] = tuple(map(int, sizes.split(",")))
-    return most
+        shapes[name] = tuple(map(int, sizes.split(",")))
+    return shapes
 
 
 def _read_spec(entry: Mapping[str, Any], batch: tuple[int, ...]) -> TensorSpec:

@@ -10,6 +10,7 @@ BENCHES = {
     "inflight": "long and short edits together, in flight and one at a time",
     "streams": "the unary front and streams, several pictures of one request, callers who leave",
     "traces": "what spans cost, and what they look like",
+    "cold": "the first edits after a start, with and without warm-up",
     "memory": "resident memory of the whole stack beside the diffusers process",
     "adapters": "what adapters cost in a call of the denoiser",
     "handover": "what a step costs outside a denoiser whose inputs are large",

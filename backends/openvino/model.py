@@ -1,9 +1,9 @@
 """Serves OpenVINO models: a Python-based backend in place of Triton's C++ one of the same name.
 
 That one answers calls of ``max_batch_size`` rows alone, and leaves the precision to OpenVINO. The parameters are those
-of the C++ backend, and two more: ``MAX_DIMS`` (`backends.signature`) and ``INFERENCE_PRECISION`` (``f32``, ``bf16`` or
-``f16``): OpenVINO by itself computes in bf16 on processors that have it, and here only when that or ``HINT_BF16`` asks
-for it.
+of the C++ backend, and three more: ``MAX_DIMS`` (`backends.signature`), ``WARM_UP``
+(`backends.warm_up`) and ``INFERENCE_PRECISION`` (``f32``, ``bf16`` or ``f16``): OpenVINO by itself computes in bf16 on
+processors that have it, and here only when that or ``HINT_BF16`` asks for it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from backends.in_place import Memories
 from backends.pages import release
 from backends.signature import ANY, Array, Signature, TensorSpec, check_signature, own_parameters, read_signature
 from backends.silent import openvino as ov
+from backends.warm_up import warm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -183,9 +184,12 @@ class TritonPythonModel:
             self._signature = read_signature(config)
             options = read_options(config)
             self._engine = Engine(folder / (config["default_model_filename"] or _MODEL_FILE), options, self._signature)
+            calls = warm(self._signature, config, self._engine.infer)
         except ValueError as error:
             raise pb_utils.TritonModelException(f"model {args['model_name']}: {error}") from None
-        pb_utils.Logger.log_info(f"{args['model_name']}: OpenVINO {ov.__version__}, {options}")
+        pb_utils.Logger.log_info(
+            f"{args['model_name']}: OpenVINO {ov.__version__}, {options}, {calls} calls to warm up"
+        )
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Answer the requests of one batch."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from backends.signature import MAX_DIMS
+from backends.signature import MAX_DIMS, WARM_UP
 from export.engines import Serving
 from families.interface import ROWS, Component, Tensor
 
@@ -20,7 +20,9 @@ def write(component: Component, serving: Serving) -> str:
         f"input [\n{ports(component.inputs, batched, optional=component.role == 'denoiser' and serving.in_place)}\n]",
         f"output [\n{ports(component.outputs, batched)}\n]",
         f"instance_group [ {{ kind: {serving.instance_kind} count: 1 }} ]",
-        *parameters({**serving.parameters, **(_most(component) if serving.in_place else {})}),
+        *parameters(serving.parameters),
+        *parameters(_most(component) if serving.in_place else {}),
+        *parameters({WARM_UP: _first_calls(component)} if serving.warms_up else {}),
     ]
     if component.gathers:
         blocks.append("dynamic_batching { }")
@@ -91,6 +93,15 @@ def _graph(component: Component, rows: int) -> str:
         for tensor in component.inputs
     )
     return f"    {{ batch_size: {rows} {shapes} }}"
+
+
+def _first_calls(component: Component) -> str:
+    """As `backends.warm_up` reads them: a small picture, on which weights are packed for any; then one row, and as many
+    as an edit usually has, of the usual size, which is the largest square."""
+    usual, one = component.sizes("opt"), {ROWS: 1} if component.batched else {}
+    calls = [{**component.shapes[1], **one}, {**usual, **one}, usual]
+    said = [";".join(f"{t.name}:{','.join(map(str, t.shape(sizes)))}" for t in component.inputs) for sizes in calls]
+    return "|".join(dict.fromkeys(said))
 
 
 def _warm_up(component: Component, rows: int) -> str:

@@ -37,6 +37,7 @@ class Serving:
     """How Triton serves an engine kind: its backend's name, the instances' kind, the backend's parameters.
 
     `warm_up`: whether a first call is slow enough for Triton to make it before it says that it is ready.
+    `warms_up`: whether the backend makes first calls itself, which it bounds, since a processor may take minutes.
     `cuda_graphs`: whether the backend captures them for the shapes that config.pbtxt lists.
     `in_place`: whether it is one of `backends`, which read a denoiser's large inputs in memory of `edit_stream`'s.
     """
@@ -45,6 +46,7 @@ class Serving:
     instance_kind: str
     parameters: Mapping[str, str] = field(default_factory=dict)
     warm_up: bool = False
+    warms_up: bool = False
     cuda_graphs: bool = False
     in_place: bool = False
 

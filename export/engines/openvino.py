@@ -70,7 +70,7 @@ class OpenVino:
         return run
 
     def serving(self, precision: str) -> Serving:
-        return Serving("openvino", "KIND_CPU", {"INFERENCE_PRECISION": HINTS[precision]}, in_place=True)
+        return Serving("openvino", "KIND_CPU", {"INFERENCE_PRECISION": HINTS[precision]}, warms_up=True, in_place=True)
 
 
 def _keep_narrow(file: Path) -> None:

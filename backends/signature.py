@@ -18,6 +18,8 @@ MAX_DIMS = "MAX_DIMS"
 
 Triton knows no such bound, and whoever may call it could ask for more than there is memory for.
 """
+TILES = "TILES"
+"""The same, read by `backends.tiles`: what the engine holds of a picture, if less than the whole."""
 WARM_UP = "WARM_UP"
 """The same, read by `backends.warm_up`: the calls to begin with, small ones first, each the whole shapes of all inputs,
 as ``x:1,4,8,8;t:1,1|x:1,4,64,64;t:1,1``."""
@@ -85,7 +87,7 @@ def parameters(config: Mapping[str, Any]) -> dict[str, str]:
 
 def own_parameters(config: Mapping[str, Any]) -> dict[str, str]:
     """Those that are not read here, and are a backend's own."""
-    return {name: value for name, value in parameters(config).items() if name not in {MAX_DIMS, WARM_UP}}
+    return {name: value for name, value in parameters(config).items() if name not in {MAX_DIMS, TILES, WARM_UP}}
 
 
 def read_shapes(parameter: str, said: str, axes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:

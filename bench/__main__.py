@@ -11,6 +11,7 @@ BENCHES = {
     "streams": "the unary front and streams, several pictures of one request, callers who leave",
     "traces": "what spans cost, and what they look like",
     "cold": "the first edits after a start, with and without warm-up",
+    "vae": "the autoencoder at large pictures, whole and in tiles: seconds, memory, likeness",
     "memory": "resident memory of the whole stack beside the diffusers process",
     "adapters": "what adapters cost in a call of the denoiser",
     "handover": "what a step costs outside a denoiser whose inputs are large",

@@ -54,7 +54,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         epilog="Exit codes: 0 installed, 1 failed, 2 a flag or the checkpoint is not right, 130 interrupted.",
     )
     add_checkpoint(parser.add_argument_group("checkpoint"))
-    add_engines(parser.add_argument_group("engines"))
+    engines = parser.add_argument_group("engines")
+    add_engines(engines)
+    add_tiles(engines)
     add_edits(parser.add_argument_group("edits"))
     parser.add_argument(
         "--repository", type=Path, default=SOURCE, metavar="DIR", help="where to install (default: model_repository)"
@@ -109,6 +111,16 @@ def add_engines(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_tiles(group: argparse._ArgumentGroup) -> None:
+    """How much of a picture the autoencoder's engines hold."""
+    group.add_argument(
+        "--vae-tile-pixels",
+        type=whole,
+        metavar="N",
+        help="largest picture that the autoencoder computes whole, others in tiles (default: all of them whole)",
+    )
+
+
 def add_edits(group: argparse._ArgumentGroup) -> None:
     """What edits may be, and are where their callers say nothing."""
     group.add_argument(
@@ -156,6 +168,8 @@ def check_ranges(flags: argparse.Namespace) -> None:
     guidance = flags.guidance_when_zero
     if not SMALLEST_BUDGET <= flags.max_pixels <= LARGEST_BUDGET:
         raise BadInputError(f"--max-pixels must be {SMALLEST_BUDGET} to {LARGEST_BUDGET}")
+    if flags.vae_tile_pixels is not None and not SMALLEST_BUDGET <= flags.vae_tile_pixels <= LARGEST_BUDGET:
+        raise BadInputError(f"--vae-tile-pixels must be {SMALLEST_BUDGET} to {LARGEST_BUDGET}")
     if not 1 <= flags.max_batch <= LARGEST_BATCH:
         raise BadInputError(f"--max-batch must be 1 to {LARGEST_BATCH}")
     if flags.max_images is not None and not 1 <= flags.max_images <= MOST_IMAGES:
@@ -186,6 +200,7 @@ def export(flags: argparse.Namespace) -> None:
         precisions,
         flags.default_steps,
         flags.guidance_when_zero,
+        flags.vae_tile_pixels,
         adapters.find(flags.adapter, adapters.prefixes_of(checkpoint.family) if flags.adapter else ()),
         flags.safety_checker,
         flags.shift or 0.0,

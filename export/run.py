@@ -1,11 +1,12 @@
 """One export, from a checkpoint to an installed repository. Reads as the list of its steps."""
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from export import needs, release, workers
+from export import needs, release, tiles, workers
 from export.adapter_defaults import AdapterDefaults
 from export.adapters import Bank, Source, judged_bank
 from export.checkpoint import Checkpoint, weight_files
@@ -33,6 +34,8 @@ class Options:
     precisions: Precisions = field(default_factory=Precisions)
     default_steps: int | None = None
     guidance_when_zero: float | None = None
+    vae_tile_pixels: int | None = None
+    """Of the largest picture that the autoencoder's engines hold; None: of the largest that there is."""
     adapters: tuple[Source, ...] = ()
     safety_checker: Path | None = None
     """A diffusers folder that has one."""
@@ -50,7 +53,7 @@ def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Stor
         table = cast("Table", load(checkpoint.family, "table"))
         release.require(checkpoint, table, options)
         workers.begin(checkpoint.family)
-        plain = table.components(checkpoint.path, options.limits)
+        plain = _components(checkpoint, table, engine, options)
         bank = judged_bank(checkpoint, options.adapters, plain)
         components = [*map(bank.extend, plain), *_beside(options)]
         chosen = options.precisions.of(components, engine)
@@ -77,6 +80,15 @@ def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Stor
             store.install(release.compose(checkpoint, table, components, settings, engines))
     except BadCheckpointError as error:
         raise BadInputError(str(error)) from error
+
+
+def _components(checkpoint: Checkpoint, table: Table, engine: Engine, options: Options) -> Sequence[Component]:
+    """The table, in which the autoencoder's engines may be made for less than the largest picture."""
+    plain, most = table.components(checkpoint.path, options.limits), options.vae_tile_pixels
+    if most is None or most >= options.limits.max_pixels:
+        return plain
+    small = table.components(checkpoint.path, replace(options.limits, max_pixels=most))
+    return tiles.tiled(plain, small, served_by_ours=engine.serving(engine.precisions[0]).in_place)
 
 
 def _beside(options: Options) -> list[Component]:

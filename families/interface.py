@@ -114,6 +114,9 @@ class Component:
     """Whether Triton should gather requests of several edits (the denoiser is handed whole batches already)."""
     cached: bool = False
     """Whether the same inputs come again so often that Triton should keep the answers."""
+    whole: Mapping[str, int] = field(default_factory=dict)
+    """Where the engine computes a larger picture in tiles: the largest sizes of that, by axes of its input. The export
+    sets it: no table does."""
     adapts: bool = False
     """Whether LoRA adapters may change its layers."""
     named: str = ""

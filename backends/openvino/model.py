@@ -1,7 +1,7 @@
 """Serves OpenVINO models: a Python-based backend in place of Triton's C++ one of the same name.
 
 That one answers calls of ``max_batch_size`` rows alone, and leaves the precision to OpenVINO. The parameters are those
-of the C++ backend, and three more: ``MAX_DIMS`` (`backends.signature`), ``WARM_UP``
+of the C++ backend, and four more: ``MAX_DIMS`` (`backends.signature`), ``TILES`` (`backends.tiles`), ``WARM_UP``
 (`backends.warm_up`) and ``INFERENCE_PRECISION`` (``f32``, ``bf16`` or ``f16``): OpenVINO by itself computes in bf16 on
 processors that have it, and here only when that or ``HINT_BF16`` asks for it.
 """
@@ -21,6 +21,7 @@ from backends.in_place import Memories
 from backends.pages import release
 from backends.signature import ANY, Array, Signature, TensorSpec, check_signature, own_parameters, read_signature
 from backends.silent import openvino as ov
+from backends.tiles import Tiling, tiled
 from backends.warm_up import warm
 
 if TYPE_CHECKING:
@@ -142,10 +143,11 @@ class Engine:
         """Run once. The arrays returned are OpenVINO's own, and overwritten by the next call."""
         if self._request is None:
             self._request = self._compile()
+        held = {name: np.ascontiguousarray(array) for name, array in inputs.items()}  # OpenVINO holds none of them
         try:
-            for name, array in inputs.items():
+            for name, array in held.items():
                 # Some 20 us less than handing `infer` a dictionary, and no copy.
-                self._request.set_tensor(name, ov.Tensor(np.ascontiguousarray(array), shared_memory=True))
+                self._request.set_tensor(name, ov.Tensor(array, shared_memory=True))
             self._request.infer()
         except Exception:
             # After a call that failed half-way, OpenVINO takes what it worked out of shapes for that of the next call.
@@ -184,6 +186,7 @@ class TritonPythonModel:
             self._signature = read_signature(config)
             options = read_options(config)
             self._engine = Engine(folder / (config["default_model_filename"] or _MODEL_FILE), options, self._signature)
+            self._infer = tiled(self._engine.infer, Tiling.read(config))
             calls = warm(self._signature, config, self._engine.infer)
         except ValueError as error:
             raise pb_utils.TritonModelException(f"model {args['model_name']}: {error}") from None
@@ -193,4 +196,4 @@ class TritonPythonModel:
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Answer the requests of one batch."""
-        return answer(requests, self._signature, self._engine.infer, self._memories)
+        return answer(requests, self._signature, self._infer, self._memories)

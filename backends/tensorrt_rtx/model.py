@@ -2,8 +2,8 @@
 
 Parameters of ``config.pbtxt``: ``CUDA_GRAPHS`` (``YES`` or ``NO``; by default YES), ``KERNEL_SPECIALIZATION``
 (``LAZY``, ``EAGER`` or ``NONE``; by default LAZY: a first call of a shape runs kernels made for any shape, while better
-ones are compiled in the background) and ``MAX_DIMS`` (`backends.signature`). Every start compiles its kernels anew:
-TensorRT's runtime cache is not used.
+ones are compiled in the background), ``MAX_DIMS`` and ``TILES`` (`backends.signature`). Every start compiles its
+kernels anew: TensorRT's runtime cache is not used.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from backends.common import answer
 from backends.in_place import Memories
 from backends.plan import Options, Plan
 from backends.signature import TensorSpec, check_signature, own_parameters, read_signature
+from backends.tiles import Tiling, tiled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,10 +67,11 @@ class TritonPythonModel:
             self._signature = read_signature(config)
             self._plan = Plan(trt, file, read_options(config, int(args["model_instance_device_id"])))
             check_signature(self._signature, _specs(self._plan.inputs), _specs(self._plan.outputs))
+            self._infer = tiled(self._plan.infer, Tiling.read(config))
         except (ValueError, RuntimeError) as error:
             raise pb_utils.TritonModelException(f"model {args['model_name']}: {error}") from None
         pb_utils.Logger.log_info(f"{args['model_name']}: TensorRT for RTX {trt.__version__}")
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Answer the requests of one batch."""
-        return answer(requests, self._signature, self._plan.infer, self._memories)
+        return answer(requests, self._signature, self._infer, self._memories)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from backends.signature import MAX_DIMS, WARM_UP
+from backends.signature import MAX_DIMS, TILES, WARM_UP
 from export.engines import Serving
 from families.interface import ROWS, Component, Tensor
 
@@ -22,6 +22,7 @@ def write(component: Component, serving: Serving) -> str:
         f"instance_group [ {{ kind: {serving.instance_kind} count: 1 }} ]",
         *parameters(serving.parameters),
         *parameters(_most(component) if serving.in_place else {}),
+        *parameters({TILES: _tiles(component)} if component.whole else {}),
         *parameters({WARM_UP: _first_calls(component)} if serving.warms_up else {}),
     ]
     if component.gathers:
@@ -61,7 +62,7 @@ def parameters(values: Mapping[str, str]) -> Sequence[str]:
 
 def _most(component: Component) -> Mapping[str, str]:
     """How large each input may be whose axes are open: Triton's own backend of TensorRT reads that of its plan."""
-    sizes, batched = component.sizes("max"), component.batched
+    sizes, batched = {**component.sizes("max"), **component.whole}, component.batched
     open_ones = [tensor for tensor in component.inputs if any(isinstance(axis, str) for axis in _own(tensor, batched))]
     said = [f"{tensor.name}:{','.join(map(str, _shape(component, tensor, sizes)))}" for tensor in open_ones]
     return {MAX_DIMS: ";".join(said)} if said else {}
@@ -93,6 +94,12 @@ def _graph(component: Component, rows: int) -> str:
         for tensor in component.inputs
     )
     return f"    {{ batch_size: {rows} {shapes} }}"
+
+
+def _tiles(component: Component) -> str:
+    """As `backends.tiles` reads it: what the engine holds of its input, in that input's own places."""
+    first, *_ = (component.ranges[axis] for axis in component.whole)
+    return f"{first.opt**2},{first.max},{first.step}"
 
 
 def _first_calls(component: Component) -> str:

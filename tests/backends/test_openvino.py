@@ -195,6 +195,14 @@ def test_a_call_that_failed_leaves_later_ones_of_its_shapes_be(backend, toy):
         assert np.array_equal(engine.infer({"x": x, "t": t})["y"], 2 * x + t[:, :, None, None])
 
 
+def test_an_array_that_lies_scattered_is_read_as_it_is(backend, toy):
+    engine = load(backend, toy / "twice")._engine
+    wide = np.random.default_rng(1).normal(size=(1, 4, 300, 600)).astype(np.float32)
+    for left in range(0, 300, 50):
+        x = wide[..., left : left + 300]
+        assert np.array_equal(engine.infer({"x": x, "t": np.zeros((1, 1), np.int64)})["y"], 2 * x)
+
+
 @pytest.mark.parametrize("said", ["[" * 100_000, "7", "{}", '{"file": 1}'])
 def test_a_parameter_of_no_use_fails_its_own_request_alone(backend, said):
     good, bad = request(backend), request(backend)

@@ -49,6 +49,7 @@ def test_what_is_not_set_is_left_to_the_exports_own_defaults(export_flags):
         "TRITOUCH_PRECISION": "--precision",
         "TRITOUCH_MAX_PIXELS": "--max-pixels",
         "TRITOUCH_MAX_BATCH": "--max-batch",
+        "TRITOUCH_VAE_TILE_PIXELS": "--vae-tile-pixels",
         "TRITOUCH_EXPORT_MAX_IMAGES": "--max-images",
         "TRITOUCH_DEFAULT_STEPS": "--default-steps",
         "TRITOUCH_SHIFT": "--shift",

@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "backends.gpu",
         "backends.plan",
         "backends.silent",
+        "backends.tiles",
         "choosing",
         "embedded.server",
         "export.adapters",

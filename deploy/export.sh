@@ -23,4 +23,5 @@ exec python3 -m export "$@" \
   ${TRITOUCH_SHIFT:+--shift "$TRITOUCH_SHIFT"} \
   ${TRITOUCH_GUIDANCE_WHEN_ZERO:+--guidance-when-zero "$TRITOUCH_GUIDANCE_WHEN_ZERO"} \
   ${TRITOUCH_SAFETY_CHECKER:+--safety-checker "$TRITOUCH_SAFETY_CHECKER"} \
+  ${TRITOUCH_PREVIEW_DECODER:+--preview-decoder "$TRITOUCH_PREVIEW_DECODER"} \
   --repository "$TRITOUCH_REPOSITORY"

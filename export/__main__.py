@@ -84,6 +84,12 @@ def add_checkpoint(group: argparse._ArgumentGroup) -> None:
         metavar="DIR",
         help="a diffusers folder whose safety checker looks at every picture",
     )
+    group.add_argument(
+        "--preview-decoder",
+        type=Path,
+        metavar="DIR",
+        help="a folder of diffusers' AutoencoderTiny, which decodes previews",
+    )
 
 
 def add_engines(group: argparse._ArgumentGroup) -> None:
@@ -189,8 +195,8 @@ def export(flags: argparse.Namespace) -> None:
     engine = load(flags.engine, [target for target in flags.compute_capability.split(",") if target])
     precisions = Precisions.parse(flags.precision, engine)
     checkpoint = find(flags.model, flags.revision)
-    if flags.safety_checker:
-        require_readable(flags.safety_checker)
+    for beside in filter(None, (flags.safety_checker, flags.preview_decoder)):
+        require_readable(beside)
     hide_bars()
     # Imported late: torch and diffusers take seconds, and a wrong flag should not.
     from export import adapters, run  # noqa: PLC0415
@@ -203,6 +209,7 @@ def export(flags: argparse.Namespace) -> None:
         flags.vae_tile_pixels,
         adapters.find(flags.adapter, adapters.prefixes_of(checkpoint.family) if flags.adapter else ()),
         flags.safety_checker,
+        flags.preview_decoder,
         flags.shift or 0.0,
         own_defaults,
     )

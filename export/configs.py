@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from export.component.config import HEADER, parameters, ports
-from families import safety_checker
+from families import preview_decoder, safety_checker
 from families.edit import canvas
-from families.interface import PIXELS, REFERENCE, RENDER, VIEW, VISION_ENCODER, Component, Tensor
+from families.interface import PIXELS, PREVIEW, REFERENCE, RENDER, VIEW, VISION_ENCODER, Component, Tensor
 from families.settings import Settings
 
 EDIT = "edit"
@@ -57,9 +57,11 @@ class Ensemble:
 
 def ensembles(table: Sequence[Component]) -> tuple[Ensemble, ...]:
     """`reference`, where a picture is encoded, `view`, where it is looked at, and `render`, which with a safety checker
-    also says what that sees."""
+    also says what that sees; `preview`, which is as `render`, where there is a decoder for it."""
     encoders = [c for c in table if c.role == "encoder" and [tensor.name for tensor in c.inputs] == [PIXELS]]
-    return (*map(_encoding, encoders), _render(table))
+    decoders = [component for component in table if component.role == "decoder"]
+    rendering = (_decoded(PREVIEW if c.name == preview_decoder.NAME else RENDER, c, table) for c in decoders)
+    return (*map(_encoding, encoders), *rendering)
 
 
 def _encoding(encoder: Component) -> Ensemble:
@@ -71,8 +73,7 @@ def _encoding(encoder: Component) -> Ensemble:
     return Ensemble(name, given, encoder.outputs, steps)
 
 
-def _render(table: Sequence[Component]) -> Ensemble:
-    decoder = next(c for c in table if c.role == "decoder")
+def _decoded(name: str, decoder: Component, table: Sequence[Component]) -> Ensemble:
     checkers = [c for c in table if c.name == safety_checker.NAME]
     rule = [SAFETY_RULE] * len(checkers)
     prepared = [tensor for c in checkers for tensor in c.inputs]
@@ -82,7 +83,7 @@ def _render(table: Sequence[Component]) -> Ensemble:
         ("postprocess", (*decoder.outputs, *FINISHING, *rule), (IMAGE, SIZE, *prepared)),
         *((c.name, c.inputs, c.outputs) for c in checkers),
     )
-    return Ensemble(RENDER, (*decoder.inputs, *FINISHING, *rule), (IMAGE, SIZE, *seen), steps)
+    return Ensemble(name, (*decoder.inputs, *FINISHING, *rule), (IMAGE, SIZE, *seen), steps)
 
 
 def edit(contract: str, settings: Settings) -> str:

@@ -19,7 +19,8 @@ from export.report import Report, Row
 from export.store import Store
 from families import load
 from families.errors import BadCheckpointError
-from families.interface import DENOISER, Component, Limits, Table
+from families.interface import DENOISER, PIXELS, Component, Limits, Table
+from families.preview_decoder import table as preview_decoder
 from families.safety_checker import table as safety_checker
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Options:
     adapters: tuple[Source, ...] = ()
     safety_checker: Path | None = None
     """A diffusers folder that has one."""
+    preview_decoder: Path | None = None
+    """A folder of diffusers' AutoencoderTiny."""
     shift: float = 0.0
     """Of the noise schedule; 0 for the checkpoint's own."""
     adapter_defaults: AdapterDefaults = field(default_factory=dict)
@@ -55,7 +58,7 @@ def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Stor
         workers.begin(checkpoint.family)
         plain = _components(checkpoint, table, engine, options)
         bank = judged_bank(checkpoint, options.adapters, plain)
-        components = [*map(bank.extend, plain), *_beside(options)]
+        components = [*map(bank.extend, plain), *_beside(options, plain)]
         chosen = options.precisions.of(components, engine)
         in_place = engine.serving(chosen[DENOISER]).in_place
         settings = release.settings(checkpoint, table, components, bank, options, in_place=in_place)
@@ -91,9 +94,21 @@ def _components(checkpoint: Checkpoint, table: Table, engine: Engine, options: O
     return tiles.tiled(plain, small, served_by_ours=engine.serving(engine.precisions[0]).in_place)
 
 
-def _beside(options: Options) -> list[Component]:
+def _beside(options: Options, plain: Sequence[Component]) -> list[Component]:
     """Engines that are of no family."""
-    return [safety_checker.component(options.safety_checker)] if options.safety_checker else []
+    made = [safety_checker.component(options.safety_checker)] if options.safety_checker else []
+    if options.preview_decoder:
+        decoder = next(component for component in plain if component.role == "decoder")
+        made.append(preview_decoder.component(options.preview_decoder, decoder, _factor(plain)))
+    return made
+
+
+def _factor(plain: Sequence[Component]) -> int:
+    """Pixels along one side of a latent, by how large the least picture is to its encoder and to its decoder."""
+    pictures = (t.axes[2] for c in plain for t in c.inputs if t.name == PIXELS)
+    latents = (c.inputs[0].axes[2] for c in plain if c.role == "decoder")
+    ranges = {axis: sizes for component in plain for axis, sizes in component.ranges.items()}
+    return ranges[str(next(pictures))].min // ranges[str(next(latents))].min
 
 
 def _make(checkpoint: Checkpoint, engine: Engine, component: Component, precision: str, bank: Bank) -> Make:

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -26,10 +27,10 @@ from export.engines import load as load_engine
 from export.errors import ExportError
 from export.report import Bar, Report
 from export.store import Store
-from families import load, safety_checker
+from families import load, preview_decoder, safety_checker
 
 if TYPE_CHECKING:
-    from families.interface import Modules
+    from families.interface import Component, Modules
     from families.parts.lora import Layers
 
 TOGETHER_BYTES = 2 << 30
@@ -173,17 +174,17 @@ def _begin(job: Job, said: Any) -> None:
     _own.update(store=job.store, said=said, builder=Builder(job.checkpoint, modules, engine, bank, job.store.caches))
 
 
-def _of_safety_checker(builder: Builder, folder: Path) -> Builder:
-    """The same for what no family has, which is of another checkpoint."""
-    from families.safety_checker import modules  # noqa: PLC0415 - seconds, and needed by few
-
-    return replace(builder, modules=cast("Modules", modules), checkpoint=replace(builder.checkpoint, path=folder))
+def _builder(builder: Builder, component: "Component") -> Builder:
+    """The same, or another for what no family has, which is of another checkpoint."""
+    beside = {safety_checker.NAME: Path(component.weights).parent, preview_decoder.NAME: Path(component.weights)}
+    if component.name not in beside:
+        return builder
+    modules = cast("Modules", import_module(f"families.{component.name}.modules"))
+    return replace(builder, modules=modules, checkpoint=replace(builder.checkpoint, path=beside[component.name]))
 
 
 def _make(make: Make) -> None:
-    store, builder = _own["store"], _own["builder"]
-    if make.component.name == safety_checker.NAME:
-        builder = _of_safety_checker(builder, Path(make.component.weights).parent)
+    store, builder = _own["store"], _builder(_own["builder"], make.component)
     with store.building(make.component.name, make.fingerprint) as folder:
         bar = _Said(_own["said"], make.component.name)
         builder.build(make, folder, bar)

@@ -42,8 +42,9 @@ PIXELS = "pixels"
 """(1, 3, H, W) float32 in [-1, 1]: the input of the encoder of pictures, the output of the decoder."""
 PREPROCESS, MASK = "preprocess", "mask"
 """What prepares pictures, and is asked by itself for a mask: `image`, `size_rule` -> `mask` (1, 1, h, w)."""
-REFERENCE, RENDER = "reference", "render"
-"""Ensembles: `image`, `size_rule` -> what the encoder of pictures gives; the decoder's inputs -> a picture file."""
+REFERENCE, RENDER, PREVIEW = "reference", "render", "preview"
+"""Ensembles: `image`, `size_rule` -> what the encoder of pictures gives; the decoder's inputs -> a picture file; the
+same by a smaller decoder, where the export has one."""
 VISION_ENCODER, VIEW = "vision_encoder", "view"
 """What looks at a picture for a text encoder, and its ensemble: `image`, `size_rule` -> what it gives."""
 

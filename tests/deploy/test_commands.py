@@ -55,6 +55,7 @@ def test_what_is_not_set_is_left_to_the_exports_own_defaults(export_flags):
         "TRITOUCH_SHIFT": "--shift",
         "TRITOUCH_GUIDANCE_WHEN_ZERO": "--guidance-when-zero",
         "TRITOUCH_SAFETY_CHECKER": "--safety-checker",
+        "TRITOUCH_PREVIEW_DECODER": "--preview-decoder",
     }
     lists = {"TRITOUCH_ADAPTERS": "", "TRITOUCH_OPTIONS": " ", "TRITOUCH_ADAPTER_DEFAULTS": ""}
     assert export_flags() == export_flags(**dict.fromkeys(flags, ""), **lists) == least

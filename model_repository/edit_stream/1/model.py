@@ -26,7 +26,7 @@ from batcher import Batcher
 from calls import EditCall, bank_rows, call, denoise_in_place, denoise_rows
 from families import finishing, load
 from families.edit import Edit, read
-from families.interface import BANK, DENOISER, RENDER, Plan, Tensors
+from families.interface import BANK, DENOISER, PREVIEW, RENDER, Plan, Tensors
 from families.safety_checker import RULE
 from families.safety_checker.decision import require_safe
 from families.schedules import NoiseSchedules
@@ -62,6 +62,7 @@ class TritonPythonModel:
         self._condition = load(self._settings.family, "conditioning").Conditioner(PIPELINE, self._settings)
         self._plan = load(self._settings.family, "denoising").plan
         self._schedules = NoiseSchedules(PIPELINE / "scheduler" / "scheduler_config.json", self._settings.scheduler)
+        self._preview = PREVIEW if PREVIEW in self._settings.outputs else RENDER
         self._callers = ThreadPoolExecutor(WORKERS, "call")
         self._tracing = tracing.start(os.environ)
         self._batcher = Batcher(
@@ -141,7 +142,7 @@ class TritonPythonModel:
             responses.picture(index, self._render({**latents, **beside}))
 
         def preview(step: int, latents: Tensors) -> None:
-            responses.preview(index, step, self._render({**latents, **beside}))
+            responses.preview(index, step, self._render({**latents, **beside}, self._preview))
 
         if not (wanted.progress or wanted.previews):
             return Job(taken, finish)
@@ -159,12 +160,12 @@ class TritonPythonModel:
         banked = bank_rows(self._settings, DENOISER, edit.adapters, rows)
         return [replace(plan, constant={**plan.constant, **banked}) for plan in plans]
 
-    def _render(self, inputs: Tensors) -> Tensors:
+    def _render(self, inputs: Tensors, model: str = RENDER) -> Tensors:
         """A picture, which nobody sees where the safety checker refuses it. Raises ModelError, InvalidEditError."""
         safety = self._settings.safety
         if safety:
             inputs = {**inputs, RULE: np.array([safety[RULE].encode()], np.object_)}
-        made = call(RENDER, inputs, self._settings.outputs[RENDER])
+        made = call(model, inputs, self._settings.outputs[model])
         if safety:
             require_safe(made, safety)
         return {name: made[name] for name in RENDERED}

@@ -1,0 +1,42 @@
+"""A repository with a small decoder for previews: they are of it, and finished pictures are of the family's own."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderTiny
+
+from embedded.server import Embedded, serve
+from tests.conftest import ROOT, run_export
+from tests.families import tiny
+from tests.server.asking import colours
+from tests.server.streams import stream
+
+pytestmark = pytest.mark.families
+LEVEL = 0.75
+"""Of every pixel that the small decoder makes: it is told by it."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    folder = tmp_path_factory.mktemp("preview")
+    flat = AutoencoderTiny(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4)
+    torch.nn.init.zeros_(flat.decoder.layers[-1].weight)
+    torch.nn.init.constant_(flat.decoder.layers[-1].bias, LEVEL)
+    flat.save_pretrained(folder)
+    repository = ROOT / "build" / "test-families" / "preview_decoder"
+    done = run_export(tiny.checkpoint("instruct_pix2pix"), repository, "--preview-decoder", str(folder), routes={})
+    assert done.returncode == 0, done.stderr
+    with serve(repository, port=0, gateway=False) as running:
+        yield running
+
+
+def test_previews_are_of_it_and_the_picture_is_not(server: Embedded) -> None:
+    with stream(server, colours(96, 64), steps=6, partial_images=[2]) as responses:
+        told = list(responses)
+    assert [response.kind for response in told] == ["begun", "preview", "preview", "picture"]
+    for preview in told[1:3]:
+        assert preview.pixels.shape == (64, 96, 3)
+        assert set(np.unique(preview.pixels)) == {round(LEVEL * 255)}
+    assert len(np.unique(told[3].pixels)) > 10

@@ -50,7 +50,8 @@ def example() -> dict[str, str]:
 
 
 def models() -> set[str]:
-    files = [*(ROOT / "model_repository").glob("*/1/*.py"), *(ROOT / "families").glob("*.py")]
+    folders = ("model_repository/*/1", "families", "backends")
+    files = [file for folder in folders for file in ROOT.glob(f"{folder}/*.py")]
     return {name for name in read(*files) if name.startswith("TRITOUCH_")} - {STOP_FILE_VARIABLE}
 
 

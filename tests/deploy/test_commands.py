@@ -115,7 +115,7 @@ def test_triton_is_hardened_in_containers_as_it_is_without_them(triton_flags, tm
 def test_triton_makes_the_same_spans_in_containers(triton_flags, tmp_path):
     named = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4318", "OTEL_BSP_SCHEDULE_DELAY": "100"}
     (tmp_path / "run").mkdir()
-    _, *embedded = Embedded(Settings(), tmp_path, tmp_path / "run", named).triton_command("p-")
+    _, *embedded = Embedded(Settings(), tmp_path, tmp_path / "run", named).tritons[0].command("p-")
     traced = [flag for flag in triton_flags(**named) if flag.startswith("--trace-config")]
     assert traced == [flag for flag in embedded if flag.startswith("--trace-config")]
     assert len(traced) == 5

@@ -10,6 +10,7 @@ from types import ModuleType
 PIPELINES = {
     "Flux2KleinPipeline": "flux2_klein",
     "FluxKontextPipeline": "flux_kontext",
+    "LongCatImageEditPipeline": "longcat_image_edit",
     "QwenImageEditPipeline": "qwen_image_edit",
     "QwenImageEditPlusPipeline": "qwen_image_edit",
     "StableDiffusionInstructPix2PixPipeline": "instruct_pix2pix",

@@ -82,18 +82,19 @@ class PreferredSizes:
 class AreaSize:
     """A size rule of a model that was trained at one area, in pixels: small pictures are enlarged to it.
 
-    Sides are the nearest multiples, which may be a little over the area.
+    Sides are the nearest multiples, or with `up` the next, which may be a little over the area.
     """
 
     area: int
     multiple: int
     min_side: int
     max_side: int
+    up: bool = False
 
     @classmethod
-    def up_to(cls, area: int, multiple: int, min_side: int, longest_aspect: int) -> "AreaSize":
+    def up_to(cls, area: int, multiple: int, min_side: int, longest_aspect: int, *, up: bool = False) -> "AreaSize":
         """For pictures of up to so many times as long as wide; of longer ones the long side is bounded."""
-        return cls(area, multiple, min_side, math.isqrt(area * longest_aspect) // multiple * multiple)
+        return cls(area, multiple, min_side, math.isqrt(area * longest_aspect) // multiple * multiple, up)
 
     def of(self, width: int, height: int) -> Size:
         """Aspect kept, but of a strip too thin for both bounds. As `calculate_dimensions` of diffusers where no bound
@@ -116,17 +117,23 @@ class AreaSize:
 
     @property
     def largest(self) -> int:
-        """Pixels, at least those of the largest size that it gives: of the longest, each side half a multiple more."""
-        half, short = self.multiple // 2, self.area / self.max_side
-        return math.ceil((self.max_side + half) * (short + half))
+        """Pixels, at least those of the largest size that it gives: of the longest, each side rounded."""
+        short = self.area / self.max_side
+        return math.ceil((self.max_side + self.rounding) * (short + self.rounding))
+
+    @property
+    def rounding(self) -> int:
+        """Pixels, at most, by which a side is more than that of the area."""
+        return self.multiple if self.up else self.multiple // 2
 
     def to_json(self) -> bytes:
         """The input `size_rule`."""
         return json.dumps(asdict(self)).encode()
 
     def _side(self, pixels: float) -> int:
-        """The nearest multiple within the bounds; of two as near the even one, as diffusers rounds."""
-        return min(max(round(pixels / self.multiple) * self.multiple, self.min_side), self.max_side)
+        """The nearest multiple, or the next, within the bounds; of two as near the even one, as diffusers rounds."""
+        count = math.ceil(pixels / self.multiple) if self.up else round(pixels / self.multiple)
+        return min(max(count * self.multiple, self.min_side), self.max_side)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from families.edit import Edit
-from families.flux_kontext.table import AXES, PATCH, TOKENS
+from families.flux_kontext.table import AXES, TOKENS
 from families.interface import MASK, Plan, Tensors
 from families.parts import flow_denoising, packing
 from families.parts.flow_denoising import latent_size, linear_noise
@@ -17,16 +17,12 @@ noise = linear_noise
 
 def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Settings) -> Plan:
     """From `pooled_projections`, `encoder_hidden_states` and, where there is a picture, `reference_0` (1, C, h, w);
-    with a mask `kept_latents` (1, C, h, w) and `mask` (1, 1, h, w).
-
-    The noise is drawn as diffusers draws it on a CPU, and then patched.
-    """
+    with a mask `kept_latents` (1, C, h, w) and `mask` (1, 1, h, w)."""
     pictures = [tensors["reference_0"]] if edit.images else []
     channels = settings.own["channels"]
     height, width = latent_size(edit, settings)
     generator = torch.Generator().manual_seed(edit.seed)
-    drawn = torch.randn((1, channels // PATCH**2, height * PATCH, width * PATCH), generator=generator)
-    latents = torch.nn.functional.pixel_unshuffle(drawn, PATCH).numpy()
+    latents = flow_denoising.patched_noise(generator, channels, (height, width))
     constant = {
         "references": packing.pack_all(pictures, channels),
         "sample_ids": packing.positions(height, width, 0, AXES),

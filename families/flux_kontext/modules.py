@@ -6,7 +6,7 @@ import torch
 from diffusers import FluxTransformer2DModel
 from transformers import CLIPTextModel, T5EncoderModel
 
-from families.flux_kontext.table import AXES, PATCH, TOKENS
+from families.flux_kontext.table import AXES, TOKENS
 from families.interface import Tensor
 from families.parts import autoencoder_kl, pretrained
 from families.parts.samples import sample_latents
@@ -43,26 +43,6 @@ class _T5(torch.nn.Module):
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         states: torch.Tensor = self.model(input_ids)[0]
         return states.float()
-
-
-class _Encoder(autoencoder_kl.Encoder):
-    """`pixels` (1, 3, H, W) in [-1, 1] -> patches of the mode, scaled, (1, C, h, w)."""
-
-    def scaled(self, means: torch.Tensor) -> torch.Tensor:
-        """Patches, scaled."""
-        config = self.model.config
-        return torch.nn.functional.pixel_unshuffle((means - config.shift_factor) * config.scaling_factor, PATCH)
-
-
-class _Decoder(autoencoder_kl.Decoder):
-    """`latents` (1, C, h, w), scaled patches -> `pixels` (1, 3, H, W), about [-1, 1]."""
-
-    def unscaled(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents of scaled patches."""
-        config = self.model.config
-        plain = torch.nn.functional.pixel_shuffle(latents, PATCH)
-        unscaled: torch.Tensor = plain / config.scaling_factor + config.shift_factor
-        return unscaled
 
 
 class _Transformer(torch.nn.Module):
@@ -106,7 +86,7 @@ class _Transformer(torch.nn.Module):
 module = pretrained.by_name(
     text_encoder=_Clip,
     text_encoder_2=_T5,
-    vae_encoder=_Encoder,
+    vae_encoder=autoencoder_kl.PatchEncoder,
     denoiser=_Transformer,
-    vae_decoder=_Decoder,
+    vae_decoder=autoencoder_kl.PatchDecoder,
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from families.interface import DENOISER, ROWS, Component, Defaults, Limits, Tensor
 from families.parts.configs import fields_of, read_configs, require
+from families.parts.packing import PATCH
 from families.parts.picture_axes import MIN_SIDE, PictureAxes, text_rows, token_tensors
 from families.parts.vae_components import vae_components
 from families.sizes import PreferredSizes
@@ -18,8 +19,6 @@ TOKENS = 512
 TEXT_ROWS = 4
 AXES = 3
 """A token's position: picture, row, column."""
-PATCH = 2
-"""Latents along one side of a token."""
 SHORT_SIDES = (672, 688, 720, 752, 800, 832, 880, 944, 1024)
 LONG_SIDES = (1568, 1504, 1456, 1392, 1328, 1248, 1184, 1104, 1024)
 """The sizes that it was trained at, in pixels, either way: diffusers' PREFERRED_KONTEXT_RESOLUTIONS."""

@@ -1,4 +1,4 @@
-"""AutoencoderKL as two components: a picture's latents, and the picture of latents."""
+"""AutoencoderKL as two components: a picture's latents, and the picture of latents; as they are, or in patches."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -7,6 +7,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from families.parts import pretrained
+from families.parts.packing import PATCH
 
 
 class Encoder(torch.nn.Module):
@@ -45,3 +46,23 @@ class Decoder(torch.nn.Module):
         """Latents in the autoencoder's own scale."""
         plain: torch.Tensor = latents / self.model.config.scaling_factor
         return plain
+
+
+class PatchEncoder(Encoder):
+    """`pixels` (1, 3, H, W) in [-1, 1] -> patches of the mode, shifted and scaled, (1, C, h, w)."""
+
+    def scaled(self, means: torch.Tensor) -> torch.Tensor:
+        """Patches, scaled."""
+        config = self.model.config
+        return torch.nn.functional.pixel_unshuffle((means - config.shift_factor) * config.scaling_factor, PATCH)
+
+
+class PatchDecoder(Decoder):
+    """`latents` (1, C, h, w), scaled patches -> `pixels` (1, 3, H, W), about [-1, 1]."""
+
+    def unscaled(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents of scaled patches."""
+        config = self.model.config
+        plain = torch.nn.functional.pixel_shuffle(latents, PATCH)
+        unscaled: torch.Tensor = plain / config.scaling_factor + config.shift_factor
+        return unscaled

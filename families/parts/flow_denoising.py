@@ -14,6 +14,7 @@ from families.edit import Edit
 from families.interface import Array, Loop, Plan, Step, Tensors
 from families.parts import packing
 from families.parts.hold import Hold
+from families.parts.packing import PATCH
 from families.schedules import Schedule
 from families.settings import Settings
 
@@ -52,6 +53,14 @@ def latent_size(edit: Edit, settings: Settings) -> tuple[int, int]:
     """The (h, w) of the latents of the picture that is made; `settings.own` says how many pixels a `factor` is."""
     width, height = edit.working
     return height // settings.own["factor"], width // settings.own["factor"]
+
+
+def patched_noise(generator: torch.Generator, channels: int, size: tuple[int, int]) -> Array:
+    """(1, `channels`, h, w), drawn as diffusers draws it on a CPU, at once, and then patched."""
+    height, width = size
+    drawn = torch.randn((1, channels // PATCH**2, height * PATCH, width * PATCH), generator=generator)
+    noise: Array = torch.nn.functional.pixel_unshuffle(drawn, PATCH).numpy()
+    return noise
 
 
 def plan(

@@ -6,6 +6,9 @@ import numpy as np
 
 from families.interface import Array
 
+PATCH = 2
+"""Latents along one side of a token."""
+
 
 def pack(latents: Array) -> Array:
     """(1, C, h, w) -> (1, h * w, C), row by row."""

@@ -25,6 +25,8 @@ LONGEST_ASPECT = 200
 """Of the longer side to the shorter: what the processor refuses is more."""
 NO_PLACE = -1
 """Of a token that is text."""
+PADDING = -2
+"""Of a token that no token sees, itself neither."""
 
 
 @dataclass(frozen=True)

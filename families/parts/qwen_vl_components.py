@@ -11,8 +11,6 @@ from families.sizes import AreaSize
 
 WEIGHTS = "text_encoder"
 """The checkpoint's sub-folder of both."""
-PROCESSOR = "processor"
-"""That of what prepares their pictures."""
 TEXT_ENCODER = "text_encoder"
 TEXT, VISION = "text", "vision"
 """Tokens of a text with its pictures in it, and of these pictures."""
@@ -23,10 +21,11 @@ LEAST_TEXT = 2
 
 @dataclass(frozen=True)
 class Views:
-    """How pictures are looked at: each is scaled by `rule`, and then as the processor does it."""
+    """How pictures are looked at: each is scaled by `rule`, and then as the processor of that sub-folder does it."""
 
     sight: Sight
     rule: AreaSize
+    processor: str
 
     @property
     def most_tokens(self) -> int:
@@ -49,9 +48,10 @@ class Views:
         """Every size that a picture can be seen at, and some more."""
         rule, step = self.rule, self.rule.multiple
         for width in range(rule.min_side, rule.max_side + 1, step):
-            nearest = rule.area // width // step * step
-            for height in (rule.min_side, nearest, nearest + step):
-                yield self.sight.of(width, min(max(height, rule.min_side), rule.max_side))
+            ends = rule.area / (width + rule.rounding) - step, rule.area / (width - rule.rounding) + step
+            least, most = (min(max(int(end) // step * step, rule.min_side), rule.max_side) for end in ends)
+            for height in (rule.min_side, *range(least, most + 1, step)):
+                yield self.sight.of(width, height)
 
 
 def vl_components(
@@ -70,7 +70,7 @@ def vl_components(
         **views.pixels(),
         precisions=precisions,
         named=r"(model\.)?visual\.",
-        beside=tuple(f"{PROCESSOR}/{name}" for name in FILES),
+        beside=tuple(f"{views.processor}/{name}" for name in FILES),
     )
     one = views.sight.grid(views.sight.of(*views.rule.square))
     usual, most = one[0] * one[1], pictures * views.most_tokens

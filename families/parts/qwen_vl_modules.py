@@ -13,7 +13,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 
 from families.parts import pretrained
-from families.parts.qwen_vl import Sight
+from families.parts.qwen_vl import PADDING, Sight
 
 
 class VisionEncoder(nn.Module):
@@ -73,7 +73,8 @@ class TextEncoder(nn.Module):
     """The states after the last layer and its norm, (1, T, width).
 
     `input_ids` (1, T), `position_ids` (3, T) and `vision_places` (1, T) int64 as `lay_out` gives them, `vision_states`
-    (1, V, width) of all pictures, at least one token. A token sees those before it, so that what follows changes none.
+    (1, V, width) of all pictures, at least one token. A token sees itself and those before it, so that what follows
+    changes none; those whose place is PADDING are seen by none.
     """
 
     def __init__(self, weights: Path) -> None:
@@ -85,7 +86,7 @@ class TextEncoder(nn.Module):
         seen = vision_states.to(words.dtype)[0].index_select(0, vision_places[0].clamp(min=0))[None]
         states = torch.where(vision_places[:, :, None] >= 0, seen, words)
         place = torch.arange(states.shape[1], device=states.device)
-        before = (place[None, :] <= place[:, None])[None, None]  # (1, 1, T, T)
+        before = ((place[None, :] <= place[:, None]) & (vision_places != PADDING))[None, None]  # (1, 1, T, T)
         encoded: Tensor = self.model(
             inputs_embeds=states,
             position_ids=position_ids[:, None],

@@ -22,14 +22,13 @@ def tokenize(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
-def require_within(tokenizer: Any, name: str, prompt: str, most: int) -> None:
+def require_within(name: str, prompt: str, count: int, most: int) -> None:
     """Raises InvalidEditError, naming the bound, for a prompt that is too long, or that has a picture's own word in it.
 
-    `name`: of the field that it came in.
+    `name`: of the field that it came in. `count`: its tokens.
     """
     if IMAGE_PAD in prompt:
         raise InvalidEditError(PROMPT_INVALID, f"{name}: leave {IMAGE_PAD} out, which stands for a picture")
-    count = len(tokenize(tokenizer, prompt))
     if count > most:
         raise InvalidEditError(PROMPT_INVALID, f"{name}: has {count} tokens, at most {most} are read")
 

@@ -34,7 +34,8 @@ class Conditioner:
         on; with a mask `kept_latents` and `mask`."""
         sentences = Guidance.of(edit).sentences(edit)
         for name, sentence in zip(("prompt", "negative_prompt"), sentences, strict=False):
-            vl_tokenizer.require_within(self._tokenizer, name, sentence, PROMPT_TOKENS)
+            tokens = vl_tokenizer.tokenize(self._tokenizer, sentence)
+            vl_tokenizer.require_within(name, sentence, len(tokens), PROMPT_TOKENS)
         rules = [self._view(own_size(image)) for image in edit.images]
         views = [references.view(image, rule.to_json()) for image, rule in zip(edit.images, rules, strict=True)]
         made = call.together(*views, *references.all_of(edit, self._size_rule, self._factor))

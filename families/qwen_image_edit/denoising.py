@@ -11,7 +11,7 @@ from families.parts import flow_denoising, packing
 from families.parts.flow_denoising import latent_size, linear_noise
 from families.parts.references import KEPT
 from families.qwen_image_edit.guidance import Guidance
-from families.qwen_image_edit.table import PATCH, PLACES
+from families.qwen_image_edit.table import PLACES
 from families.schedules import NoiseSchedules
 from families.settings import Settings
 
@@ -20,15 +20,11 @@ noise = linear_noise
 
 def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Settings) -> Plan:
     """From `encoder_hidden_states` (P, T, width), `text_tokens` (P) and `reference_0`, ... (1, C, h, w); with a mask
-    `kept_latents` (1, C, h, w) and `mask` (1, 1, h, w).
-
-    The noise is drawn as diffusers draws it on a CPU, and then patched.
-    """
+    `kept_latents` (1, C, h, w) and `mask` (1, 1, h, w)."""
     pictures = [tensors[f"reference_{place}"] for place in range(len(edit.images))]
     channels, (height, width) = settings.own["channels"], latent_size(edit, settings)
     generator = torch.Generator().manual_seed(edit.seed)
-    drawn = torch.randn((1, channels // PATCH**2, height * PATCH, width * PATCH), generator=generator)
-    latents = torch.nn.functional.pixel_unshuffle(drawn, PATCH).numpy()
+    latents = flow_denoising.patched_noise(generator, channels, (height, width))
     sizes = [(height, width), *((picture.shape[2], picture.shape[3]) for picture in pictures)]
     made, *seen = (_places(number, *size) for number, size in enumerate(sizes))
     text = tensors["encoder_hidden_states"]

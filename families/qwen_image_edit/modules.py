@@ -5,9 +5,10 @@ import torch
 from families.interface import Tensor
 from families.parts import autoencoder_qwen, pretrained
 from families.parts.qwen_vl import sample_places
-from families.parts.qwen_vl_components import PROCESSOR, WEIGHTS
+from families.parts.qwen_vl_components import WEIGHTS
 from families.parts.qwen_vl_modules import TextEncoder, VisionEncoder
 from families.parts.samples import sample_latents
+from families.qwen_image_edit.table import PROCESSOR
 from families.qwen_image_edit.transformer import AXES, Transformer
 
 

@@ -8,15 +8,18 @@ from typing import Any
 from families.interface import DENOISER, ROWS, Component, Defaults, Limits, Range, Tensor
 from families.parts import qwen_vl_components
 from families.parts.configs import fields_of, read_configs, read_json, require
+from families.parts.packing import PATCH
 from families.parts.picture_axes import PictureAxes, token_tensors
 from families.parts.qwen_vl import Sight
-from families.parts.qwen_vl_components import PROCESSOR, TEXT, Views, vl_components
+from families.parts.qwen_vl_components import TEXT, Views, vl_components
 from families.parts.vae_components import vae_components
 from families.qwen_image_edit import prompts
 from families.sizes import AreaSize
 
 FILES = ("tokenizer", "scheduler/scheduler_config.json")
 OPTIONS: Mapping[str, str] = {}
+PROCESSOR = "processor"
+"""The checkpoint's sub-folder of what prepares pictures for Qwen2.5-VL."""
 SEVERAL = "QwenImageEditPlusPipeline"
 """The class of checkpoints that take several pictures, numbered, and look at each in little."""
 MULTIPLE = 32
@@ -31,7 +34,6 @@ TEXT_STEP = 64
 """Texts are padded to multiples of it, so that edits whose prompts are about as long share calls."""
 PLACES = 4
 """A token's picture, row and column, and whether it is there."""
-PATCH = 2
 ROWS_OF_EDIT = 2
 """The prompt's and the negative one's."""
 DEFAULT_IMAGES = 3
@@ -133,7 +135,7 @@ class _Sizes:
     def views(self, limits: Limits) -> Views:
         """Of what Qwen2.5-VL looks at: in little, or a single picture as it is edited."""
         little = AreaSize.up_to(LOOKED_AT, MULTIPLE, LEAST_SIDE, LONGEST_ASPECT)
-        return Views(self.sight, little if self.several else self.rule(limits))
+        return Views(self.sight, little if self.several else self.rule(limits), PROCESSOR)
 
     def images(self, limits: Limits) -> int:
         """Most of one edit."""

@@ -134,7 +134,7 @@ def qwen_vl(vocabulary: int, image_pad: int, width: int = 32) -> Any:
     return Qwen2_5_VLForConditionalGeneration(config)
 
 
-def autoencoder(**changed: Any) -> AutoencoderKL:
+def autoencoder(latent_channels: int = 4, **changed: Any) -> AutoencoderKL:
     """Halves three times."""
     return AutoencoderKL(
         block_out_channels=(16, 32, 32, 32),
@@ -142,7 +142,7 @@ def autoencoder(**changed: Any) -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=1,
         norm_num_groups=8,
-        latent_channels=4,
+        latent_channels=latent_channels,
         sample_size=256,
         **changed,
     )

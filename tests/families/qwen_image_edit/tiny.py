@@ -27,8 +27,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from families.parts.configs import read_json
 from families.parts.qwen_vl import IMAGE_PAD
-from families.parts.qwen_vl_components import PROCESSOR
-from families.qwen_image_edit.table import SEVERAL
+from families.qwen_image_edit.table import PROCESSOR, SEVERAL
 from families.sizes import AreaSize
 from tests import loras
 from tests.families import small

@@ -9,10 +9,10 @@ EXPORT_FLAGS ?= $(if $(filter demo/checkpoint,$(CHECKPOINT)),--max-pixels 147456
 TORCH_BACKEND ?= cpu
 PACKAGES := gateway families export backends embedded tritouch demo bench deploy
 READY := $(VENV)/.ready
-FAST := GENERATED_CASES=20 $(PYTHON) -m pytest -q -m "not server and not slow and not families and not containers"
+FAST := GENERATED_CASES=20 $(PYTHON) -m pytest -q -m "not server and not slow and not families and not containers and not fleet"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo export up test test-fast test-fast-gateway test-fast-rest test-families test-browser test-long test-containers check format lock clean
+.PHONY: help setup demo export up test test-fast test-fast-gateway test-fast-rest test-families test-browser test-long test-containers test-fleet check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -52,7 +52,7 @@ up: export ## serve the repository here: Triton and the gateway, until Ctrl-C
 	$(PYTHON) -m embedded --repository $(REPOSITORY)
 
 test: $(READY) ## run every test, the real Triton included
-	$(PYTHON) -m pytest -m "not families and not long and not browser and not containers"
+	$(PYTHON) -m pytest -m "not families and not long and not browser and not containers and not fleet"
 
 test-families: $(READY) ## export and serve a tiny checkpoint of every family, and compare it with diffusers
 	$(PYTHON) -m pytest -m families
@@ -77,6 +77,9 @@ test-long: $(READY) ## thousands of generated requests, Triton killed twenty tim
 
 test-containers: $(READY) ## build the images and run docker-compose.yml, in an engine of its own (root, Debian 12)
 	$(PYTHON) -m pytest -m containers tests/containers
+
+test-fleet: $(READY) ## check the chart, and run a fleet of Tritons behind Envoy through a storm (Debian 12, npm)
+	$(PYTHON) -m pytest -m fleet --log-cli-level=INFO tests/fleet
 
 check: $(READY) ## ruff and mypy
 	$(VENV)/bin/ruff check .

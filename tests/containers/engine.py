@@ -58,6 +58,24 @@ def mirror() -> str:
     return next(site for site, release in sites if release == codename()).rstrip("/")
 
 
+def packages(folder: Path, release: str, names: Sequence[str]) -> list[Path]:
+    """Packages of a release of Debian, downloaded into `folder`/`release` by lists of its own, signatures checked."""
+    apt = folder / release
+    for part in ("lists/partial", "cache/archives/partial"):
+        (apt / part).mkdir(parents=True, exist_ok=True)
+    (apt / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror()} {release} main\n")
+    options = ["APT::Sandbox::User=root", "Acquire::Languages=none", "Dir::Etc::sourceparts=/dev/null"]
+    options += [
+        f"Dir::Etc::sourcelist={apt}/sources.list",
+        f"Dir::State::lists={apt}/lists",
+        f"Dir::Cache={apt}/cache",
+    ]
+    command = ["apt-get", "-qq", *(word for option in options for word in ("-o", option))]
+    run([*command, "update"])
+    run([*command, "download", *names], cwd=apt)
+    return sorted(apt.glob("*.deb"))
+
+
 def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
     """The output of a command that must succeed."""
     done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, check=False)
@@ -90,8 +108,9 @@ class Engine:
             return
         unfinished = self.folder / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
-        for deb in self._packages(self.folder / "packages"):
-            run(["dpkg-deb", "-x", deb, unfinished])
+        for release, names in {"trixie": ENGINE, codename(): OWN}.items():
+            for deb in packages(self.folder / "packages", release, names):
+                run(["dpkg-deb", "-x", deb, unfinished])
         unfinished.rename(self.usr.parent)
         programs = [*(self.usr / "bin").iterdir(), *(self.usr / "sbin").iterdir()]
         links = {self._bin / program.name: program for program in programs}
@@ -102,23 +121,6 @@ class Engine:
         for link, target in links.items():
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(target)
-
-    def _packages(self, folder: Path) -> list[Path]:
-        for release, packages in {"trixie": ENGINE, codename(): OWN}.items():
-            apt = folder / release
-            for part in ("lists/partial", "cache/archives/partial"):
-                (apt / part).mkdir(parents=True, exist_ok=True)
-            (apt / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror()} {release} main\n")
-            options = ["APT::Sandbox::User=root", "Acquire::Languages=none", "Dir::Etc::sourceparts=/dev/null"]
-            options += [
-                f"Dir::Etc::sourcelist={apt}/sources.list",
-                f"Dir::State::lists={apt}/lists",
-                f"Dir::Cache={apt}/cache",
-            ]
-            command = ["apt-get", "-qq", *(word for option in options for word in ("-o", option))]
-            run([*command, "update"])
-            run([*command, "download", *packages], cwd=folder)
-        return sorted(folder.glob("*.deb"))
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:

@@ -1,0 +1,60 @@
+"""The chart's values against the settings that they become; helm itself is in tests/fleet."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.deploy.test_compose import gateway, models, read
+
+CHART = ROOT / "deploy" / "chart"
+BY_ITSELF = {f"TRITOUCH_{name}" for name in ("HOST", "PORT", "TRITON_GRPC", "API_KEYS", "DRAIN_SECONDS")}
+"""The gateway's settings that the chart makes of other values."""
+EDIT_TIMEOUT = "TRITOUCH_EDIT_TIMEOUT_SECONDS"
+"""One value for Triton and the gateway."""
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    return dict(json.loads((CHART / "values.schema.json").read_text()))
+
+
+def test_every_setting_is_a_value_and_every_value_a_setting(schema: dict[str, Any]) -> None:
+    offered = schema["properties"]["gateway"]["properties"]["settings"]["properties"]
+    assert set(offered) == gateway() - BY_ITSELF - {EDIT_TIMEOUT}
+    triton = {name for name in read(ROOT / "deploy" / "serve_triton.py") if "_PORT" not in name} | models()
+    assert set(schema["$defs"]["pool"]["properties"]["settings"]["properties"]) == triton - {
+        EDIT_TIMEOUT,
+        "TRITOUCH_REPOSITORY",
+    }
+    export = {name for name in read(ROOT / "deploy" / "export.sh") if name.startswith("TRITOUCH_")}
+    assert set(schema["$defs"]["model"]["properties"]) == export - {"TRITOUCH_ENGINE", "TRITOUCH_REPOSITORY"}
+
+
+def test_every_value_has_a_default_and_every_default_is_checked(schema: dict[str, Any]) -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert set(values) == set(schema["properties"]) - {"global"}
+    assert set(values["poolDefaults"]) == set(schema["$defs"]["pool"]["properties"])
+    pool = schema["properties"]["pools"]["items"]["properties"]
+    assert set(pool) == {"name", *values["poolDefaults"]}
+
+
+def test_defaults_that_templates_count_with_are_the_gateways_own() -> None:
+    from gateway.settings import Settings
+
+    text = "".join(path.read_text() for path in (CHART / "templates").iterdir())
+    used = re.findall(r'"name" "TRITOUCH_(\w+)" "default" ("[^"]*"|\S+?)\)', text)
+    assert len(used) >= 5
+    for name, default in used:
+        own = Settings.model_fields[name.lower()].default
+        written = ",".join(map(str, own)) if isinstance(own, tuple) else own
+        assert str(json.loads(default)) == str(int(written) if isinstance(written, float) else written), name
+
+
+def test_the_chart_has_the_version_of_the_project() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    (version,) = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert chart["version"] == chart["appVersion"] == version

@@ -13,6 +13,8 @@ from tests.deploy.test_compose import gateway, models, read
 CHART = ROOT / "deploy" / "chart"
 BY_ITSELF = {f"TRITOUCH_{name}" for name in ("HOST", "PORT", "TRITON_GRPC", "API_KEYS", "DRAIN_SECONDS")}
 """The gateway's settings that the chart makes of other values."""
+ONE_TRITON = {"TRITOUCH_GPUS", "TRITOUCH_TRITON_REPLICAS"}
+"""A pod has one GPU and one Triton: more of them are more pods."""
 EDIT_TIMEOUT = "TRITOUCH_EDIT_TIMEOUT_SECONDS"
 """One value for Triton and the gateway."""
 
@@ -26,12 +28,14 @@ def test_every_setting_is_a_value_and_every_value_a_setting(schema: dict[str, An
     offered = schema["properties"]["gateway"]["properties"]["settings"]["properties"]
     assert set(offered) == gateway() - BY_ITSELF - {EDIT_TIMEOUT}
     triton = {name for name in read(ROOT / "deploy" / "serve_triton.py") if "_PORT" not in name} | models()
-    assert set(schema["$defs"]["pool"]["properties"]["settings"]["properties"]) == triton - {
-        EDIT_TIMEOUT,
-        "TRITOUCH_REPOSITORY",
-    }
+    own = {EDIT_TIMEOUT, "TRITOUCH_REPOSITORY", *ONE_TRITON}
+    assert set(schema["$defs"]["pool"]["properties"]["settings"]["properties"]) == triton - own
     export = {name for name in read(ROOT / "deploy" / "export.sh") if name.startswith("TRITOUCH_")}
-    assert set(schema["$defs"]["model"]["properties"]) == export - {"TRITOUCH_ENGINE", "TRITOUCH_REPOSITORY"}
+    assert set(schema["$defs"]["model"]["properties"]) == export - {
+        "TRITOUCH_ENGINE",
+        "TRITOUCH_REPOSITORY",
+        *ONE_TRITON,
+    }
 
 
 def test_every_value_has_a_default_and_every_default_is_checked(schema: dict[str, Any]) -> None:

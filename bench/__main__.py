@@ -13,6 +13,7 @@ BENCHES = {
     "cold": "the first edits after a start, with and without warm-up",
     "vae": "the autoencoder at large pictures, whole and in tiles: seconds, memory, likeness",
     "memory": "resident memory of the whole stack beside the diffusers process",
+    "precisions": "what engines of fewer bits gain in a call of the denoiser",
     "adapters": "what adapters cost in a call of the denoiser",
     "handover": "what a step costs outside a denoiser whose inputs are large",
     "load": "the gateway under load, before a Triton that does nothing but take its time",

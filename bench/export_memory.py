@@ -199,7 +199,7 @@ def make(said: Any, folder: Path, how: How) -> None:
     component = _denoiser(folder, how.family)
     (folder / MADE).mkdir()
     modules = load_family(how.family, "modules")
-    builder = Builder(found, modules, load(how.engine, how.targets), Bank((), (), {}), folder)
+    builder = Builder(found, modules, load(how.engine, how.targets), Bank((), (), {}), folder, folder)
     builder.build(Make(component, how.precision, ""), folder / MADE, Bar(said))
 
 

@@ -113,6 +113,15 @@ def add_engines(group: argparse._ArgumentGroup) -> None:
         help="arithmetic of the engines, of all and of single ones (default: auto, the fastest that a component bears)",
     )
     group.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="DIR",
+        help="pictures and sentences.txt that int8 and fp8 are calibrated on (default: nine that come along)",
+    )
+    group.add_argument(
+        "--accept-quality", action="store_true", help="install narrowed engines however unlike fp32 their pictures are"
+    )
+    group.add_argument(
         "--max-batch", type=whole, default=12, metavar="N", help="most rows of one denoiser call (default: %(default)s)"
     )
 
@@ -199,7 +208,7 @@ def export(flags: argparse.Namespace) -> None:
         require_readable(beside)
     hide_bars()
     # Imported late: torch and diffusers take seconds, and a wrong flag should not.
-    from export import adapters, run  # noqa: PLC0415
+    from export import adapters, rehearsal, run  # noqa: PLC0415
 
     chosen = run.Options(
         Limits(flags.max_pixels, flags.max_batch, flags.max_images, frozenset(flags.option)),
@@ -212,6 +221,8 @@ def export(flags: argparse.Namespace) -> None:
         flags.preview_decoder,
         flags.shift or 0.0,
         own_defaults,
+        flags.calibration or rehearsal.OWN,
+        flags.accept_quality,
     )
     report = Report()
     run.export(checkpoint, engine, chosen, Store(flags.repository), report)

@@ -15,6 +15,7 @@ import torch
 from export.checkpoint import Checkpoint, weight_files
 from export.component.build import Make
 from export.component.graph import DTYPES
+from export.component.schemes import SCHEMES
 from export.engines import Engine
 from export.errors import BadInputError
 from families.parts import pretrained
@@ -76,9 +77,12 @@ def _of_one(make: Make, checkpoint: Checkpoint, engine: Engine, folder: Path) ->
     own = [weight for name, weight in lying.items() if re.match(make.component.named, name)]
     weights = own or list(lying.values())
     numbers = {weight: weight.bytes // pretrained.DTYPES[weight.dtype].itemsize for weight in weights}
+    scheme = SCHEMES.get(make.precision)
     kept = {weight: count * _kept(weight, make, engine).itemsize for weight, count in numbers.items()}
+    if scheme:  # all of it, though norms and what is sensitive stay wide: they are few
+        kept = {weight: count * scheme.bits // 8 for weight, count in numbers.items()}
     linked = weights[0].file.stat().st_dev == _existing(folder).stat().st_dev
-    apart = [weight for weight in weights if not (linked and kept[weight] == weight.bytes)]
+    apart = [weight for weight in weights if scheme or not (linked and kept[weight] == weight.bytes)]
     compiler, gpu = engine.takes(make.precision, sum(numbers.values()))
     layer = max(numbers.values()) * WIDE * 2
     return _Part(sum(kept.values()), sum(kept[weight] for weight in apart), BASE + layer + compiler, gpu)
@@ -86,7 +90,7 @@ def _of_one(make: Make, checkpoint: Checkpoint, engine: Engine, folder: Path) ->
 
 def _kept(weight: Stored, make: Make, engine: Engine) -> torch.dtype:
     lying = next((name for name, dtype in DTYPES.items() if dtype == pretrained.DTYPES[weight.dtype]), None)
-    return DTYPES[engine.keeps(make.precision, lying)]
+    return DTYPES[engine.keeps(engine.computes(make.precision), lying)]
 
 
 def _existing(folder: Path) -> Path:

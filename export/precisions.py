@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from export.component.schemes import SCHEMES, Scheme
 from export.engines import Engine
 from export.errors import BadInputError
 from families.interface import Component
@@ -53,6 +54,14 @@ class Precisions:
         if asked != AUTO:
             return asked
         allowed = [precision for precision in component.precisions if precision in engine.precisions]
-        if self.common in allowed:
+        if self.common in allowed or (self.common in SCHEMES and _narrows(SCHEMES[self.common], component)):
             return self.common
         return next((precision for precision in allowed if precision in engine.native()), allowed[-1])
+
+
+def _narrows(scheme: Scheme, component: Component) -> bool:
+    """Whether a precision for all means this one: the denoiser, which is called at every step and takes the time; where
+    weights alone are narrowed the encoders of text, of which they take the memory."""
+    if scheme.activations:
+        return component.role == "denoiser"
+    return component.role == "encoder" and component.inputs[0].dtype == "INT64"

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from export.likeness import Likeness
+
 PARTS = {"tracing": "trace", "compiling": "compile", "checking": "check"}
 """What takes time, and its column."""
 
@@ -77,6 +79,8 @@ class Report:
 
     console: Console = field(default_factory=lambda: Console(stderr=True))
     rows: list[Row] = field(default_factory=list)
+    likeness: Likeness | None = None
+    """Of narrowed engines' pictures to fp32."""
 
     @contextmanager
     def progress(self, stages: Mapping[str, int]) -> Iterator[Mapping[str, Bar]]:
@@ -114,3 +118,6 @@ class Report:
         self.console.print(table)
         for row in self.rows:
             self.console.print(f"{row.component:<15} compared in {row.checked_in} at {', '.join(row.compared)}")
+        if self.likeness:
+            held = len(self.likeness.psnr)
+            self.console.print(f"{'pictures':<15} {self.likeness} to fp32, of {held} edits that were held out")

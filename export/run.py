@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, cast
 
 from export import needs, release, tiles, workers
 from export.adapter_defaults import AdapterDefaults
-from export.adapters import Bank, Source, judged_bank
+from export.adapters import Source, judged_bank
 from export.checkpoint import Checkpoint, weight_files
 from export.component import fingerprint
 from export.component.build import RECORD, Make
+from export.component.schemes import SCHEMES
 from export.engines import Engine
 from export.errors import BadInputError, ExportError
 from export.precisions import Precisions
+from export.quality import Judge
+from export.rehearsal import OWN, Rehearsal
 from export.report import Report, Row
 from export.store import Store
+from export.trial import Trial
 from families import load
 from families.errors import BadCheckpointError
 from families.interface import DENOISER, PIXELS, Component, Limits, Table
@@ -45,6 +49,10 @@ class Options:
     shift: float = 0.0
     """Of the noise schedule; 0 for the checkpoint's own."""
     adapter_defaults: AdapterDefaults = field(default_factory=dict)
+    calibration: Path = OWN
+    """Pictures and sentences that narrowed engines are calibrated on and compared with."""
+    accept_quality: bool = False
+    """Whether pictures may be as unlike the exact ones as they come out."""
 
 
 def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Store, report: Report) -> None:
@@ -63,23 +71,17 @@ def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Stor
         in_place = engine.serving(chosen[DENOISER]).in_place
         settings = release.settings(checkpoint, table, components, bank, options, in_place=in_place)
         store.require_free(release.models(components))
-        makes = [_make(checkpoint, engine, component, chosen[component.name], bank) for component in components]
+        trial = Trial(
+            Rehearsal(checkpoint, settings),
+            components[: len(plain)],
+            bank,
+            options.adapters,
+            options.calibration,
+            options.accept_quality,
+        )
+        makes = [_make(checkpoint, engine, component, chosen[component.name], trial) for component in components]
         with store.locked():
-            missing = [make for make in makes if store.engine(make.component.name, make.fingerprint) is None]
-            job = workers.Job(
-                checkpoint,
-                engine.name,
-                engine.targets,
-                options.adapters,
-                bank.layers,
-                store,
-                bool(engine.targets) and engine.runs_here(),
-            )
-            if missing:
-                together = workers.together(job, missing)
-                report.say(needs.of(missing, checkpoint, engine, store.folder, together).require(store.folder))
-            workers.build(job, missing, report)
-            engines = {make.component.name: _installed(store, report, make, make in missing) for make in makes}
+            engines = _made(makes, trial, engine, store, report)
             store.install(release.compose(checkpoint, table, components, settings, engines))
     except BadCheckpointError as error:
         raise BadInputError(str(error)) from error
@@ -92,6 +94,33 @@ def _components(checkpoint: Checkpoint, table: Table, engine: Engine, options: O
         return plain
     small = table.components(checkpoint.path, replace(options.limits, max_pixels=most))
     return tiles.tiled(plain, small, served_by_ours=engine.serving(engine.precisions[0]).in_place)
+
+
+def _made(makes: Sequence[Make], trial: Trial, engine: Engine, store: Store, report: Report) -> dict[str, Path]:
+    """The engines' folders by component; what is not up to date is built, and narrowed ones are held to the floor."""
+    checkpoint = trial.rehearsal.checkpoint
+    missing = [make for make in makes if store.engine(make.component.name, make.fingerprint) is None]
+    with store.scratch() as samples:
+        judge = Judge(makes, trial, engine, store.caches, samples)
+        judge.require_able()
+        job = workers.Job(
+            checkpoint,
+            engine.name,
+            engine.targets,
+            trial.adapters,
+            trial.bank.layers,
+            store,
+            samples,
+            bool(engine.targets) and engine.runs_here(),
+        )
+        if missing:
+            together = workers.together(job, missing)
+            report.say(needs.of(missing, checkpoint, engine, store.folder, together).require(store.folder))
+        judge.prepare(missing, report)
+        workers.build(job, missing, report)
+        engines = {make.component.name: _installed(store, report, make, make in missing) for make in makes}
+        judge(engines, report)
+    return engines
 
 
 def _beside(options: Options, plain: Sequence[Component]) -> list[Component]:
@@ -111,15 +140,21 @@ def _factor(plain: Sequence[Component]) -> int:
     return ranges[str(next(pictures))].min // ranges[str(next(latents))].min
 
 
-def _make(checkpoint: Checkpoint, engine: Engine, component: Component, precision: str, bank: Bank) -> Make:
+def _make(checkpoint: Checkpoint, engine: Engine, component: Component, precision: str, trial: Trial) -> Make:
     folder = checkpoint.path / component.weights
+    scheme = SCHEMES.get(precision)
     digest = fingerprint.of_component(
         component,
         checkpoint.family,
-        [folder / "config.json", *_beside_weights(component, checkpoint), *weight_files(folder)],
-        {"kind": engine.name, **engine.versions()},
+        [
+            folder / "config.json",
+            *_beside_weights(component, checkpoint),
+            *weight_files(folder),
+            *(trial.files() if scheme and scheme.activations else ()),
+        ],
+        {"kind": engine.name, "computes": engine.computes(precision), **engine.versions()},
         precision,
-        adapters=bank.fingerprints(component),
+        adapters=trial.bank.fingerprints(component),
     )
     return Make(component, precision, digest)
 

@@ -89,6 +89,12 @@ class Store:
         with self._whole(self._engines / f"{component}-{fingerprint}") as folder:
             yield folder
 
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """An empty folder that is gone when the block ends."""
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=self._engines) as folder:
+            yield Path(folder)
+
     def install(self, release: Release) -> None:
         """Makes `release` the repository's."""
         target = self._releases / release.digest

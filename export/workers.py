@@ -58,6 +58,8 @@ class Job:
     adapters: tuple[Source, ...]
     layers: "Layers"
     store: Store
+    samples: Path
+    """Of what is calibrated: `export.trial`."""
     on_gpu: bool
     """Whether engines are timed or compared on this machine's GPU, which one at a time should have for itself."""
 
@@ -171,7 +173,8 @@ def _begin(job: Job, said: Any) -> None:
     lock_bars_by_threads()
     modules = cast("Modules", load(job.checkpoint.family, "modules"))
     engine, bank = load_engine(job.engine, job.targets), read_bank(job.checkpoint, job.adapters, job.layers)
-    _own.update(store=job.store, said=said, builder=Builder(job.checkpoint, modules, engine, bank, job.store.caches))
+    builder = Builder(job.checkpoint, modules, engine, bank, job.store.caches, job.samples)
+    _own.update(store=job.store, said=said, builder=builder)
 
 
 def _builder(builder: Builder, component: "Component") -> Builder:

@@ -2,18 +2,21 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from export.adapters import Bank
 from export.checkpoint import Checkpoint
-from export.component import check, config, graph
+from export.component import check, config, graph, layers
+from export.component.layers import Narrowed
+from export.component.schemes import SCHEMES
 from export.component.weights import Weights
 from export.engines import Engine, Run, Work, reference
 from export.errors import ExportError
@@ -72,6 +75,8 @@ class Builder:
     engine: Engine
     bank: Bank
     caches: Path
+    samples: Path
+    """Where the inputs of calibrated components lie, as `export.trial` leaves them."""
 
     def build(self, make: Make, folder: Path, bar: Bar) -> None:
         """Fills `folder`, a Triton model. Raises ExportError, also where the engine is out of tolerance."""
@@ -83,16 +88,18 @@ class Builder:
             bar("tracing")
             module = self.bank.fill(self.modules.module(component.name, self.checkpoint.path), component)
             inputs = self._inputs(component, component.shapes[1])
-            weights = graph.write(module, inputs, work, self.engine)
+            chosen = list[Narrowed]()
+            weights = graph.write(module, inputs, work, self.engine, self._choosing(make, chosen))
         with seconds.of("compiling"):
             bar("compiling")
             self.engine.compile(work)
         with seconds.of("checking"):
             checked_in, run = self._opened(work)
-            compared = self._compare(component, run, weights, bar)
+            compared = self._compare(make, run, weights, bar)
         for leftover in folder.glob("*.onnx*"):
             leftover.unlink()
-        measured = {"checked_in": checked_in, "compared": compared, "seconds": seconds.spent}
+        measured: dict[str, Any] = {"checked_in": checked_in, "compared": compared, "seconds": seconds.spent}
+        measured |= {"wide": list(chosen[0].wide)} if chosen else {}
         self._write(make, folder, measured, max(compared.values()))
 
     def _write(self, make: Make, folder: Path, measured: Mapping[str, Any], error: float) -> None:
@@ -122,20 +129,45 @@ class Builder:
             return self.engine.name, self.engine.open(work)
         return reference.NAME, reference.open_onnx(work.onnx, work.component)
 
-    def _compare(self, component: Component, run: Run, weights: Weights, bar: Bar) -> dict[str, float]:
-        """The relative error by where it was taken. Torch computes on a GPU where there is one, in the engine's type;
-        on a processor, which is slow in narrow types, in fp32, with weights rounded as the engine's."""
-        compared: dict[str, float] = {}
+    def _choosing(self, make: Make, chosen: list[Narrowed]) -> graph.Choose | None:
+        """How layers are chosen where activations are narrowed; what is chosen is added to `chosen`."""
+        scheme = SCHEMES.get(make.precision)
+        if scheme is None or not scheme.activations:
+            return None
+
+        def choose(weights: Weights) -> Narrowed:
+            chosen.append(layers.of(weights, scheme, self._samples(make.component)))
+            return chosen[0]
+
+        return choose
+
+    def _samples(self, component: Component) -> list[list[torch.Tensor]]:
+        """Its inputs in the edits that it is calibrated on."""
+        found = []
+        for file in sorted((self.samples / component.name).glob("*.npz")):
+            with np.load(file) as arrays:
+                found.append([torch.from_numpy(arrays[tensor.name]) for tensor in component.inputs])
+        return found
+
+    def _compare(self, make: Make, run: Run, weights: Weights, bar: Bar) -> dict[str, float]:
+        """The relative error by where it was taken: of what is calibrated in its own edits, else at the table's shapes.
+        Torch computes on a GPU where there is one, in the engine's type;
+               on a processor, which is slow in narrow types, in fp32, with weights rounded as the engine's."""
+        compared, component = dict[str, float](), make.component
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cpu":
             weights.widen(torch.float32)
-        sampled = partial(self._inputs, component)
-        comparisons = list(check.bounded(weights.module, component, sampled, device.type))
+        pairs: Iterable[tuple[str, Sequence[torch.Tensor]]]
+        if self._choosing(make, []):
+            pairs = _spread(self._samples(component), len(component.shapes))
+        else:
+            sampled = partial(self._inputs, component)
+            comparisons = list(check.bounded(weights.module, component, sampled, device.type))
+            pairs = ((str(comparison), sampled(comparison.sizes)) for comparison in comparisons)
         with weights.computing(device) as compute:
-            for comparison in comparisons:
-                bar(f"checking {comparison}")
-                error = check.against_torch(run, compute, component, sampled(comparison.sizes))
-                compared[str(comparison)] = error
+            for where, inputs in pairs:
+                bar(f"checking {where}")
+                compared[where] = check.against_torch(run, compute, component, inputs)
         return compared
 
     def _inputs(self, component: Component, sizes: Mapping[str, int]) -> Sequence[torch.Tensor]:
@@ -147,3 +179,9 @@ class Builder:
 
     def _sample(self, tensor: Any, sizes: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:
         return self.modules.sample(tensor, tensor.shape(sizes), generator)
+
+
+def _spread(samples: list[list[torch.Tensor]], count: int) -> list[tuple[str, list[torch.Tensor]]]:
+    """So many of the samples, spread over all, each with where it is of."""
+    places = [len(samples) * place // count for place in range(count)]
+    return [(f"call {place + 1} of {len(samples)} of its edits", samples[place]) for place in places]

@@ -3,14 +3,16 @@
 import gc
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 
-from export.component import initializers
+from export.component import initializers, layers, narrow
+from export.component.layers import Narrowed
+from export.component.schemes import SCHEMES
 from export.component.weights import Weights
 from export.engines import Engine, Work
 from families.interface import Component
@@ -20,20 +22,36 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 """By the names of precisions."""
 
 
-def write(module: torch.nn.Module, inputs: Sequence[torch.Tensor], work: Work, engine: Engine) -> Weights:
+Choose = Callable[[Weights], Narrowed]
+"""The layers to narrow. The module computes in float32 meanwhile."""
+
+
+def write(
+    module: torch.nn.Module,
+    inputs: Sequence[torch.Tensor],
+    work: Work,
+    engine: Engine,
+    choose: Choose | None = None,
+) -> Weights:
     """Traces `module` at `inputs` and writes `work.onnx` for `engine`, with the large weights beside it.
 
-    Returns the weights; the module is left with placeholders of the large ones.
+    Returns the weights; the module is left with placeholders of the large ones. `choose` is asked
+    where the precision narrows activations.
 
     The inputs should be of a shape whose sides halve to odd numbers: then a UNet's up path is traced as it is for any
     size (it takes the size of each skip connection), and the graph holds for every size of the ranges.
     """
-    component, precision = work.component, work.precision
+    component, scheme = work.component, SCHEMES.get(work.precision)
+    precision = engine.computes(work.precision)
     dynamic = tuple(
         {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(tensor.axes) if is_dynamic(axis, component)}
         for tensor in component.inputs
     )
-    weights = Weights(module, DTYPES[precision] if engine.traces_narrow else torch.float32)
+    weights = Weights(module, traced := DTYPES[precision] if engine.traces_narrow else torch.float32)
+    if scheme:
+        weights.widen(torch.float32)
+        narrowed = choose(weights) if choose else layers.of(weights, scheme, ())
+        weights.widen(traced)
     with _quiet(), _uncollected(), torch.no_grad():
         program = torch.export.export(_Positional(module), tuple(inputs), dynamic_shapes=(dynamic,), strict=False)
         graph = torch.onnx.export(
@@ -50,6 +68,8 @@ def write(module: torch.nn.Module, inputs: Sequence[torch.Tensor], work: Work, e
         initializers.attach(graph.model, weights)
         if engine.traces_narrow:
             initializers.simplify(graph.model)
+        if scheme:
+            narrow.insert(graph.model, narrowed, scheme, initializers.weight_of)
         initializers.save(graph.model, work.onnx, partial(_kept, engine, precision))
     return weights
 

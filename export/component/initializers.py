@@ -46,6 +46,11 @@ def attach(model: ir.Model, weights: Weights) -> None:
             value.const_value = _Weight(weight, name, raw.dtype)
 
 
+def weight_of(value: ir.Value) -> Large | None:
+    """The large weight that `attach` put there."""
+    return value.const_value.weight if isinstance(value.const_value, _Weight) else None
+
+
 def simplify(model: ir.Model) -> None:
     """Folds constants and rewrites sequences as tensors, but folds no large weight: that would read it into memory."""
 
@@ -64,6 +69,8 @@ def save(model: ir.Model, file: Path, kept: Kept) -> None:
         for name, value in list(model.graph.initializers.items()):
             if isinstance(value.const_value, _Weight):
                 _place(model.graph, name, value, beside.tensor(value.const_value.weight, kept))
+            elif isinstance(value.const_value, ir.LazyTensor):
+                _place(model.graph, name, value, beside.narrow(value.const_value))
     ir.save(model, file)
 
 
@@ -95,20 +102,33 @@ class _Beside:
         source = weight.source
         link = self._link(source.file) if isinstance(source, Stored) and dtype == weight.dtype else None
         if isinstance(source, Stored) and link:
-            return self._external(link, source.offset, source.bytes, dtype, source.shape)
+            kind = tensor_adapters.from_torch_dtype(dtype)
+            return self._external(link, source.offset, source.bytes, kind, source.shape)
         return self._write(weight, dtype)
 
+    def narrow(self, tensor: ir.TensorProtocol) -> ir.ExternalTensor:
+        """Where numbers lie that are no checkpoint's own; they are in memory while they are written."""
+        offset = self._aligned()
+        self.data.write(tensor.tobytes())
+        size = self.data.tell() - offset
+        return self._external(Path(self.data.name).name, offset, size, tensor.dtype, tuple(tensor.shape.numpy()))
+
     def _write(self, weight: Large, dtype: torch.dtype) -> ir.ExternalTensor:
-        offset = -(-self.data.tell() // ALIGNMENT) * ALIGNMENT
-        self.data.seek(offset)
+        offset = self._aligned()
         tensor = weight.read(dtype).contiguous()
         tensor.flatten().view(torch.uint8).numpy().tofile(self.data)
-        return self._external(Path(self.data.name).name, offset, tensor.nbytes, dtype, tuple(tensor.shape))
+        kind, name = tensor_adapters.from_torch_dtype(dtype), Path(self.data.name).name
+        return self._external(name, offset, tensor.nbytes, kind, tuple(tensor.shape))
+
+    def _aligned(self) -> int:
+        """The place of the next weight in the file that is written."""
+        offset = -(-self.data.tell() // ALIGNMENT) * ALIGNMENT
+        self.data.seek(offset)
+        return offset
 
     def _external(
-        self, name: str, offset: int, size: int, dtype: torch.dtype, shape: tuple[int, ...]
+        self, name: str, offset: int, size: int, kind: ir.DataType, shape: tuple[int, ...]
     ) -> ir.ExternalTensor:
-        kind = tensor_adapters.from_torch_dtype(dtype)
         return ir.ExternalTensor(
             name, offset, size, kind, shape=ir.Shape(shape), name="", base_dir=str(self.file.parent)
         )

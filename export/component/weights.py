@@ -70,6 +70,11 @@ class Weights:
         """The large weight whose placeholder is there."""
         return self._by_address.get(address)
 
+    def layers(self) -> list[nn.Module]:
+        """Linear layers and convolutions of pictures with a large weight, each once, whose weight nothing else uses."""
+        kinds = (nn.Linear, nn.Conv2d)
+        return [one.owner for one in self._large if one.name == "weight" and isinstance(one.owner, kinds)]
+
     def widen(self, dtype: torch.dtype) -> None:
         """From now on the module computes in `dtype`, with its weights rounded as before."""
         self._place(dtype, torch.device("cpu"))

@@ -70,6 +70,9 @@ class Engine(Protocol):
     def versions(self) -> Mapping[str, str]:
         """What the compiled file depends on, for its fingerprint."""
 
+    def computes(self, precision: str) -> str:
+        """The float in which all is computed that `precision` does not narrow: itself where it is a float."""
+
     def keeps(self, precision: str, lying: str | None) -> str:
         """The type of a weight in the ONNX file, cast in the graph where the graph computes in another.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from backends.silent import openvino as ov
+from export.component.schemes import SCHEMES
 from export.engines import Arrays, Run, Serving, Work
 from export.errors import ExportError
 
@@ -19,7 +20,7 @@ class OpenVino:
 
     name = "openvino"
     targets: tuple[str, ...] = ()
-    precisions: tuple[str, ...] = ("fp32", "bf16")
+    precisions: tuple[str, ...] = ("fp32", "bf16", "int8", "w8", "w4")
     traces_narrow = False
 
     def native(self) -> tuple[str, ...]:
@@ -29,6 +30,10 @@ class OpenVino:
     def versions(self) -> Mapping[str, str]:
         return {"openvino": ov.get_version()}
 
+    def computes(self, precision: str) -> str:
+        """The narrowest float that is native here."""
+        return self.native()[-1] if precision in SCHEMES else precision
+
     def keeps(self, precision: str, lying: str | None) -> str:
         """Narrow weights as they are, and unless fp32 is asked for wide ones in fp16."""
         if lying in {"fp16", "bf16"}:
@@ -37,7 +42,8 @@ class OpenVino:
 
     def takes(self, precision: str, numbers: int) -> tuple[int, int]:
         """A packed copy of the weights, as wide as the arithmetic."""
-        return numbers * (4 if precision == "fp32" else 2), 0
+        scheme = SCHEMES.get(precision)
+        return numbers * (scheme.bits if scheme else 32 if precision == "fp32" else 16) // 8, 0
 
     def compile(self, work: Work) -> None:
         """Converts the ONNX file; OpenVINO compiles for the processor when the model is loaded.
@@ -58,7 +64,7 @@ class OpenVino:
         return True
 
     def open(self, work: Work) -> Run:
-        properties = {"INFERENCE_PRECISION_HINT": HINTS[work.precision]}
+        properties = {"INFERENCE_PRECISION_HINT": HINTS[self.computes(work.precision)]}
         with _one_line(f"{work.component.name} cannot be compiled"):
             compiled = ov.compile_model(work.folder / FILE, "CPU", properties)
 
@@ -70,7 +76,8 @@ class OpenVino:
         return run
 
     def serving(self, precision: str) -> Serving:
-        return Serving("openvino", "KIND_CPU", {"INFERENCE_PRECISION": HINTS[precision]}, warms_up=True, in_place=True)
+        hint = HINTS[self.computes(precision)]
+        return Serving("openvino", "KIND_CPU", {"INFERENCE_PRECISION": hint}, warms_up=True, in_place=True)
 
 
 def _keep_narrow(file: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from backends.compatibility import MODULES, PRODUCTS
 from backends.gpu import find_gpu
 from backends.plan import Options, Plan
+from export.component.schemes import SCHEMES
 from export.engines import Arrays, Run, Serving, Work
 from export.engines.trt_watch import BuildLog, interruptible, monitor
 from export.errors import BadInputError, ExportError
@@ -33,7 +34,7 @@ DTYPES = {"FP32": "FLOAT", "INT32": "INT32", "INT64": "INT64", "BOOL": "BOOL"}
 class TensorRt:
     """`targets`: compute capabilities such as "8.9"; none: this machine's GPU, or without one all that RTX knows."""
 
-    precisions: tuple[str, ...] = ("fp16", "bf16", "fp32")
+    precisions: tuple[str, ...] = ("fp16", "bf16", "fp32", "fp8", "w8", "w4")
     traces_narrow = True
 
     def __init__(self, kind: str, targets: Sequence[str] = ()) -> None:
@@ -58,13 +59,17 @@ class TensorRt:
         return tuple(targets) or own or known
 
     def native(self) -> tuple[str, ...]:
-        """All of them, wherever these engines run."""
-        return self.precisions
+        """All floats of 16 bits or more, wherever these engines run."""
+        return ("fp16", "bf16", "fp32")
 
     def versions(self) -> Mapping[str, str]:
         """TensorRT's version, the compute capabilities compiled for, and the GPU where the plan depends on it."""
         gpu = {"gpu": self._gpu.name} if self._gpu and self.name == "tensorrt" else {}
         return {self.name: str(self._trt.__version__), "compute_capability": " ".join(self.targets), **gpu}
+
+    def computes(self, precision: str) -> str:
+        """What nothing narrows computes in bf16: all GPUs that know FP8 have it, and no model is out of its range."""
+        return "bf16" if precision in SCHEMES else precision
 
     def keeps(self, precision: str, lying: str | None) -> str:  # noqa: ARG002 - a plan computes in one type
         """As it is computed with."""

@@ -7,6 +7,7 @@ import pytest
 from export.engines import load
 from export.errors import BadInputError
 from export.precisions import Precisions
+from families.interface import Tensor
 from tests.export.simple import SIMPLE
 
 ANY = replace(SIMPLE, name="any")
@@ -43,6 +44,20 @@ def test_each_component_gets_what_it_bears(flag: str, native: tuple[str, ...], e
     engine = Engine(*native)
     chosen = Precisions.parse(flag, engine).of([ANY, EXACT, WIDE], engine)  # type: ignore[arg-type]
     assert tuple(chosen.values()) == expected
+
+
+def test_a_narrow_one_for_all_means_where_it_pays() -> None:
+    denoiser = replace(SIMPLE, name="denoiser", role="denoiser", precisions=("bf16", "fp32"))
+    text = replace(SIMPLE, name="text_encoder", inputs=(Tensor("input_ids", "INT64", ("rows",)),))
+    engine = Engine("bf16", "fp32")
+    engine.precisions = ("fp16", "bf16", "fp32", "int8", "w8")  # type: ignore[misc]
+    for flag, expected in {
+        "int8": ("int8", "bf16", "bf16"),
+        "w8": ("bf16", "w8", "bf16"),
+        "int8,text_encoder=w8,any=int8": ("int8", "w8", "int8"),
+    }.items():
+        chosen = Precisions.parse(flag, engine).of([denoiser, text, ANY], engine)  # type: ignore[arg-type]
+        assert tuple(chosen.values()) == expected
 
 
 @pytest.mark.parametrize(

@@ -68,4 +68,5 @@ def test_tensorrt_asks_for_its_package_and_a_gpu():
 def test_a_wrong_precision_ends_the_command_in_one_line(checkpoint, tmp_path):
     done = run_export(checkpoint, tmp_path, "--engine", "tensorrt_rtx", "--precision", "int8")
     assert done.returncode == 2
-    assert done.stderr == "export: --precision for tensorrt_rtx is auto or one of fp16, bf16, fp32, and not 'int8'\n"
+    known = "fp16, bf16, fp32, fp8, w8, w4"
+    assert done.stderr == f"export: --precision for tensorrt_rtx is auto or one of {known}, and not 'int8'\n"

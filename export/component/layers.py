@@ -1,0 +1,149 @@
+"""Which layers of a module are narrowed, and how: by what they meet in the checkpoint's own edits.
+
+A layer whose outputs narrowing moves most, for the arithmetic that it saves, stays wide: which ones these are is
+measured and no list. Knows torch and no family.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from export.component.schemes import Scheme
+from export.component.weights import Weights
+
+WIDE_SHARE = 0.05
+"""Of a module's arithmetic in layers, what may stay wide."""
+PROBES = 3
+"""Samples at which the layers are compared, spread over all of them."""
+INT8, INT8_UNSIGNED, INT4, FP8 = 127, 255, 7, 448.0
+"""Largest numbers: of symmetric int8, steps of uint8, of symmetric int4, of E4M3."""
+BLOCK = 64
+"""Weights of one row that share a scale in int4."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """`low` and `high`: least and largest number that went into it; both 0 where the weights alone are narrowed."""
+
+    low: float = 0.0
+    high: float = 0.0
+
+
+@dataclass(frozen=True)
+class Narrowed:
+    """`layers`: those that are narrowed, by the identity of their modules. `wide`: names of those that are not."""
+
+    layers: Mapping[int, Layer]
+    wide: Sequence[str]
+
+
+@dataclass(eq=False)
+class _Seen:
+    """What went through one layer. `error`: squares of what narrowing moves its outputs by; `square`: of them."""
+
+    owner: nn.Module
+    scheme: Scheme
+    low: float = math.inf
+    high: float = -math.inf
+    flop: float = 0.0
+    error: float = 0.0
+    square: float = 0.0
+
+    @property
+    def layer(self) -> Layer:
+        return Layer(self.low, self.high)
+
+    @property
+    def relative(self) -> float:
+        """The square of the relative error of its outputs."""
+        return self.error / max(self.square, 1e-30)
+
+    def range(self, _owner: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """A forward hook that widens the range of inputs."""
+        low, high = inputs[0].aminmax()
+        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
+        self.flop += 2.0 * output.numel() * self.owner.get_parameter("weight")[0].numel()
+
+    def compare(self, _owner: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """A forward pre-hook that adds up what rounding does, as an engine of the scheme rounds. The weight is lent."""
+        weight, exact = self.owner.get_parameter("weight"), self.owner.forward(*inputs)
+        given, (values, scales) = weight.data, narrow_weight(weight, self.scheme)
+        weight.data = (values.float() * scales).view_as(weight)
+        rounded = self.owner.forward(_rounded(inputs[0], self.layer, self.scheme), *inputs[1:])
+        weight.data = given
+        self.error += float((rounded - exact).double().square().sum())
+        self.square += float(exact.double().square().sum())
+
+
+def of(weights: Weights, scheme: Scheme, samples: Sequence[Sequence[Tensor]]) -> Narrowed:
+    """The layers of `weights.module` to narrow. `samples`: inputs in the table's order; for weights alone none."""
+    owners = weights.layers()
+    if not scheme.activations:
+        return Narrowed({id(owner): Layer() for owner in owners}, ())
+    seen = [_Seen(owner, scheme) for owner in owners]
+    with weights.computing(torch.device("cpu")) as compute:
+        with ExitStack() as stack:
+            for one in seen:
+                stack.callback(one.owner.register_forward_hook(one.range).remove)
+            for sample in samples:
+                compute(*sample)
+        used = [one for one in seen if one.flop]
+        with ExitStack() as stack:
+            for one in used:
+                stack.callback(one.owner.register_forward_pre_hook(one.compare).remove)
+            for place in range(PROBES):
+                compute(*samples[len(samples) * (2 * place + 1) // (2 * PROBES)])
+    names = {id(module): name for name, module in weights.module.named_modules()}
+    wide = _sensitive(used)
+    kept = {id(one.owner): one.layer for one in used if one not in wide}
+    return Narrowed(kept, tuple(names[id(one.owner)] for one in wide))
+
+
+def _sensitive(seen: Sequence[_Seen]) -> list[_Seen]:
+    """The layers whose error is largest for their arithmetic, the worst first, within `WIDE_SHARE` of it all.
+
+    One that has less of the error than of the arithmetic is none of them.
+    """
+    flop, error = sum(one.flop for one in seen), max(sum(one.relative for one in seen), 1e-30)
+    chosen, left = list[_Seen](), WIDE_SHARE
+    for one in sorted(seen, key=lambda one: one.relative / one.flop, reverse=True):
+        cost = one.flop / flop
+        if cost <= left and one.relative / error > cost:
+            chosen.append(one)
+            left -= cost
+    return chosen
+
+
+def _rounded(x: Tensor, layer: Layer, scheme: Scheme) -> Tensor:
+    step, zero = input_scale(layer, scheme)
+    if scheme.weights == "fp8":
+        return (x / step).clamp(-FP8, FP8).to(torch.float8_e4m3fn).float() * step
+    return ((x / step).round() + zero).clamp(0, INT8_UNSIGNED).sub(zero) * step
+
+
+def input_scale(layer: Layer, scheme: Scheme) -> tuple[float, int]:
+    """Step and zero point: E4M3 about 0, else uint8 from the least number to the largest, 0 among them."""
+    low, high = min(layer.low, 0.0), max(layer.high, 0.0)
+    if scheme.weights == "fp8":
+        return max(-low, high, 1e-12) / FP8, 0
+    step = max(high - low, 1e-12) / INT8_UNSIGNED
+    return step, round(-low / step)
+
+
+def narrow_weight(weight: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
+    """A weight (out, ...) -> its numbers (out, in) in the scheme's type, int4 in int8, and the scale of each row.
+
+    In int4 (out, blocks, BLOCK) and (out, blocks, 1) where the row divides into blocks: weight = numbers x scale.
+    """
+    rows = weight.detach().float().flatten(1)
+    if scheme.weights == "int4" and rows.shape[1] % BLOCK == 0:
+        rows = rows.view(len(rows), -1, BLOCK)
+    most = {"int8": float(INT8), "int4": float(INT4), "fp8": FP8}[scheme.weights]
+    scale = rows.abs().amax(-1, keepdim=True).clamp(min=1e-12) / most
+    if scheme.weights == "fp8":
+        return (rows / scale).clamp(-FP8, FP8).to(torch.float8_e4m3fn), scale
+    return (rows / scale).round().to(torch.int8), scale

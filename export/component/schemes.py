@@ -1,0 +1,31 @@
+"""Precisions of fewer bits than a float's 16: what of a layer they narrow. Imports no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How linear layers and convolutions are narrowed; all else computes in a float that the engine chooses.
+
+    `activations`: whether a layer's input is narrowed too, within the range that calibration finds; else the weights
+    alone are, which saves memory and needs no calibration.
+    """
+
+    weights: Literal["int8", "int4", "fp8"]
+    activations: bool
+
+    @property
+    def bits(self) -> int:
+        """Of a weight."""
+        return 4 if self.weights == "int4" else 8
+
+
+SCHEMES: Mapping[str, Scheme] = {
+    "int8": Scheme("int8", activations=True),
+    "fp8": Scheme("fp8", activations=True),
+    "w8": Scheme("int8", activations=False),
+    "w4": Scheme("int4", activations=False),
+}
+"""By the names of precisions."""

@@ -1,0 +1,145 @@
+"""The checkpoint's own edits in exact arithmetic: what narrowed layers are calibrated on, and pictures compared with.
+
+Torch makes them, in fp32, so that no engine must be built for it.
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+
+from export.adapters import Bank, Source
+from export.checkpoint import weight_files
+from export.component.build import Make
+from export.component.schemes import SCHEMES
+from export.component.weights import Compute, Weights
+from export.engines import Arrays, Engine, Run, Work
+from export.errors import BadInputError
+from export.likeness import Likeness
+from export.rehearsal import Engines, Picture, Rehearsal, Request, files, requests
+from export.release import SCHEDULER
+from families import load
+from families.interface import Component, Modules, Tensors
+from families.parts.weight_files import stored
+
+CODE = (Path(__file__), Path(__file__).with_name("rehearsal.py"))
+MOST_NUMBERS = 3_000_000_000
+"""Weights of a component whose activations are calibrated: torch computes it some hundred times on a processor."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The edits of one export. `pictures`: their folder. `accept`: whether they may come out however unlike."""
+
+    rehearsal: Rehearsal
+    components: Sequence[Component]
+    bank: Bank
+    adapters: tuple[Source, ...]
+    pictures: Path
+    accept: bool = False
+
+    def files(self) -> list[Path]:
+        """What the edits follow from, but for settings."""
+        checkpoint = self.rehearsal.checkpoint
+        weights = {file for one in self.components for file in weight_files(checkpoint.path / one.weights)}
+        return [*files(self.pictures), *sorted(weights), checkpoint.path / SCHEDULER, *CODE]
+
+    def require_small(self, makes: Sequence[Make]) -> None:
+        """Raises BadInputError, naming one and what to do, where a component is too large to be calibrated."""
+        for make in makes:
+            folder = self.rehearsal.checkpoint.path / make.component.weights
+            numbers = sum(int(np.prod(one.shape)) for one in stored(weight_files(folder)).values())
+            if SCHEMES[make.precision].activations and numbers > MOST_NUMBERS:
+                raise BadInputError(
+                    f"--precision {make.precision} calibrates up to {MOST_NUMBERS / 1e9:g} billion weights, and "
+                    f"{make.component.name} has {numbers / 1e9:.1f}; name w8 or w4 for it, which need no calibration"
+                )
+
+    def exact(self, samples: Path, calibrated: Sequence[str]) -> list[Picture]:
+        """The held-out pictures. Leaves in `samples` the inputs of the components `calibrated` in all other edits."""
+        asked, held = requests(self.pictures, self.rehearsal.settings)
+        count: dict[str, int] = defaultdict(int)
+
+        def keep(model: str, inputs: Tensors) -> None:
+            if model in calibrated:
+                folder = samples / model
+                folder.mkdir(exist_ok=True)
+                np.savez(folder / f"{count[model]:04}.npz", **inputs)
+                count[model] += 1
+
+        with self._torch() as runs:
+            if calibrated:
+                for _ in self.rehearsal.edits(asked, Engines(self.components, runs, keep)):
+                    pass
+            return list(self.rehearsal.edits(held, Engines(self.components, runs)))
+
+    def compare(
+        self, engine: Engine, made: Mapping[str, Path], makes: Sequence[Make], exact: Sequence[Picture]
+    ) -> Likeness:
+        """The held-out pictures by the engines in the folders `made`, beside the exact ones."""
+        runs = {
+            make.component.name: engine.open(
+                Work(Path(), make.component, make.precision, made[make.component.name] / "1", Path())
+            )
+            for make in makes
+            if make.component in self.components
+        }
+        held: list[Request] = requests(self.pictures, self.rehearsal.settings)[1]
+        return Likeness.of(list(self.rehearsal.edits(held, Engines(self.components, runs))), exact)
+
+    @contextmanager
+    def _torch(self) -> Iterator[Mapping[str, Run]]:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        checkpoint = self.rehearsal.checkpoint
+        modules = cast("Modules", load(checkpoint.family, "modules"))
+        with ExitStack() as stack:
+            runs = {}
+            for component in self.components:
+                module = self.bank.fill(modules.module(component.name, checkpoint.path), component)
+                compute = stack.enter_context(Weights(module, torch.float32).computing(device))
+                runs[component.name] = partial(_run, compute, component)
+            yield runs
+
+
+def _run(compute: Compute, component: Component, inputs: Arrays) -> Arrays:
+    made = compute(*(torch.from_numpy(inputs[tensor.name]) for tensor in component.inputs))
+    return {tensor.name: array.numpy() for tensor, array in zip(component.outputs, made, strict=True)}
+
+
+@dataclass(frozen=True)
+class Known:
+    """The likeness of engines that were compared before, by what they and the pictures are."""
+
+    folder: Path
+    digest: str
+
+    @classmethod
+    def of(cls, folder: Path, makes: Sequence[Make], pictures: Sequence[Path]) -> "Known":
+        digest = hashlib.sha256(" ".join(make.fingerprint for make in makes).encode())
+        for file in pictures:
+            digest.update(file.read_bytes())
+        return cls(folder, digest.hexdigest()[:16])
+
+    def read(self) -> Likeness | None:
+        try:
+            said = json.loads(self._file.read_text("utf-8"))
+            return Likeness(tuple(said["psnr"]), tuple(said["ssim"]))
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def write(self, likeness: Likeness) -> None:
+        for older in self.folder.glob("likeness-*.json"):
+            older.unlink()
+        self._file.write_text(json.dumps(asdict(likeness)) + "\n", "utf-8")
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / f"likeness-{self.digest}.json"

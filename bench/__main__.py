@@ -15,6 +15,7 @@ BENCHES = {
     "memory": "resident memory of the whole stack beside the diffusers process",
     "precisions": "what engines of fewer bits gain in a call of the denoiser",
     "adapters": "what adapters cost in a call of the denoiser",
+    "busy": "the share of time in which the denoiser computes, where a step is short",
     "handover": "what a step costs outside a denoiser whose inputs are large",
     "load": "the gateway under load, before a Triton that does nothing but take its time",
     "replica": "what the simulation of fleets is fed with, measured on one replica",

@@ -1,10 +1,16 @@
 """A repository of stub engines, which answer zeros: at once, so that an edit's time is of everything else, or after a
-sleep, so that several servers on one machine take nothing from one another."""
+sleep, so that several servers on one machine take nothing from one another.
+
+The denoiser takes so long as is asked for while it serves, without the processor, as a GPU would, and writes down when.
+"""
 
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from bench.setups import ROOT
 from bench.watch import ENGINES
@@ -13,6 +19,7 @@ MODEL = """
 import json
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -23,6 +30,7 @@ from backends.signature import read_signature
 
 SCALE = {scale}
 CALL, ROW = {seconds}
+TAKES, CALLS = Path({folder!r}, "milliseconds"), Path({folder!r}, "calls")
 
 class TritonPythonModel:
     def initialize(self, args):
@@ -33,9 +41,13 @@ class TritonPythonModel:
         return answer(requests, self.signature, self.infer, self.memories)
 
     def infer(self, inputs):
-        given = inputs[self.signature.inputs[0].name].shape
+        began, given = time.monotonic(), inputs[self.signature.inputs[0].name].shape
         if CALL or ROW:
             time.sleep(CALL + ROW * given[0])
+        if TAKES.exists():
+            time.sleep(max(0, began + float(TAKES.read_text()) / 1e3 - time.monotonic()))
+            with CALLS.open("ab") as calls:
+                calls.write(np.array([began, time.monotonic(), given[0], np.prod(given[1:])], np.float64).tobytes())
         return {{spec.name: self.zeros(given, spec.shape) for spec in self.signature.outputs}}
 
     def zeros(self, given, shape):
@@ -63,9 +75,31 @@ def repository(original: Path, folder: Path, sleeps: Sleeps | None = None) -> Pa
     for name in ENGINES:
         (folder / name / "1").mkdir(parents=True)
         scale = {"vae_encoder": 1 / multiple, "vae_decoder": multiple}.get(name, 1)
-        text = MODEL.format(scale=scale, root=str(ROOT), seconds=(sleeps or {}).get(name, (0.0, 0.0)))
+        seconds = (sleeps or {}).get(name, (0.0, 0.0))
+        text = MODEL.format(scale=scale, root=str(ROOT), folder=str(folder / name), seconds=seconds)
         (folder / name / "1" / "model.py").write_text(text)
         config = re.sub(r"parameters .*\n", "", (original / name / "config.pbtxt").read_text())
         config = re.sub(r'backend: "\w+"', 'backend: "python"', config)
         (folder / name / "config.pbtxt").write_text(re.sub(r"kind: KIND_\w+", "kind: KIND_CPU", config))
     return folder
+
+
+class Call(NamedTuple):
+    """Of the denoiser: seconds on the system's monotonic clock, rows, and numbers of a row of its first input."""
+
+    began: float
+    ended: float
+    rows: int
+    size: int
+
+
+def takes(folder: Path, milliseconds: float) -> None:
+    """Has each call of the denoiser in the repository `folder` take so long from now on, and forgets those before."""
+    (folder / "denoiser" / "milliseconds").write_text(str(milliseconds))
+    (folder / "denoiser" / "calls").write_bytes(b"")
+
+
+def calls(folder: Path) -> list[Call]:
+    """Those of the denoiser since `takes`, in their order."""
+    numbers = np.fromfile(folder / "denoiser" / "calls").reshape(-1, 4)
+    return [Call(began, ended, int(rows), int(size)) for began, ended, rows, size in numbers.tolist()]

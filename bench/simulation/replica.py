@@ -1,7 +1,7 @@
 """One replica: places, encoders, the batcher's turns, the decoder.
 
 What shares a call is chosen by the batcher's own code. Times are the profile's. Not modelled: what engines on one GPU
-take from one another, callers who leave, low priority, previews.
+take from one another, callers who leave, low priority, previews, and that the next call is ready before one ends.
 """
 
 import sys
@@ -22,6 +22,9 @@ class Turns(Protocol):
 
     def choose(self, ready: Sequence[Edit]) -> tuple[Edit, ...]:
         """Those of `ready`, oldest first, that share the next call."""
+
+    def done(self, jobs: Sequence[Edit]) -> None:
+        """Their call and their steps have ended."""
 
 
 def turns(max_rows: int, max_tokens: int) -> Turns:
@@ -90,6 +93,7 @@ class Replica:
         self._clock.after(seconds, self._turned, chosen)
 
     def _turned(self, chosen: Sequence[Edit]) -> None:
+        self._turns.done(chosen)
         if not self.alive:
             return
         for edit in chosen:

@@ -132,7 +132,7 @@ def test_the_models_defaults_are_the_examples():
 
     assert DecodingLimits.from_environment(shown) == DecodingLimits()
     sources = "".join(path.read_text() for path in (ROOT / "model_repository").glob("*/1/*.py"))
-    for name in ("MAX_JOBS", "IN_PLACE_BYTES"):
+    for name in ("MAX_JOBS", "DENOISER_CALLS", "IN_PLACE_BYTES"):
         assert f"DEFAULT_{name} = {shown[f'TRITOUCH_{name}']}\n" in sources
 
 

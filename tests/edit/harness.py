@@ -29,10 +29,10 @@ class Metrics:
     def in_flight(self, active: int, waiting: int) -> None:
         self.now = (active, waiting)
 
-    def call(self, rows: int, edits: int, seconds: float) -> None:
+    def call(self, rows: int, edits: int, began: float, ended: float) -> None:
         self.calls.append((rows, edits))
 
-    def turn(self, seconds: float) -> None:
+    def turn(self, began: float, ended: float) -> None:
         pass
 
     def stage(self, name: str, seconds: float) -> None:

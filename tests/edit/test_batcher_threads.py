@@ -3,19 +3,23 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from batcher import Batcher
-from families.interface import Plan, Tensors
+from families.interface import Plan, Tensors, denoise_alone
 from jobs import StoppingError
 from rows import JoinedRows
 from tests.edit.harness import TOKENS, Harness, Intake, Metrics, denoiser, one, plan
 
 
-def make(denoise: Callable[[Tensors], NDArray[Any]], metrics: Metrics, max_jobs: int = 8, threads: int = 4) -> Batcher:
+def make(
+    denoise: Callable[[Tensors], NDArray[Any]], metrics: Metrics, max_jobs: int = 8, threads: int = 4, calls: int = 1
+) -> Batcher:
     preparers, answerers = ThreadPoolExecutor(threads), ThreadPoolExecutor(threads)
     return Batcher(
         JoinedRows(denoise),
@@ -26,6 +30,7 @@ def make(denoise: Callable[[Tensors], NDArray[Any]], metrics: Metrics, max_jobs:
         intake=Intake(),
         preparers=preparers,
         answerers=answerers,
+        calls=calls,
     )
 
 
@@ -164,3 +169,86 @@ def test_stopping_fails_what_is_in_flight() -> None:
     stopper.join(10)
     assert not stopper.is_alive()
     assert isinstance(results[0], StoppingError)
+
+
+class Engine:
+    """Notes which groups, told by their columns, have calls under way at once; answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.under_way: list[int] = []
+        self.seen: list[tuple[int, ...]] = []
+        self.rows: list[int] = []
+        self.entered, self.release = threading.Semaphore(0), threading.Event()
+        self._lock = threading.Lock()
+
+    def __call__(self, rows: Tensors) -> NDArray[Any]:
+        group = rows["text"].shape[1]
+        with self._lock:
+            self.under_way.append(group)
+            self.seen.append(tuple(sorted(self.under_way)))
+            self.rows.append(len(rows["sample"]))
+        self.entered.release()
+        assert self.release.wait(10)
+        with self._lock:
+            self.under_way.remove(group)
+        return denoiser(rows)
+
+
+def wide(tag: float, steps: int, columns: int = 3) -> Plan:
+    return replace(plan(tag, steps), constant={"text": np.full((1, columns), tag)})
+
+
+def test_one_group_is_handed_over_while_another_computes() -> None:
+    engine, answers, done = Engine(), dict[str, Any](), threading.Semaphore(0)
+
+    def answer(name: str) -> Callable[[Any], None]:
+        return lambda value: (answers.update({name: value}), done.release())[0]
+
+    batcher = make(engine, Metrics(), calls=2)
+    batcher.start()
+    plans = {"square": plan(1.0, 7), "wide": wide(2.0, 9), "wider": wide(3.0, 5, columns=4)}
+    for name, one_plan in plans.items():
+        batcher.submit(*one(lambda made=one_plan: made, answer(name), answer(name)))
+    for _ in range(2):
+        assert engine.entered.acquire(timeout=10)
+    assert not engine.entered.acquire(timeout=0.05), "two calls are under way, and no third"
+    engine.release.set()
+    for _ in plans:
+        assert done.acquire(timeout=10)
+    batcher.stop()
+    alone = {"square": plan(1.0, 7), "wide": wide(2.0, 9), "wider": wide(3.0, 5, columns=4)}
+    assert answers == {name: denoise_alone(one_plan, denoiser) for name, one_plan in alone.items()}
+    assert all(len(set(groups)) == len(groups) for groups in engine.seen), "no group has two"
+
+
+def test_who_joins_a_group_under_way_shares_its_next_call() -> None:
+    engine, done = Engine(), threading.Semaphore(0)
+    batcher = make(engine, Metrics(), calls=2)
+    batcher.start()
+    batcher.submit(*one(lambda: plan(1.0, 3), lambda _: done.release(), print))
+    assert engine.entered.acquire(timeout=10)
+    for tag in (2.0, 3.0):
+        batcher.submit(*one(lambda tag=tag: plan(tag, 2), lambda _: done.release(), print))
+    batcher._preparers.shutdown()  # they are ready
+    engine.release.set()
+    for _ in range(3):
+        assert done.acquire(timeout=10)
+    batcher.stop()
+    assert engine.rows == [1, 3, 3]
+
+
+def test_stopping_waits_for_all_calls_and_fails_what_is_in_flight() -> None:
+    engine, results = Engine(), list[Any]()
+    batcher = make(engine, Metrics(), calls=2)
+    batcher.start()
+    for made in (plan(1.0, 50), wide(2.0, 50), plan(3.0, 50, key="later")):
+        batcher.submit(*one(lambda made=made: made, results.append, results.append))
+    for _ in range(2):
+        assert engine.entered.acquire(timeout=10)
+    stopper = threading.Thread(target=batcher.stop)
+    stopper.start()
+    engine.release.set()
+    stopper.join(10)
+    assert not stopper.is_alive()
+    assert [type(result) for result in results] == [StoppingError] * 3
+    assert len(engine.rows) == 2

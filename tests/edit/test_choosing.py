@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from choosing import LOW_EVERY
+from choosing import LOW_EVERY, Turns
+from jobs import Job, Request
 from tests.edit.harness import Harness, plan
 
 
@@ -62,3 +63,55 @@ def test_who_comes_late_of_normal_priority_goes_first() -> None:
     assert served(harness, 1) == ["ab"]
     submit(harness, "XY", key="wide")
     assert served(harness, 3) == ["XY"] * 3
+
+
+class Calls:
+    """Calls that overlap: each is chosen before the one before it is done."""
+
+    def __init__(self, *jobs: tuple[str, str]) -> None:
+        self.turns, self.ready = Turns(2, 100), [self._job(letter, group) for letter, group in jobs]
+        self._under_way: list[tuple[Job, ...]] = []
+
+    def _job(self, letter: str, group: str) -> Job:
+        job = Job(Request(list, print, low=letter.islower()), print)
+        job.planned(plan(float(ord(letter)), 1000, key=group), ())
+        return job
+
+    def begin(self) -> str:
+        possible, jobs = self.turns.possible(self.ready), self.turns.choose(self.ready)
+        assert possible == bool(jobs)
+        if jobs:
+            self._under_way.append(jobs)
+        return "".join(chr(int(job.plan.constant["text"][0, 0])) for job in jobs)
+
+    def end(self) -> None:
+        self.turns.done(self._under_way.pop(0))
+
+
+def test_two_groups_alternate_and_a_third_is_not_starved() -> None:
+    calls = Calls(("A", "square"), ("B", "wide"), ("C", "tall"))
+    found = [calls.begin(), calls.begin()]
+    for _ in range(7):
+        calls.end()
+        found.append(calls.begin())
+    assert found == ["A", "B", "C"] * 3
+
+
+def test_no_part_of_a_group_is_called_beside_the_rest() -> None:
+    calls = Calls(("A", "square"), ("B", "square"), ("C", "square"))
+    assert [calls.begin(), calls.begin()] == ["AB", ""]
+    calls.end()
+    assert calls.begin() == "AB"
+
+
+def test_low_priority_is_not_called_while_others_are() -> None:
+    calls, found = Calls(("a", "square"), ("X", "wide")), ""
+    while len(found) < 2 * LOW_EVERY:
+        found += calls.begin() + calls.begin()
+        calls.end()
+    assert found == ("X" * (LOW_EVERY - 1) + "a") * 2
+
+
+def test_low_priority_alone_alternates_too() -> None:
+    calls = Calls(("a", "square"), ("b", "wide"))
+    assert [calls.begin(), calls.begin(), calls.begin()] == ["a", "b", ""]

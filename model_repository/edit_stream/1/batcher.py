@@ -1,8 +1,8 @@
 """In-flight batching: edits join and leave the batch at every step of their denoising loops.
 
-One thread owns the loops of all edits in flight. Each turn it takes edits of one group, makes ONE denoiser call for all
-their rows, each row at its own timestep, and moves every one of them a step on. An edit that arrives behind a long one
-joins at the next step. What comes before and after the loop runs on worker threads meanwhile.
+In a turn a thread takes edits of one group, makes ONE denoiser call for all their rows, each at its own timestep, and
+moves every edit a step on: one that arrives behind a long one joins at the next step. While the engine computes one
+thread's call, the other steps another group and has its next call ready. Workers do what is before the loop and after.
 
 A caller's request is one job or several, which are conditioned together and otherwise make their way alone.
 
@@ -24,9 +24,6 @@ from families.errors import EDIT_TOO_LARGE, InvalidEditError
 from families.interface import Tensors
 from jobs import (
     OUTCOMES,
-    CancelledError,
-    EndedError,
-    ExpiredError,
     Intake,
     Job,
     Metrics,
@@ -42,7 +39,7 @@ log = logging.getLogger(__name__)
 class Batcher:
     """Denoises jobs with at most `max_jobs` jobs in flight, and at most `max_rows` rows and `max_tokens` tokens a call.
 
-    Tokens of a call are rows x tokens of a row, summed over its jobs.
+    Tokens of a call are rows x tokens of a row, summed over its jobs. `calls` of the denoiser are under way at once.
 
     `preparers` run what comes before the loop and `answerers` what comes after it, so that no answer waits behind edits
     that have not begun. `padded`: inputs whose second axis may differ between jobs of a call. `clock` gives seconds and
@@ -60,6 +57,7 @@ class Batcher:
         intake: Intake,
         preparers: Executor,
         answerers: Executor,
+        calls: int = 1,
         padded: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,19 +65,21 @@ class Batcher:
         self._max_jobs, self._max_rows, self._max_tokens = max_jobs, max_rows, max_tokens
         self._preparers, self._answerers = preparers, answerers
         self._metrics, self._padded, self._clock = metrics, padded, clock
-        self._choose = Turns(max_rows, max_tokens).choose
+        self._turns = Turns(max_rows, max_tokens)
         self._in_flight: set[Job] = set()
         self._waiting: dict[Request, Sequence[Job]] = {}  # those that no preparer has taken up, oldest first
         self._ready: list[Job] = []  # those with a plan, oldest first
         self._stopping = False
         self._changed = threading.Condition()  # guards the collections of jobs, and the metrics
         self._asking = threading.Lock()  # held while a caller is asked for: never after its job has moved on
-        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
+        self._choosing = threading.Lock()  # held while jobs are dropped or chosen: before the two above
+        self._threads = [threading.Thread(target=self._run, name="batcher", daemon=True) for _ in range(calls)]
         self._watcher = DisconnectWatcher(self.ask, metrics.publish)
 
     def start(self) -> None:
         """Starts the batcher's threads."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         self._watcher.start()
 
     def submit(self, request: Request, jobs: Sequence[Job]) -> None:
@@ -112,11 +112,14 @@ class Batcher:
         self._intake.enter()
 
     def stop(self) -> None:
-        """Fails every job left and ends the thread, after the denoiser call under way."""
+        """Fails every job left and ends the threads, after the denoiser calls under way."""
         with self._changed:
             self._stopping = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        for job in tuple(self._ready):
+            self._leave(job, StoppingError("the server is stopping"))
         self._preparers.shutdown()
         self._answerers.shutdown()
         self._watcher.stop()
@@ -136,13 +139,9 @@ class Batcher:
 
     def _leave_if_unwanted(self, request: Request) -> None:
         with self._asking:
-            if request not in self._waiting:
+            error = request.unwanted(self._clock(), request.cancelled()) if request in self._waiting else None
+            if error is None:
                 return
-            try:
-                request.require_wanted(self._clock(), request.cancelled())
-                return
-            except (CancelledError, ExpiredError) as unwanted:
-                error = unwanted
             with self._changed:
                 jobs = self._waiting.pop(request)
         self._answerers.submit(self._fail_all, jobs, error)
@@ -176,31 +175,37 @@ class Batcher:
         self._fail_all(jobs, StoppingError("the server is stopping"))
 
     def _run(self) -> None:
-        while self._wait():
+        """Takes turns until stopping; sleeps while there is none to take."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or self._turns.possible(self._ready))
+                if self._stopping:
+                    return
             self.turn()
-        for job in tuple(self._ready):
-            self._leave(job, StoppingError("the server is stopping"))
-
-    def _wait(self) -> bool:
-        """Sleeps while there is nothing to do; False once stopping."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._ready)
-            return not self._stopping
 
     def turn(self) -> None:
         """One turn: drop who is gone, choose, call once, step. Never raises for what a job or the denoiser does."""
         began = self._clock()
-        for job in tuple(self._ready):
-            try:
-                job.request.require_wanted(self._clock(), job.request.gone)
-            except (CancelledError, ExpiredError, EndedError) as error:
-                self._leave(job, error)
-        jobs = self._choose(tuple(self._ready))
+        jobs = self._chosen()
         if jobs:
             self._step(jobs)
             with self._changed:
-                self._metrics.turn(self._clock() - began)
+                self._turns.done(jobs)
+                self._metrics.turn(began, self._clock())
                 self._report()
+
+    def _chosen(self) -> tuple[Job, ...]:
+        """The jobs of a call; another thread is woken where there are more to choose."""
+        with self._choosing:
+            for job in self._turns.free(tuple(self._ready)):
+                error = job.request.unwanted(self._clock(), job.request.gone)
+                if error is not None:
+                    self._leave(job, error)
+            with self._changed:
+                jobs = self._turns.choose(self._ready)
+                if self._turns.possible(self._ready):
+                    self._changed.notify()
+                return jobs
 
     def _step(self, jobs: tuple[Job, ...]) -> None:
         """One denoiser call and one step of each job. A failed call fails these jobs alone."""
@@ -217,7 +222,7 @@ class Batcher:
                 self._leave(job, error)
             return
         with self._changed:
-            self._metrics.call(sum(job.rows for job in jobs), len(jobs), self._clock() - began)
+            self._metrics.call(sum(job.rows for job in jobs), len(jobs), began, self._clock())
         idle = not self._waiting and all(job.begun or job.request.low for job in tuple(self._ready))
         for job, prediction in zip(jobs, predictions, strict=True):
             self._advance(job, prediction, idle)

@@ -63,11 +63,11 @@ class Metrics(Protocol):
     def in_flight(self, active: int, waiting: int) -> None:
         """Edits that have begun to be denoised, and edits that have not, now."""
 
-    def call(self, rows: int, edits: int, seconds: float) -> None:
-        """One denoiser call has returned."""
+    def call(self, rows: int, edits: int, began: float, ended: float) -> None:
+        """One denoiser call has returned. Calls may overlap; when they begin and end is on the batcher's clock."""
 
-    def turn(self, seconds: float) -> None:
-        """One turn, its denoiser call included, has ended."""
+    def turn(self, began: float, ended: float) -> None:
+        """One turn, its denoiser call included, has ended. Turns may overlap."""
 
     def stage(self, name: str, seconds: float) -> None:
         """One edit has spent this long in one of STAGES."""
@@ -111,13 +111,18 @@ class Request:
     """What the error is counted as that has ended it, if one has."""
 
     def require_wanted(self, now: float, gone: bool) -> None:
-        """Raises EndedError, ExpiredError, or CancelledError where its caller is gone."""
+        """Raises what `unwanted` returns."""
+        error = self.unwanted(now, gone)
+        if error is not None:
+            raise error
+
+    def unwanted(self, now: float, gone: bool) -> Exception | None:
+        """EndedError, ExpiredError, CancelledError where its caller is gone, or None."""
         if self.outcome:
-            raise EndedError("another picture of the same request could not be made")
+            return EndedError("another picture of the same request could not be made")
         if now > self.deadline:
-            raise ExpiredError("the edit's deadline has passed")
-        if gone:
-            raise CancelledError("the caller is gone")
+            return ExpiredError("the edit's deadline has passed")
+        return CancelledError("the caller is gone") if gone else None
 
 
 @dataclass(eq=False)

@@ -20,6 +20,7 @@ class TritonMetrics:
         self._lock = threading.Lock()  # guards the two below
         self._levels: dict[Any, float] = {}
         self._sums: dict[Any, float] = defaultdict(float)
+        self._until: dict[Any, float] = {}  # metric of seconds -> up to when they are counted
         edits = self._family("GAUGE", "tritouch_edits_in_flight", "Edits begun (active) and not yet begun (waiting)")
         self._active = edits.Metric(labels={"state": "active"})
         self._waiting = edits.Metric(labels={"state": "waiting"})
@@ -48,13 +49,14 @@ class TritonMetrics:
         with self._lock:
             self._levels = {self._active: active, self._waiting: waiting}
 
-    def call(self, rows: int, edits: int, seconds: float) -> None:
-        """One denoiser call has returned."""
-        self._add({self._calls: 1, self._rows: rows, self._steps: edits, self._call_seconds: seconds})
+    def call(self, rows: int, edits: int, began: float, ended: float) -> None:
+        """One denoiser call has returned. It counts from when those before it had: so the totals are of the engine."""
+        self._add({self._calls: 1, self._rows: rows, self._steps: edits})
+        self._since(self._call_seconds, began, ended)
 
-    def turn(self, seconds: float) -> None:
-        """One turn has ended."""
-        self._add({self._turn_seconds: seconds})
+    def turn(self, began: float, ended: float) -> None:
+        """One turn has ended. Time in which two are under way counts once."""
+        self._since(self._turn_seconds, began, ended)
 
     def stage(self, name: str, seconds: float) -> None:
         """One edit has spent this long in a stage."""
@@ -73,6 +75,10 @@ class TritonMetrics:
             metric.set(level)
         for metric, amount in sums.items():
             metric.increment(amount)
+
+    def _since(self, metric: Any, began: float, ended: float) -> None:
+        self._add({metric: ended - max(began, self._until.get(metric, began))})
+        self._until[metric] = ended
 
     def _add(self, amounts: dict[Any, float]) -> None:
         with self._lock:

@@ -42,6 +42,8 @@ from shared_rows import DEFAULT_IN_PLACE_BYTES, SharedRows
 PIPELINE = Path(__file__).parent / "pipeline"
 MAX_JOBS = "TRITOUCH_MAX_JOBS"
 DEFAULT_MAX_JOBS = 64
+DENOISER_CALLS = "TRITOUCH_DENOISER_CALLS"
+DEFAULT_DENOISER_CALLS = 2
 IN_PLACE_BYTES = "TRITOUCH_IN_PLACE_BYTES"
 WORKERS = 16
 """Threads that condition edits, as many for their calls side by side, that render, and that report: they only wait."""
@@ -70,6 +72,7 @@ class TritonPythonModel:
             max_rows=self._settings.max_rows,
             max_tokens=self._settings.max_tokens,
             max_jobs=count(os.environ, MAX_JOBS, DEFAULT_MAX_JOBS),
+            calls=count(os.environ, DENOISER_CALLS, DEFAULT_DENOISER_CALLS),
             padded=[tensor.name for tensor in BANK],
             metrics=TritonMetrics(),
             intake=Intake(os.environ.get(STOP_FILE, "")),

@@ -7,20 +7,19 @@ input name to arrays by output name. With ``max_batch_size`` above 0 every array
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from backends.in_place import PARAMETER, Memories
-from backends.signature import ANY, Array, Signature, TensorSpec
+from backends.channel import PARAMETER, Channels, Infer, one_line
+from backends.signature import Array, Signature
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Arrays = dict[str, Array]
-Infer = Callable[[Mapping[str, Array]], Arrays]
-"""Runs the model once. What it returns may be overwritten by its next call."""
-
-_MESSAGE_LENGTH = 800
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,6 @@ class _Job:
     index: int
     request: pb_utils.InferenceRequest
     inputs: Arrays
-    room: Array | None
-    """Where the only output goes, if it is not sent."""
 
     @property
     def rows(self) -> int:
@@ -41,11 +38,9 @@ class _Job:
 
 
 def answer(
-    requests: Sequence[pb_utils.InferenceRequest], signature: Signature, infer: Infer, memories: Memories
+    requests: Sequence[pb_utils.InferenceRequest], signature: Signature, channels: Channels
 ) -> list[pb_utils.InferenceResponse]:
-    """Run every request, those of one shape in one call, and answer each for itself.
-
-    `memories`: those of this model's callers.
+    """Run every request, those of one shape in one call, and answer each for itself; or open the channel it asks for.
 
     A request that fails, alone or in company, fails alone: a merged call that failed is repeated one by one.
     """
@@ -53,46 +48,26 @@ def answer(
     groups: dict[object, list[_Job]] = {}
     for index, request in enumerate(requests):
         try:
-            job = _Job(index, request, *_read_inputs(request, signature, memories))
+            name = json.loads(request.parameters() or "{}").get(PARAMETER)
+            if name is not None:
+                channels.open(str(name))
+                answers[index] = pb_utils.InferenceResponse([])
+                continue
+            job = _Job(index, request, _read_inputs(request, signature))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one request stays its own
             answers[index] = _failure(error)
             continue
         groups.setdefault(job.key if signature.batched else index, []).append(job)
     for number, group in enumerate(groups.values(), 1):
         # Responses are copied out when `answer` has returned: the next call must not have overwritten them.
-        answers.update(_run_group(group, signature, infer, keep=number < len(groups), waited=number > 1))
+        answers.update(_run_group(group, signature, channels.infer, keep=number < len(groups), waited=number > 1))
     return [answers[index] for index in range(len(requests))]
 
 
-def _read_inputs(
-    request: pb_utils.InferenceRequest, signature: Signature, memories: Memories
-) -> tuple[Arrays, Array | None]:
-    """What was sent and what is read in place, and the room for the answer."""
+def _read_inputs(request: pb_utils.InferenceRequest, signature: Signature) -> Arrays:
     tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-    said, room = json.loads(request.parameters() or "{}").get(PARAMETER), None
-    if said is not None:
-        found, room = memories.read(said)
-        for spec in signature.inputs:
-            if spec.name in found and not _accepts_array(spec, found[spec.name]):
-                raise ValueError(f"{spec} is {found[spec.name].dtype} {list(found[spec.name].shape)} in memory")
-        tensors |= found
-    missing = [spec.name for spec in signature.inputs if spec.name not in tensors]
-    if missing:
-        raise ValueError(f"input {missing[0]} is missing")
-    arrays = {spec.name: tensors[spec.name] for spec in signature.inputs}
-    if signature.batched and len({array.shape[0] for array in arrays.values()}) > 1:
-        raise ValueError("the inputs differ in their number of rows")
-    signature.require_within(arrays)
-    return arrays, room
-
-
-def _accepts_array(spec: TensorSpec, array: Array) -> bool:
-    """Whether the config lets it through: Triton has not seen it."""
-    return (
-        array.dtype == spec.dtype
-        and len(array.shape) == len(spec.shape)
-        and all(size in {ANY, given} for size, given in zip(spec.shape, array.shape, strict=True))
-    )
+    signature.require_whole(tensors)
+    return {spec.name: tensors[spec.name] for spec in signature.inputs}
 
 
 def _run_group(
@@ -138,12 +113,6 @@ def _split(outputs: Arrays, rows: Sequence[int]) -> list[Arrays]:
 
 
 def _success(job: _Job, outputs: Arrays, signature: Signature, *, keep: bool) -> pb_utils.InferenceResponse:
-    if job.room is not None:
-        (output,) = outputs.values()
-        if (job.room.shape, job.room.dtype) != (output.shape, output.dtype):
-            return _failure(ValueError(f"the answer is {output.dtype} {list(output.shape)}, and its room is not"))
-        job.room[...] = output
-        return pb_utils.InferenceResponse([])
     wanted = set(job.request.requested_output_names())
     tensors = [
         pb_utils.Tensor(spec.name, outputs[spec.name].copy() if keep else outputs[spec.name])
@@ -155,9 +124,7 @@ def _success(job: _Job, outputs: Arrays, signature: Signature, *, keep: bool) ->
 
 def _failure(error: Exception) -> pb_utils.InferenceResponse:
     code = pb_utils.TritonError.INVALID_ARG if isinstance(error, ValueError) else pb_utils.TritonError.INTERNAL
-    # Engines explain themselves over many lines; a status message is one.
-    message = " ".join(str(error).split())[:_MESSAGE_LENGTH]
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(one_line(error), code))
 
 
 def _cancelled() -> pb_utils.InferenceResponse:

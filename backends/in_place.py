@@ -1,14 +1,13 @@
 """Tensors that a caller on this machine keeps in memory of its own, read and written in place.
 
-A request with the parameter ``in_place`` lacks its large inputs. The parameter says where they are, as JSON::
+A call over a channel (`backends.channel`) says as JSON where they are::
 
-    {"file": "/proc/PID/fd/N", "token": "tritouch-...",
-     "tensors": {NAME: [offset, dtype, shape, version], ...}, "answer": [offset, dtype, shape] or null}
+    {"file": "/proc/PID/fd/N", "token": "tritouch-...", "tensors": {NAME: [offset, dtype, shape, version], ...},
+     "small": {NAME: [dtype, shape, HEX], ...}, "answer": [offset, bytes]}
 
 ``file`` is a memfd of that name, which can no longer shrink: who does not know it reads nothing here. A tensor whose
-place, shape and version are those of the last call has not changed. ``answer``: where the only output goes; null: it
-is sent as ever.
-``model_repository/edit_stream/1/shared_rows.py`` is the other side.
+place, shape and version are those of the last call has not changed. ``small`` are there themselves. ``answer``: the
+room for the only output. ``model_repository/edit_stream/1/shared_rows.py`` is the other side.
 """
 
 from __future__ import annotations
@@ -19,13 +18,16 @@ import math
 import mmap
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-PARAMETER = "in_place"
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _FILE = re.compile(r"/proc/[0-9]+/fd/[0-9]+")
 _TOKEN = re.compile(r"tritouch-[0-9a-f]{32}")
 _MAPPED_AT_MOST = 8
@@ -33,34 +35,50 @@ _MAPPED_AT_MOST = 8
 Array = npt.NDArray[Any]
 
 
+@dataclass(frozen=True)
+class Room:
+    """Where an answer goes."""
+
+    memory: mmap.mmap
+    offset: int
+    bytes: int
+
+    def write(self, array: Array) -> None:
+        """Raises ValueError where it is larger."""
+        if array.nbytes > self.bytes:
+            raise ValueError(f"the answer has {array.nbytes} bytes, and its room {self.bytes}")
+        _array(self.memory, self.offset, array.dtype.str, array.shape)[...] = array
+
+
 class Memories:
     """The memories that were mapped lately."""
 
     def __init__(self) -> None:
         self._mapped: dict[str, mmap.mmap] = {}
-        self._seen: dict[str, tuple[str, Array]] = {}  # a tensor's name -> what was said of it, and it
+        self._seen: dict[tuple[str, str], tuple[str, Array]] = {}  # memory, tensor -> what was said of it, and it
 
-    def read(self, said: str) -> tuple[dict[str, Array], Array | None]:
-        """The inputs that a parameter tells of, and the room for the answer.
+    def read(self, said: bytes) -> tuple[dict[str, Array], Room]:
+        """The inputs that a message tells of, and the room for the answer.
 
-        An input that has not changed since the last call is the very same object.
+        An input that has not changed since the last call of that memory is the very same object.
 
         Raises:
-            ValueError: it is not such a parameter, or tells of memory that is not there.
+            ValueError: it is no such message, or tells of memory that is not there.
         """
         try:
             content = json.loads(said)
             token, memory = content["token"], self._memory(content["file"], content["token"])
-            inputs = {}
+            inputs = {name: _sent(*told) for name, told in content["small"].items()}
             for name, (*where, version) in content["tensors"].items():
-                said = json.dumps([token, *where, version])
-                if self._seen.get(name, ("", None))[0] != said:
-                    self._seen[name] = said, _array(memory, *where)
-                inputs[name] = self._seen[name][1]
-            answer = None if content["answer"] is None else _array(memory, *content["answer"])
+                now = json.dumps([*where, version])
+                if self._seen.get((token, name), ("", None))[0] != now:
+                    self._seen[token, name] = now, _array(memory, *where)
+                inputs[name] = self._seen[token, name][1]
+            offset, size = map(int, content["answer"])
+            _array(memory, offset, "u1", (size,))
         except Exception as error:  # noqa: BLE001 - whoever sent it, it is all that is wrong
-            raise ValueError(f"the parameter {PARAMETER} is of no use: {error}") from None
-        return inputs, answer
+            raise ValueError(f"the call is of no use: {error}") from None
+        return inputs, Room(memory, offset, size)
 
     def _memory(self, file: str, token: str) -> mmap.mmap:
         if not (_FILE.fullmatch(file) and _TOKEN.fullmatch(token)):
@@ -77,10 +95,18 @@ class Memories:
                 os.close(descriptor)
         memory = self._mapped[token] = self._mapped.pop(token)  # the last used comes last
         while len(self._mapped) > _MAPPED_AT_MOST:
-            self._mapped.pop(next(iter(self._mapped)))
+            gone = next(iter(self._mapped))
+            del self._mapped[gone]
+            self._seen = {seen: what for seen, what in self._seen.items() if seen[0] != gone}
         return memory
 
 
-def _array(memory: mmap.mmap, offset: int, dtype: str, shape: list[int]) -> Array:
+def _array(memory: mmap.mmap, offset: int, dtype: str, shape: Sequence[int]) -> Array:
     """Raises ValueError where the memory ends before it does, TypeError for what is no type."""
+    if min(shape, default=0) < 0:
+        raise ValueError("a size is negative")
     return np.frombuffer(memory, np.dtype(dtype), math.prod(shape), offset).reshape(shape)
+
+
+def _sent(dtype: str, shape: Sequence[int], content: str) -> Array:
+    return np.frombuffer(bytes.fromhex(content), np.dtype(dtype)).reshape(shape)

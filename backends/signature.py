@@ -57,6 +57,15 @@ class Signature:
     most: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """The largest shape of an input, without the batch axis, by its name; an input that is not there has no bounds."""
 
+    def require_whole(self, arrays: Mapping[str, Array]) -> None:
+        """Raises ValueError, naming the input, where one is missing or too large, or they differ in their rows."""
+        missing = [spec.name for spec in self.inputs if spec.name not in arrays]
+        if missing:
+            raise ValueError(f"input {missing[0]} is missing")
+        if self.batched and len({arrays[spec.name].shape[0] for spec in self.inputs}) > 1:
+            raise ValueError("the inputs differ in their number of rows")
+        self.require_within(arrays)
+
     def require_within(self, arrays: Mapping[str, Array]) -> None:
         """Raises ValueError, naming input and bound, where an array is larger than what the engine was made for."""
         for name, most in self.most.items():

@@ -51,7 +51,7 @@ def stages(wall: float, spent: dict[str, float]) -> dict[str, float]:
         "between them": spent["condition"] - encoding,
         "wait for the first turn": spent["queue"],
         "denoiser, engine": compute["denoiser"],
-        "calls to it (BLS)": spent["calls.seconds"] - compute["denoiser"],
+        "calls to it": spent["calls.seconds"] - compute["denoiser"],
         "scheduler and batcher": spent["denoise"] - spent["calls.seconds"],
         "vae_decoder, engine": compute["vae_decoder"],
         "postprocess": compute["postprocess"],
@@ -107,7 +107,7 @@ def metrics(options: Any, real: list[dict[str, float]], empty: list[dict[str, fl
     by_stage = [stages(edit["wall"], edit) for edit in seen]
     steps = seen[0]["steps"]
     own = [{name: value for name, value in edit.items() if name not in ENGINES} for edit in by_stage]
-    stepping = [edit["calls to it (BLS)"] + edit["scheduler and batcher"] for edit in own]
+    stepping = [edit["calls to it"] + edit["scheduler and batcher"] for edit in own]
     stub_steps = [edit["denoise"] for edit in empty[1::2]]
     return {
         "setup": options.checkpoint,

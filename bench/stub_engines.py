@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.append({root!r})
+from backends.channel import Channels
 from backends.common import answer
-from backends.in_place import Memories
 from backends.signature import read_signature
 
 SCALE = {scale}
@@ -34,11 +34,12 @@ TAKES, CALLS = Path({folder!r}, "milliseconds"), Path({folder!r}, "calls")
 
 class TritonPythonModel:
     def initialize(self, args):
-        self.signature, self.memories = read_signature(json.loads(args["model_config"])), Memories()
+        self.signature = read_signature(json.loads(args["model_config"]))
+        self.channels = Channels(self.signature, self.infer)
         self.known = {{}}
 
     def execute(self, requests):
-        return answer(requests, self.signature, self.infer, self.memories)
+        return answer(requests, self.signature, self.channels)
 
     def infer(self, inputs):
         began, given = time.monotonic(), inputs[self.signature.inputs[0].name].shape

@@ -17,6 +17,7 @@ COUNTERS = {
     "calls.seconds": "tritouch_denoiser_seconds_total",
     "rows": "tritouch_denoiser_rows_total",
     "steps": "tritouch_steps_total",
+    "engine": "tritouch_engine_seconds_total",
 }
 GATEWAY = "tritouch_gateway"
 EDITS = f'{GATEWAY}_request_seconds_sum{{route="/v1/images/edits"'
@@ -27,14 +28,17 @@ SETTLE_SECONDS = 0.3
 def totals(server: Embedded) -> dict[str, float]:
     """Seconds and counts since the servers' start, by short names.
 
-    `MODEL.compute`: Triton's `compute_infer`, which has the hand-over to the model's process in it; `MODEL.hits`:
+    `MODEL.compute`: Triton's `compute_infer`, which has the hand-over to the model's process in it, but for the
+    denoiser's calls that do not go through Triton, of which it is what the engine tells; `MODEL.hits`:
     answers from the response cache; `condition`, `queue`, `denoise`, `render`, `turns`, `calls`, `calls.seconds`,
     `rows`, `steps`: the batcher's; `gateway.request`, `gateway.edit`: seconds of whole requests, and of Triton in them.
     """
     found, gateway = batcher(server), _metrics(f"{server.http_url}/metrics")
     found["gateway.request"] = sum(v for k, v in gateway.items() if k.startswith(EDITS))
     found["gateway.edit"] = gateway.get(f'{GATEWAY}_stage_seconds_sum{{stage="edit"}}', 0.0)
-    return found | models(server, (*ENGINES, *PYTHON))
+    found |= models(server, (*ENGINES, *PYTHON))
+    found["denoiser.compute"] += found.pop("engine")  # of calls that Triton does not see
+    return found
 
 
 def batcher(server: Embedded) -> dict[str, float]:

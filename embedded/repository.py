@@ -34,7 +34,7 @@ def check_repository(repository: Path) -> Path:
     missing = sorted(unwritten | _steps(repository) - {entry.name for entry in repository.iterdir()})
     if missing:
         raise EmbeddedError(f"the model repository {repository} has no {', '.join(missing)} yet: {hint}")
-    if (repository / "edit" / ".tritouch").exists() and not (repository / "edit_stream").exists():
+    if (repository / "edit" / ".tritouch").exists() and not (repository / "edit_stream" / "1" / "channel.py").exists():
         raise EmbeddedError(f"the model repository {repository} was exported by an earlier version: export it again")
     dangling = sorted(entry.name for entry in repository.iterdir() if entry.is_symlink() and not entry.exists())
     if dangling:

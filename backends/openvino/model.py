@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from backends.channel import Channels
 from backends.common import Arrays, answer
-from backends.in_place import Memories
 from backends.pages import release
 from backends.signature import ANY, Array, Signature, TensorSpec, check_signature, own_parameters, read_signature
 from backends.silent import openvino as ov
@@ -182,11 +182,10 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         folder = Path(args["model_repository"], args["model_version"])
         try:
-            self._memories = Memories()
             self._signature = read_signature(config)
             options = read_options(config)
             self._engine = Engine(folder / (config["default_model_filename"] or _MODEL_FILE), options, self._signature)
-            self._infer = tiled(self._engine.infer, Tiling.read(config))
+            self._channels = Channels(self._signature, tiled(self._engine.infer, Tiling.read(config)))
             calls = warm(self._signature, config, self._engine.infer)
         except ValueError as error:
             raise pb_utils.TritonModelException(f"model {args['model_name']}: {error}") from None
@@ -196,4 +195,4 @@ class TritonPythonModel:
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Answer the requests of one batch."""
-        return answer(requests, self._signature, self._infer, self._memories)
+        return answer(requests, self._signature, self._channels)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import tensorrt_rtx as trt
 import triton_python_backend_utils as pb_utils
 
+from backends.channel import Channels
 from backends.common import answer
-from backends.in_place import Memories
 from backends.plan import Options, Plan
 from backends.signature import TensorSpec, check_signature, own_parameters, read_signature
 from backends.tiles import Tiling, tiled
@@ -63,15 +63,14 @@ class TritonPythonModel:
         try:
             if not file.exists():
                 raise ValueError(f"there is no {file}")
-            self._memories = Memories()
             self._signature = read_signature(config)
-            self._plan = Plan(trt, file, read_options(config, int(args["model_instance_device_id"])))
-            check_signature(self._signature, _specs(self._plan.inputs), _specs(self._plan.outputs))
-            self._infer = tiled(self._plan.infer, Tiling.read(config))
+            plan = Plan(trt, file, read_options(config, int(args["model_instance_device_id"])))
+            check_signature(self._signature, _specs(plan.inputs), _specs(plan.outputs))
+            self._channels = Channels(self._signature, tiled(plan.infer, Tiling.read(config)))
         except (ValueError, RuntimeError) as error:
             raise pb_utils.TritonModelException(f"model {args['model_name']}: {error}") from None
         pb_utils.Logger.log_info(f"{args['model_name']}: TensorRT for RTX {trt.__version__}")
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Answer the requests of one batch."""
-        return answer(requests, self._signature, self._infer, self._memories)
+        return answer(requests, self._signature, self._channels)

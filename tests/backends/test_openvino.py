@@ -53,7 +53,7 @@ def holds(one, response):
 
 def answer(backend, requests, engine, **changes):
     signature = read_signature({**TENSORS, **changes})
-    return backend.common.answer(requests, signature, engine, backend.common.Memories())
+    return backend.common.answer(requests, signature, backend.common.Channels(signature, engine))
 
 
 def test_requests_of_one_shape_run_in_one_call_and_each_gets_its_rows(backend):
@@ -186,7 +186,7 @@ def test_a_model_loads_and_answers(backend, toy):
 
 
 def test_a_call_that_failed_leaves_later_ones_of_its_shapes_be(backend, toy):
-    engine = load(backend, toy / "twice")._engine
+    engine = load(backend, toy / "twice")._channels
     good = request(backend, rows=2)
     for rows in (3, 0):
         with pytest.raises(RuntimeError):
@@ -203,14 +203,14 @@ def test_an_array_that_lies_scattered_is_read_as_it_is(backend, toy):
         assert np.array_equal(engine.infer({"x": x, "t": np.zeros((1, 1), np.int64)})["y"], 2 * x)
 
 
-@pytest.mark.parametrize("said", ["[" * 100_000, "7", "{}", '{"file": 1}'])
-def test_a_parameter_of_no_use_fails_its_own_request_alone(backend, said):
+@pytest.mark.parametrize("name", ["", "/etc/passwd", "tritouch-" + "0" * 32, "tritouch-" + "0" * 32 + "\n", 7, []])
+def test_a_channel_that_leads_nowhere_fails_its_own_request_alone(backend, name):
     good, bad = request(backend), request(backend)
-    bad.said = json.dumps({"in_place": said})
+    bad.said = json.dumps({"channel": name})
     responses = answer(backend, [bad, good], Recorder())
     assert holds(good, responses[1])
     assert responses[0].error.number == 3
-    assert responses[0].error.text.startswith("the parameter in_place is of no use")
+    assert responses[0].error.text.startswith("the parameter channel is of no use")
 
 
 def tensor(name, kind, *dims):

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.in_place import PARAMETER
 from families.interface import REFERENCE
 from tests.families.images import files
 
@@ -85,7 +84,3 @@ def test_a_failure_that_the_cache_remembers_is_no_answer(calls: Any, monkeypatch
     assert [len(rows) for rows in sent] == [2, 4], "the second question is another one to the cache"
     with pytest.raises(calls.ModelError, match="text_encoder answered nothing"):
         encode("text_encoder", {"input_ids": ids})
-
-
-def test_both_sides_of_the_denoisers_memory_name_the_parameter_alike(calls: Any) -> None:
-    assert calls.IN_PLACE == PARAMETER

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from rows import JoinedRows, Part
 from shared_rows import SharedRows, arrange
 
 TEXT, SAMPLE = (16, 100), (64, 32)
-"""Just above what is sent."""
 
 
 def part(edit: int, rows: int = 1, step: int = 0, group: str = "square") -> Part:
@@ -39,24 +38,20 @@ def predict(inputs: Tensors) -> NDArray[Any]:
 
 
 class Side:
-    """The denoiser's side, as `backends.common` has it."""
+    """The denoiser's side, as `backends.channel` has it."""
 
     def __init__(self) -> None:
         self.memories = Memories()
-        self.sent: list[set[str]] = []
+        self.small: list[set[str]] = []
         self.inputs: dict[str, NDArray[Any]] = {}
-        self.wrote = 0
 
-    def __call__(self, sent: Tensors, said: str) -> NDArray[Any] | None:
-        found, room = self.memories.read(said)
-        self.sent.append(set(sent))
-        self.inputs = {**sent, **found}
+    def __call__(self, message: Mapping[str, Any], some: Tensors) -> tuple[str, Sequence[int]]:
+        assert set(some) == set(message["small"])
+        self.small.append(set(some))
+        self.inputs, room = self.memories.read(json.dumps(message).encode())
         prediction = predict(self.inputs)
-        if room is None:
-            return prediction
-        np.copyto(room, prediction, casting="no")
-        self.wrote += 1
-        return None
+        room.write(prediction)
+        return prediction.dtype.str, prediction.shape
 
 
 def alone(parts: Sequence[Part]) -> list[NDArray[Any]]:
@@ -76,12 +71,33 @@ def shared() -> tuple[SharedRows, Side]:
     return SharedRows(side, JoinedRows(predict), in_place_bytes=1), side
 
 
-def test_only_what_is_small_is_sent_and_the_answer_is_read_in_place() -> None:
+def test_only_what_is_small_goes_with_the_message() -> None:
     rows, side = shared()
     for step in range(3):
         check(rows, [part(1, step=step), part(2, rows=2, step=step + 4)])
-    assert side.sent == [{"timestep"}] * 3
-    assert side.wrote == 2, "the first tells what a prediction looks like"
+    assert side.small == [{"timestep"}] * 3
+
+
+def test_an_answer_that_has_no_room_is_an_error() -> None:
+    side = Side()
+
+    def large(message: Mapping[str, Any], some: Tensors) -> tuple[str, Sequence[int]]:
+        _, room = side.memories.read(json.dumps(message).encode())
+        room.write(np.zeros((1, 2, *SAMPLE), np.float32))
+        raise AssertionError("it was written")
+
+    with pytest.raises(ValueError, match="the answer has 16384 bytes, and its room 8192"):
+        SharedRows(large, JoinedRows(predict))([part(1)])
+
+
+def test_what_does_not_change_stays_the_very_array_while_groups_alternate() -> None:
+    rows, side = shared()
+    seen = []
+    for step in range(4):
+        check(rows, [part(1 + step % 2, step=step, group="tall" if step % 2 else "square")])
+        seen.append(side.inputs["text"])
+    assert seen[0] is seen[2]
+    assert seen[1] is seen[3]
 
 
 def test_what_does_not_change_is_the_very_array_of_the_last_call() -> None:
@@ -107,8 +123,8 @@ def test_a_prediction_that_is_kept_is_not_written_over() -> None:
 
 def test_small_rows_are_sent_as_a_whole() -> None:
     side = Side()
-    check(SharedRows(side, JoinedRows(predict)), [part(1)])
-    assert side.sent == []
+    check(SharedRows(side, JoinedRows(predict), in_place_bytes=1 << 20), [part(1)])
+    assert side.small == []
 
 
 @given(
@@ -179,33 +195,39 @@ def test_memory_is_given_back() -> None:
         {"tensors": {"text": [1 << 70, "<f4", [1], 0]}},
         {"answer": 0},
         {"answer": []},
+        {"answer": None},
+        {"answer": [1 << 40, 4]},
+        {"answer": [0, 1 << 40]},
+        {"answer": [0, -2]},
         {"tensors": None},
-        {"answer": [1 << 40, "<f4", [1]]},
+        {"small": None},
+        {"small": {"timestep": ["<f4", [1, 1], "00"]}},
+        {"small": {"timestep": ["<f4", [1, 1], "no hex"]}},
+        {"small": {"timestep": ["O", [1], "0000000000000000"]}},
     ],
 )
-def test_a_parameter_that_tells_of_nothing_is_refused(changed: dict[str, Any]) -> None:
-    said: list[str] = []
+def test_a_call_that_tells_of_nothing_is_refused(changed: dict[str, Any]) -> None:
+    told: list[Mapping[str, Any]] = []
+    side = Side()
 
-    def listen(sent: Tensors, text: str) -> NDArray[Any]:
-        said.append(text)
-        return predict({**sent, **Memories().read(text)[0]})
+    def listen(message: Mapping[str, Any], some: Tensors) -> tuple[str, Sequence[int]]:
+        told.append(message)
+        return side(message, some)
 
-    rows = SharedRows(listen, JoinedRows(predict), in_place_bytes=1)
+    rows = SharedRows(listen, JoinedRows(predict))
     rows([part(1)])
-    memories = Memories()
-    memories.read(said[0])
-    with pytest.raises(ValueError, match="in_place is of no use"):
-        Memories().read(json.dumps(json.loads(said[0]) | changed))
-    for text in ("", "{", "[]", "null", "7", "[" * 100_000):
-        with pytest.raises(ValueError, match="in_place is of no use"):
-            memories.read(text)
+    with pytest.raises(ValueError, match="the call is of no use"):
+        Memories().read(json.dumps({**told[0], **changed}).encode())
+    for text in (b"", b"{", b"[]", b"null", b"7", b"[" * 100_000, b"\xff"):
+        with pytest.raises(ValueError, match="the call is of no use"):
+            side.memories.read(text)
 
 
 def test_memory_that_may_shrink_under_a_reader_is_refused() -> None:
     token = f"tritouch-{'a' * 32}"
     descriptor = os.memfd_create(token, os.MFD_ALLOW_SEALING)
     os.truncate(descriptor, 4096)
-    said = {"file": f"/proc/{os.getpid()}/fd/{descriptor}", "token": token, "tensors": {}, "answer": None}
+    said = {"file": f"/proc/{os.getpid()}/fd/{descriptor}", "token": token, "tensors": {}, "small": {}}
     with pytest.raises(ValueError, match="it may shrink"):
-        Memories().read(json.dumps(said))
+        Memories().read(json.dumps(said).encode())
     os.close(descriptor)

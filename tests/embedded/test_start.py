@@ -96,13 +96,16 @@ def test_a_repository_that_cannot_be_served_says_how_to_build_one(tmp_path, kind
         check_repository(repository)
 
 
-def test_a_repository_of_before_streams_is_refused_rather_than_served_in_part(tmp_path):
+def test_a_repository_of_before_channels_is_refused_rather_than_served_in_part(tmp_path):
     (tmp_path / "edit" / ".tritouch").mkdir(parents=True)
     (tmp_path / "edit" / "config.pbtxt").write_text('name: "edit"')
     with pytest.raises(EmbeddedError, match="exported by an earlier version: export it again"):
         check_repository(tmp_path)
-    (tmp_path / "edit_stream").mkdir()
+    (tmp_path / "edit_stream" / "1").mkdir(parents=True)
     (tmp_path / "edit_stream" / "config.pbtxt").write_text('name: "edit_stream"')
+    with pytest.raises(EmbeddedError, match="exported by an earlier version: export it again"):
+        check_repository(tmp_path)
+    (tmp_path / "edit_stream" / "1" / "channel.py").touch()
     assert check_repository(tmp_path) == tmp_path.resolve()
 
 

@@ -46,5 +46,5 @@ def served(request: pytest.FixtureRequest) -> Iterator[Served]:
     name: str = request.param
     checkpoint, repository = tiny.checkpoint(name), ROOT / "build" / "test-families" / name
     export(name, checkpoint, repository)
-    with serve(repository, port=0, env={"TRITOUCH_IN_PLACE_BYTES": "1"}) as running:
+    with serve(repository, port=0) as running:
         yield Served(name, tiny.module(name), checkpoint, repository, Client(running))

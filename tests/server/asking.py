@@ -81,6 +81,11 @@ class Client:
         assert found, f"no metric {name} {labels}"
         return sum(float(line.rsplit(" ", 1)[1]) for line in found)
 
+    def denoiser_calls(self) -> float:
+        """How often the batcher has called the denoiser, once no edit is in flight: Triton does not see these calls."""
+        assert eventually(lambda: self.figure("tritouch_edits_in_flight") == 0)
+        return self.figure("tritouch_denoiser_calls_total")
+
     def executions(self, model: str) -> int:
         """How often Triton has run a model, from its own statistics."""
         with triton_grpc.InferenceServerClient(self.server.triton_grpc) as triton:

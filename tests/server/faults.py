@@ -4,27 +4,40 @@ import json
 import re
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+
 PROXY = """
-import json, time
+import json, sys, time
 from pathlib import Path
 import triton_python_backend_utils as pb_utils
 
-INPUTS = ("sample", "timestep", "encoder_hidden_states", "adapter", "adapter_scale")
+sys.path.append({root!r})
+from backends.channel import Channels
+from backends.common import answer
+from backends.signature import read_signature
+
 FAULTS = Path(__file__).parents[2] / "faults.json"
 
 class TritonPythonModel:
-    def execute(self, requests):
-        return [self.respond(request) for request in requests]
+    def initialize(self, args):
+        self.signature = read_signature(json.loads(args["model_config"]))
+        self.channels = Channels(self.signature, self.infer)
 
-    def respond(self, request):
+    def execute(self, requests):
+        return answer(requests, self.signature, self.channels)
+
+    def infer(self, rows):
         faults = json.loads(FAULTS.read_text())
         time.sleep(faults["delay"])
         if faults["failures"]:
-            FAULTS.write_text(json.dumps(faults | {"failures": faults["failures"] - 1}))
-            return pb_utils.InferenceResponse([], error=pb_utils.TritonError("secret words of the engine"))
-        inputs = [pb_utils.get_input_tensor_by_name(request, n) for n in INPUTS]
+            FAULTS.write_text(json.dumps(faults | {{"failures": faults["failures"] - 1}}))
+            raise RuntimeError("secret words of the engine")
+        inputs = [pb_utils.Tensor(name, array) for name, array in rows.items()]
         call = pb_utils.InferenceRequest(model_name="engine", requested_output_names=["prediction"], inputs=inputs)
-        return pb_utils.InferenceResponse(call.exec().output_tensors())
+        found = call.exec()
+        if found.has_error():
+            raise RuntimeError(found.error().message())
+        return {{"prediction": pb_utils.get_output_tensor_by_name(found, "prediction").as_numpy().copy()}}
 """
 
 
@@ -44,7 +57,7 @@ class Faults:
         config = (original / "denoiser" / "config.pbtxt").read_text()
         (engine / "config.pbtxt").write_text(config.replace('name: "denoiser"', 'name: "engine"'))
         (proxy / "1").mkdir(parents=True)
-        (proxy / "1" / "model.py").write_text(PROXY)
+        (proxy / "1" / "model.py").write_text(PROXY.format(root=str(ROOT)))
         config = re.sub(r"parameters .*\n", "", config)
         (proxy / "config.pbtxt").write_text(re.sub(r'backend: "\w+"', 'backend: "python"', config))
         self.set()

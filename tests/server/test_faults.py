@@ -69,11 +69,11 @@ def test_a_cancelled_grpc_call_frees_its_rows_within_a_step(faulty: tuple[Client
         call = triton.async_infer("edit", grpc_inputs(PICTURE, steps=50), lambda result, error: ended.set())
         assert eventually(lambda: active(client) == 1)
         call.cancel()
-        done = client.executions("denoiser")
+        done = client.executions("engine")
         assert ended.wait(10)
         assert eventually(lambda: cancelled(client) == before + 1)
     assert in_flight(client) == 0
-    assert client.executions("denoiser") - done <= 4, "it is noticed within a step, and one was under way"
+    assert client.executions("engine") - done <= 4, "it is noticed within a step, and one was under way"
 
 
 def test_a_lost_http_connection_cancels_the_edit(faulty: tuple[Client, Faults]) -> None:

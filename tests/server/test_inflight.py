@@ -22,11 +22,11 @@ EDITS: list[dict[str, Any]] = [
 def test_neighbours_do_not_matter(client: Client) -> None:
     pictures = [colours(*((96, 96) if i % 2 else (128, 72)), seed=i) for i in range(len(EDITS))]
     alone = [client.edit(picture, **edit).pixels for picture, edit in zip(pictures, EDITS, strict=True)]
-    before = client.executions("denoiser")
+    before = client.denoiser_calls()
     with ThreadPoolExecutor(len(EDITS)) as pool:
         futures = [pool.submit(client.edit, picture, **edit) for picture, edit in zip(pictures, EDITS, strict=True)]
         together = [future.result().pixels for future in futures]
-    calls = client.executions("denoiser") - before
+    made = client.denoiser_calls() - before
     for solo, joint in zip(alone, together, strict=True):
         assert np.abs(solo.astype(int) - joint).max() <= 2
-    assert calls < sum(edit["num_inference_steps"] for edit in EDITS), "they were not batched"
+    assert made < sum(edit["num_inference_steps"] for edit in EDITS), "they were not batched"

@@ -49,10 +49,10 @@ def test_nothing_is_told_that_was_not_asked_for(client: Client) -> None:
 def test_the_pictures_of_a_request_are_those_of_their_seeds_and_conditioned_once(client: Client) -> None:
     asked = {"prompt": [b"a sentence that was not seen before"], "steps": 5, "guidance_scale": [4.0]}
     encoders, seeds = ("text_encoder", "preprocess", "vae_encoder"), [2**64 - 2, 2**64 - 1, 0]
-    before, calls = {name: client.executions(name) for name in encoders}, client.executions("denoiser")
+    before, calls = {name: client.executions(name) for name in encoders}, client.denoiser_calls()
     together = unary(client, **asked, seed=[seeds[0]], n=[3])
     assert {name: client.executions(name) - before[name] for name in encoders} == dict.fromkeys(encoders, 1)
-    assert client.executions("denoiser") - calls == 10, "nine rows, and a call holds eight"
+    assert client.denoiser_calls() - calls == 10, "nine rows, and a call holds eight"
     alone = [unary(client, **asked, seed=[seed]).as_numpy("image")[0] for seed in seeds]
     assert len(set(alone)) == 3
     for ours, single in zip(together.as_numpy("image"), alone, strict=True):
@@ -100,14 +100,14 @@ def until_active(client: Client, count: int) -> None:
 
 
 def test_streams_and_unary_edits_share_calls(slow: Client) -> None:
-    before = slow.executions("denoiser"), slow.figure("tritouch_denoiser_rows_total")
+    before = slow.executions("engine"), slow.figure("tritouch_denoiser_rows_total")
     with ThreadPoolExecutor(1) as pool, stream(slow.server, PICTURE, steps=20) as responses:
         assert next(responses).kind == "begun"
         beside = pool.submit(unary, slow, steps=20, low_priority=[True])
         last = list(responses)[-1]
         assert last.tensors["image"].tolist() == beside.result().as_numpy("image").tolist()
     assert eventually(lambda: slow.figure("tritouch_denoiser_rows_total") - before[1] == 40)
-    assert slow.executions("denoiser") - before[0] < 40
+    assert slow.executions("engine") - before[0] < 40
 
 
 @pytest.mark.parametrize("pictures", [1, 3])

@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from channel import ModelError, fault
 from numpy.typing import NDArray
 
-from families.errors import invalid_edit
 from families.images.sources import pixels_held
 from families.interface import ADAPTER, ADAPTER_SCALE, DENOISER, PREDICTION, PREPROCESS, REFERENCE, VIEW, Tensors
 from families.settings import Settings
 
-IN_PLACE = "in_place"
-"""Parameter of a call whose tensors stand in memory of `edit_stream`'s."""
 LARGE_PIXELS = 1 << 23
 """A picture of which so many are in memory while it is decoded takes a second rather than a moment."""
 LARGE_AT_ONCE = min(2, len(os.sched_getaffinity(0)))
@@ -26,10 +24,6 @@ so few that their memory is bounded."""
 Adapters = tuple[tuple[int, float], ...]
 """An edit's: index into the bank, counted from 1, and scale."""
 NONE: Adapters = ((0, 0.0),)
-
-
-class ModelError(Exception):
-    """A model called through BLS has failed. The message is its own; its Triton code does not come through BLS."""
 
 
 class EditCall:
@@ -91,9 +85,9 @@ def denoise_rows(rows: Tensors) -> NDArray[Any]:
     return call(DENOISER, rows, (PREDICTION,))[PREDICTION]
 
 
-def denoise_in_place(sent: Tensors, memory: str) -> NDArray[Any] | None:
-    """The same, where `memory` says which inputs and what room there is. None: the prediction is there."""
-    return call(DENOISER, sent, (PREDICTION,), {IN_PLACE: memory}).get(PREDICTION)
+def open_channel(some: Tensors, parameters: Mapping[str, str]) -> None:
+    """Has the denoiser's process come to the socket that the parameters name. Raises ModelError."""
+    call(DENOISER, some, (), parameters)
 
 
 def call(
@@ -112,7 +106,6 @@ def call(
     )
     response = request.exec()
     if response.has_error():
-        said = response.error().message()
-        raise invalid_edit(said) or ModelError(said)
+        raise fault(response.error().message())
     found = {name: pb_utils.get_output_tensor_by_name(response, name) for name in outputs}
     return {name: tensor.as_numpy().copy() for name, tensor in found.items() if tensor is not None}

@@ -34,6 +34,7 @@ class TritonMetrics:
         self._rows = self._counter("tritouch_denoiser_rows_total", "Rows of all denoiser calls")
         self._steps = self._counter("tritouch_steps_total", "Steps of all edits")
         self._call_seconds = self._counter("tritouch_denoiser_seconds_total", "Seconds in denoiser calls")
+        self._engine_seconds = self._counter("tritouch_engine_seconds_total", "Seconds that the engine tells of")
         self._turn_seconds = self._counter("tritouch_turn_seconds_total", "Seconds in turns, calls included")
 
     def _family(self, kind: str, name: str, description: str) -> Any:
@@ -53,6 +54,10 @@ class TritonMetrics:
         """One denoiser call has returned. It counts from when those before it had: so the totals are of the engine."""
         self._add({self._calls: 1, self._rows: rows, self._steps: edits})
         self._since(self._call_seconds, began, ended)
+
+    def computed(self, seconds: float) -> None:
+        """The engine has computed for so long, as it says itself, in a call that did not go through Triton."""
+        self._add({self._engine_seconds: seconds})
 
     def turn(self, began: float, ended: float) -> None:
         """One turn has ended. Time in which two are under way counts once."""

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
+from channel import Channel
 
 import asked
 import tracing
 from asked import Asked
 from batcher import Batcher
-from calls import EditCall, bank_rows, call, denoise_in_place, denoise_rows
+from calls import EditCall, bank_rows, call, denoise_rows, open_channel
 from families import finishing, load
 from families.edit import Edit, read
 from families.interface import BANK, DENOISER, PREVIEW, RENDER, Plan, Tensors
@@ -67,6 +68,8 @@ class TritonPythonModel:
         self._preview = PREVIEW if PREVIEW in self._settings.outputs else RENDER
         self._callers = ThreadPoolExecutor(WORKERS, "call")
         self._tracing = tracing.start(os.environ)
+        metrics = TritonMetrics()
+        self._channel = Channel(open_channel, metrics.computed)
         self._batcher = Batcher(
             self._denoiser(),
             max_rows=self._settings.max_rows,
@@ -74,7 +77,7 @@ class TritonPythonModel:
             max_jobs=count(os.environ, MAX_JOBS, DEFAULT_MAX_JOBS),
             calls=count(os.environ, DENOISER_CALLS, DEFAULT_DENOISER_CALLS),
             padded=[tensor.name for tensor in BANK],
-            metrics=TritonMetrics(),
+            metrics=metrics,
             intake=Intake(os.environ.get(STOP_FILE, "")),
             preparers=ThreadPoolExecutor(WORKERS, "prepare"),
             answerers=ThreadPoolExecutor(WORKERS, "answer"),
@@ -87,7 +90,7 @@ class TritonPythonModel:
         denoiser: Denoiser = JoinedRows(denoise_rows)
         if self._settings.in_place:
             in_place_bytes = count(os.environ, IN_PLACE_BYTES, DEFAULT_IN_PLACE_BYTES)
-            denoiser = SharedRows(denoise_in_place, denoiser, in_place_bytes)
+            denoiser = SharedRows(self._channel, denoiser, in_place_bytes)
         return self._tracing.denoiser(denoiser) if self._tracing else denoiser
 
     def execute(self, requests: list[Any]) -> None:
@@ -111,6 +114,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Fails what is still in flight."""
         self._batcher.stop()
+        self._channel.close()
         self._callers.shutdown()
         self._reporters.shutdown()
         if self._tracing:

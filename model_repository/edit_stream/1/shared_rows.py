@@ -1,14 +1,13 @@
-"""The rows of large denoiser calls, in memory that the denoiser's process reads and writes in place.
+"""The rows of denoiser calls, in memory that the denoiser's process reads and writes in place.
 
 Triton copies a tensor twice on its way from one Python model to another, and its answer three times: for a transformer
-that reads 512 tokens of text, some 20 MB a row and step. So what is large stands in memory of our own, which the
-request names, and is written once: what does not change when an edit joins, the rest at every step.
+that reads 512 tokens of text, some 20 MB a row and step. So tensors stand in memory of our own, which the call names,
+and are written once: what does not change when an edit joins, the rest at every step.
 The memory is a memfd: it has no name that others could open, needs no room in /dev/shm, and goes with the process.
 `backends/in_place.py` is the other side.
 """
 
 import fcntl
-import json
 import math
 import mmap
 import os
@@ -23,16 +22,14 @@ from numpy.typing import NDArray
 from families.interface import Tensors
 from rows import Denoiser, Part, join, split
 
-Send = Callable[[Tensors, str], NDArray[Any] | None]
-"""Runs the denoiser on the tensors that are sent, and on what the text says of those that are not.
+Send = Callable[[Mapping[str, Any], Tensors], tuple[str, Sequence[int]]]
+"""Runs the denoiser on what a message tells of, the small ones of its tensors beside. Returns type and shape of the
+prediction, which was written to where the message says."""
 
-Returns the prediction, or None where it was written to where the text says.
-"""
-
-SMALL_BYTES = 4096
-"""Of a tensor's row: what is smaller is sent, for Triton wants to be sent something."""
-DEFAULT_IN_PLACE_BYTES = 1048576
-"""Of an edit's large rows: sending less than that costs less than a millisecond."""
+SMALL_BYTES = 256
+"""Of a tensor's row: what is smaller goes with the message."""
+DEFAULT_IN_PLACE_BYTES = 1
+"""Of an edit's large rows: those of edits with less are sent through Triton."""
 ALIGNMENT = 64
 
 
@@ -96,8 +93,6 @@ class Group:
             name: Block(offset, self.memory.view(offset, (rows, *array.shape[1:]), array.dtype))
             for (name, array), offset in zip(large.items(), offsets, strict=False)
         }
-        self.predicted: tuple[tuple[int, ...], str] | None = None
-        """Shape of a row of the prediction, and its type: known after the first call."""
         self._places: dict[int, int] = {}
 
     def place(self, parts: Sequence[Part]) -> list[Part]:
@@ -112,29 +107,19 @@ class Group:
             first += part.rows
         return placed
 
-    def says(self, rows: int) -> str:
-        """What the denoiser's side reads: JSON."""
-        answer = None
-        if self.predicted is not None:
-            shape, dtype = self.predicted
-            answer = [self.answer_offset, dtype, [rows, *shape]]
+    def says(self, rows: int, small: Tensors) -> dict[str, Any]:
+        """The message of a call, as `backends/in_place.py` has it."""
         tensors = {
             name: [block.offset, block.rows.dtype.str, [rows, *block.rows.shape[1:]], block.version]
             for name, block in self.blocks.items()
         }
-        file = f"/proc/{os.getpid()}/fd/{self.memory.descriptor}"
-        return json.dumps({"file": file, "token": self.memory.token, "tensors": tensors, "answer": answer})
-
-    def prediction(self, sent: NDArray[Any] | None, rows: int) -> NDArray[Any]:
-        """What the denoiser sent, or wrote. Notes what it looks like, if there is room for such in the memory."""
-        if sent is not None:
-            if sent.nbytes <= self.answer_bytes:
-                self.predicted = sent.shape[1:], sent.dtype.str
-            return sent
-        if self.predicted is None:
-            raise ValueError("the denoiser answered nothing")
-        shape, dtype = self.predicted
-        return self.memory.view(self.answer_offset, (rows, *shape), dtype)
+        return {
+            "file": f"/proc/{os.getpid()}/fd/{self.memory.descriptor}",
+            "token": self.memory.token,
+            "tensors": tensors,
+            "small": {name: [array.dtype.str, array.shape, array.tobytes().hex()] for name, array in small.items()},
+            "answer": [self.answer_offset, self.answer_bytes],
+        }
 
 
 def arrange(parts: Sequence[Part], places: Mapping[int, int]) -> list[Part]:
@@ -168,8 +153,9 @@ class SharedRows:
         rows = sum(part.rows for part in parts)
         group = self._group(parts[0], rows)
         placed = group.place(parts)
-        sent = [{n: a for n, a in (part.constant | part.changing).items() if n not in group.blocks} for part in placed]
-        prediction = group.prediction(self._send(join(sent), group.says(rows)), rows)
+        small = join([{n: a for n, a in (p.constant | p.changing).items() if n not in group.blocks} for p in placed])
+        dtype, shape = self._send(group.says(rows, small), small)
+        prediction = group.memory.view(group.answer_offset, shape, dtype)
         found = dict(zip([part.edit for part in placed], split(prediction, placed), strict=True))
         # Samplers keep predictions for later steps, and this memory is written anew at the next.
         return [found[part.edit].copy() for part in parts]

@@ -1,0 +1,165 @@
+"""Calls over a channel: both sides, and real sockets, without Triton between them."""
+
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import channel
+import numpy as np
+import pytest
+from channel import Channel, ModelError
+
+from backends import channel as engines
+from backends.signature import read_signature
+from families.errors import InvalidEditError
+from families.interface import Tensors
+from jobs import StoppingError
+from rows import JoinedRows
+from shared_rows import SharedRows
+from tests.edit.test_shared_rows import SAMPLE, TEXT, alone, check, part, predict
+
+CONFIG = {
+    "max_batch_size": 8,
+    "input": [
+        {"name": name, "data_type": "TYPE_FP32", "dims": list(dims)}
+        for name, dims in {"sample": SAMPLE, "text": TEXT, "timestep": (1,)}.items()
+    ],
+    "output": [{"name": "prediction", "data_type": "TYPE_FP32", "dims": list(SAMPLE)}],
+    "parameters": {"MAX_DIMS": {"string_value": f"text:{TEXT[0]},{TEXT[1]}"}},
+}
+
+
+class Engine:
+    """The engine's process: its channels, and what comes over them."""
+
+    def __init__(self) -> None:
+        self.channels = engines.Channels(read_signature(CONFIG), self.infer)
+        self.seconds: list[float] = []
+        self.opened: list[str] = []
+        self.refusing = 0
+        self.failing = ""
+        self.at_once, self.most = 0, 0
+        self.channel = Channel(self.open, self.seconds.append)
+        self.rows = SharedRows(self.channel, JoinedRows(predict))
+
+    def open(self, some: Tensors, parameters: Mapping[str, str]) -> None:
+        assert some
+        if self.refusing:
+            self.refusing -= 1
+            raise ModelError("the stub process is not healthy")
+        self.opened.append(parameters[engines.PARAMETER])
+        self.channels.open(parameters[engines.PARAMETER])
+
+    def infer(self, inputs: Tensors) -> dict[str, Any]:
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        if self.failing:
+            self.at_once -= 1
+            raise RuntimeError(self.failing)
+        found = {"prediction": predict(inputs)}
+        self.at_once -= 1
+        return found
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    made = Engine()
+    yield made
+    made.channel.close()
+
+
+def test_predictions_come_over_one_channel_and_their_seconds(engine: Engine) -> None:
+    for step in range(3):
+        check(engine.rows, [part(1, step=step), part(2, rows=2, step=step)])
+    assert len(engine.opened) == 1
+    assert len(engine.seconds) == 3
+
+
+def test_each_call_under_way_has_a_channel_and_the_engine_computes_one_at_a_time(engine: Engine) -> None:
+    both = threading.Barrier(2)
+
+    def denoise(edit: int) -> None:
+        both.wait(10)
+        for step in range(50):
+            check(engine.rows, [part(edit, step=step, group=f"{edit}")])
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(denoise, (1, 2)))
+    assert len(set(engine.opened)) <= 2
+    assert engine.most == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"), [("engine\n broke", ModelError), ("tritouch:prompt_invalid no", InvalidEditError)]
+)
+def test_a_call_that_fails_fails_alone(engine: Engine, said: str, kind: type[Exception]) -> None:
+    engine.failing = said
+    with pytest.raises(kind) as error:
+        engine.rows([part(1)])
+    assert "\n" not in str(error.value)
+    engine.failing = ""
+    check(engine.rows, [part(1)])
+    assert len(engine.opened) == 1
+
+
+def test_what_the_config_does_not_let_through_is_refused(engine: Engine) -> None:
+    wrong = {
+        "type": ("sample", np.zeros((1, *SAMPLE), np.float64), "sample float32 .* is float64"),
+        "shape": ("sample", np.zeros((1, 64, 31), np.float32), r"\[1, 64, 31\] in memory"),
+        "rows": ("timestep", np.zeros((2, 1), np.float32), "differ in their number of rows"),
+        "bound": ("text", np.zeros((1, 17, 100), np.float32), "may be at most"),
+    }
+    for group, (name, array, words) in wrong.items():
+        one = part(1, group=group)
+        target = one.constant if name in one.constant else one.changing
+        target[name] = array
+        with pytest.raises(ModelError, match=words):
+            engine.rows([one])
+    lacking = part(1, group="lacking")
+    del lacking.constant["text"]
+    with pytest.raises(ModelError, match="input text is missing"):
+        engine.rows([lacking])
+
+
+class Gone(BaseException):
+    """Ends the engine's thread, as its process would end."""
+
+
+def test_an_engine_that_has_ended_fails_its_call_and_the_next_finds_another(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    check(engine.rows, [part(1)])
+
+    def ending(self: Any, said: bytes) -> dict[str, Any]:
+        raise Gone
+
+    with monkeypatch.context() as ended:
+        ended.setattr(engines.Channels, "_answer", ending)
+        with pytest.raises(StoppingError, match="process has ended"):
+            engine.rows([part(1, step=1)])
+    engine.refusing = 1  # Triton has not seen it yet
+    check(engine.rows, [part(1, step=1)])
+    assert len(engine.opened) == 2
+
+
+def test_an_engine_that_does_not_come_is_the_models_own_error(engine: Engine) -> None:
+    engine.refusing = 2
+    with pytest.raises(ModelError, match="not healthy"):
+        engine.rows([part(1)])
+    check(engine.rows, [part(1)])
+
+
+def test_tritons_own_requests_are_answered_beside_a_channel(engine: Engine) -> None:
+    ours = part(1)
+    before = engine.channels.infer(ours.constant | ours.changing)["prediction"]
+    check(engine.rows, [part(2)])
+    after = engine.channels.infer(ours.constant | ours.changing)["prediction"]
+    for found in (before, after):
+        assert np.array_equal(found, alone([ours])[0])
+
+
+def test_both_sides_name_the_parameter_alike() -> None:
+    assert channel.PARAMETER == engines.PARAMETER
+    assert channel.MOST_BYTES == engines.MOST_BYTES

@@ -264,7 +264,10 @@ class Step:
 
 
 Loop = Generator[Step, Array, Tensors]
-"""A denoising loop turned inside out: yields steps, is sent their predictions, returns the decoder's inputs."""
+"""A denoising loop turned inside out: yields steps, is sent their predictions, returns the decoder's inputs.
+
+A prediction may be overwritten once the loop has yielded and was asked for its preview: who keeps it, copies.
+"""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import diffusers
 import torch
 
 from families.errors import BadCheckpointError
+from families.quick_steps import quick_step
 
 PROBE_SHAPE = (1, 4, 2, 2)
 
@@ -37,6 +38,7 @@ class Schedule:
             self._options["eta"] = 0.0
         if "generator" in parameters:
             self._options["generator"] = generator
+        self._quick, self._place = quick_step(scheduler), 0
         self._scales = hasattr(scheduler, "scale_model_input")  # flow matching does not
         self._scaled = torch.empty(0)
         self._estimate: Callable[[], torch.Tensor | None] = lambda: None
@@ -47,15 +49,27 @@ class Schedule:
         return self._scaled
 
     def step(self, prediction: torch.Tensor, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        """Latents one timestep further; same shape."""
+        """Latents one timestep further; same shape. They are overwritten by the step after the next.
+
+        The prediction may be overwritten once its estimate is no longer wanted: samplers that keep it are given a copy.
+        """
         sigma, scaled = self._sigma(), self._scaled
-        stepped = self._scheduler.step(prediction, timestep, latents, **self._options)
-        own = getattr(stepped, "pred_original_sample", None)
+        result, own = self._stepped(prediction, timestep, latents)
         self._estimate = lambda: (
             own if own is not None else self._denoised(prediction, timestep, latents, scaled, sigma)
         )
-        result: torch.Tensor = stepped.prev_sample
         return result
+
+    def _stepped(
+        self, prediction: torch.Tensor, timestep: torch.Tensor, latents: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        place, self._place = self._place, self._place + 1
+        if self._quick is not None:
+            if hasattr(self._scheduler, "set_begin_index"):
+                self._scheduler._step_index = self._place
+            return self._quick(place, prediction, latents)
+        stepped = self._scheduler.step(prediction.clone(), timestep, latents, **self._options)
+        return stepped.prev_sample, getattr(stepped, "pred_original_sample", None)
 
     def held(self, known: torch.Tensor, noise: torch.Tensor, place: int) -> torch.Tensor:
         """`known`, clean latents, with unit `noise` as the step at `place` leaves it: that of the next timestep, none

@@ -67,7 +67,7 @@ def denoise(
     def preview() -> Tensors:
         made = schedule.estimate()
         estimate = latents if made is None else made
-        return {"latents": (hold.clean(estimate) if hold else estimate).numpy()}
+        return {"latents": (hold.clean(estimate) if hold else estimate).numpy().copy()}
 
     latents = latents * schedule.initial_sigma
     for place, timestep in enumerate(schedule.timesteps):

@@ -32,7 +32,7 @@ def test_the_stages_of_an_edit_add_up_to_all_of_it() -> None:
     given |= {"denoiser.compute": 3.0, "vae_encoder.compute": 1.5, "postprocess.compute": 0.25}
     stages = overhead.stages(11.0, given)
     assert sum(stages.values()) == pytest.approx(11.0)
-    assert stages["calls to it (BLS)"] == stages["scheduler and batcher"] == 1.0
+    assert stages["calls to it"] == stages["scheduler and batcher"] == 1.0
     assert set(overhead.ENGINES) < set(stages)
 
 

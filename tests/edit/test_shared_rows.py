@@ -112,15 +112,6 @@ def test_what_does_not_change_is_the_very_array_of_the_last_call() -> None:
     assert side.inputs["text"] is not seen[0][0]
 
 
-def test_a_prediction_that_is_kept_is_not_written_over() -> None:
-    rows, _ = shared()
-    check(rows, [part(1)])
-    kept = check(rows, [part(1, step=1)])[0]
-    before = kept.copy()
-    check(rows, [part(1, step=2)])
-    assert np.array_equal(kept, before)
-
-
 def test_small_rows_are_sent_as_a_whole() -> None:
     side = Side()
     check(SharedRows(side, JoinedRows(predict), in_place_bytes=1 << 20), [part(1)])

@@ -1,6 +1,7 @@
 """The denoising loop against diffusers' own loop, with a denoiser that no weights are needed for."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from families.edit import Edit
 from families.instruct_pix2pix.denoising import plan
-from families.interface import Tensors, denoise_alone
+from families.interface import Loop, Tensors, denoise_alone
 from families.parts.guidance import PictureGuidance
 from families.schedules import NoiseSchedules
 from tests.families.small import NOISE
@@ -96,6 +97,39 @@ def test_equals_diffusers(tmp_path: Path, name: str, scales: tuple[float, float]
     ours = denoise_alone(plan(edit(scales), tensors(scales), make, SETTINGS), denoiser)["latents"]
     theirs = diffusers_loop(getattr(diffusers, name).from_config(NOISE), 7, 11, *scales)
     np.testing.assert_allclose(ours, theirs.numpy(), rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", [*STEPPABLE, "FlowMatchEulerDiscreteScheduler"])
+@pytest.mark.parametrize("scales", [(7.5, 1.5), (1.0, 1.0)])
+def test_predictions_may_be_overwritten(tmp_path: Path, name: str, scales: tuple[float, float]) -> None:
+    previews: list[list[NDArray[Any]]] = [[], []]
+    results = []
+    for overwritten, seen in zip((False, True), previews, strict=True):
+        made, room = plan(edit(scales), tensors(scales), schedules(tmp_path, name), SETTINGS), dict[str, NDArray[Any]]()
+        loop = shown(made.loop, seen)
+
+        def predict(rows: Tensors, room: dict[str, NDArray[Any]] = room, again: bool = overwritten) -> NDArray[Any]:
+            found = denoiser(rows)
+            np.copyto(room.setdefault("prediction", found), found)
+            return room["prediction"] if again else found.copy()
+
+        results.append(denoise_alone(replace(made, loop=loop), predict)["latents"])
+        room["prediction"][...] = np.nan
+    assert np.array_equal(*results)
+    assert np.array_equal(*previews)
+
+
+def shown(loop: Loop, previews: list[NDArray[Any]]) -> Loop:
+    """The same loop, whose previews are looked at as they come."""
+    step = next(loop)
+    try:
+        while True:
+            step = loop.send((yield step))
+            assert step.preview is not None
+            previews.append(step.preview()["latents"])
+    except StopIteration as finished:
+        result: Tensors = finished.value
+        return result
 
 
 def test_rows_by_guidance() -> None:

@@ -32,7 +32,10 @@ class Denoiser(Protocol):
     """One forward pass. Rows do not influence one another."""
 
     def __call__(self, parts: Sequence[Part]) -> Sequence[NDArray[Any]]:
-        """Parts of one group, in any order -> the prediction of each. Raises whatever the engine raises."""
+        """Parts of one group, in any order -> the prediction of each. Raises whatever the engine raises.
+
+        Predictions may be overwritten by the group's next call.
+        """
 
     def forget(self, group: Hashable) -> None:
         """No edit of this group is left."""

@@ -109,4 +109,4 @@ def _array(memory: mmap.mmap, offset: int, dtype: str, shape: Sequence[int]) -> 
 
 
 def _sent(dtype: str, shape: Sequence[int], content: str) -> Array:
-    return np.frombuffer(bytes.fromhex(content), np.dtype(dtype)).reshape(shape)
+    return np.frombuffer(bytearray.fromhex(content), np.dtype(dtype)).reshape(shape)  # engines refuse what is read-only

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from channel import Channel
 
 from backends.signature import read_signature
+from rows import JoinedRows, Part
+from shared_rows import SharedRows
 
 TENSORS = {
     "max_batch_size": 8,
@@ -183,6 +186,28 @@ def test_a_model_loads_and_answers(backend, toy):
     model = load(backend, toy / "twice")
     requests = [request(backend, size=size, t=size) for size in (2, 4, 2)]
     assert all(map(holds, requests, model.execute(requests)))
+
+
+def test_calls_over_a_channel_are_computed(backend, toy):
+    model = load(backend, toy / "twice")
+    some = request(backend)
+
+    def open_(_some, parameters):
+        some.said = json.dumps(parameters)
+        (response,) = model.execute([some])
+        assert response.error is None
+
+    seconds: list[float] = []
+    channel = Channel(open_, seconds.append)
+    rows = SharedRows(channel, JoinedRows(lambda _: pytest.fail("it was sent")))
+    for step in range(3):
+        asked = [request(backend, rows=count, size=8, t=count + step) for count in (1, 2)]
+        parts = [Part(len(one.arrays["x"]), "8", len(one.arrays["x"]), {}, dict(one.arrays)) for one in asked]
+        for one, found in zip(asked, rows(parts), strict=True):
+            assert np.allclose(found, 2 * one.arrays["x"] + one.arrays["t"][:, :, None, None], atol=1e-5)
+    assert holds(some, model.execute([request(backend)])[0])
+    assert len(seconds) == 3
+    channel.close()
 
 
 def test_a_call_that_failed_leaves_later_ones_of_its_shapes_be(backend, toy):

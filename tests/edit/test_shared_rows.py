@@ -75,7 +75,16 @@ def test_only_what_is_small_goes_with_the_message() -> None:
     rows, side = shared()
     for step in range(3):
         check(rows, [part(1, step=step), part(2, rows=2, step=step + 4)])
+        assert all(array.flags.writeable for array in side.inputs.values()), "OpenVINO takes no other"
     assert side.small == [{"timestep"}] * 3
+
+
+def test_a_tensor_of_no_size_is_one_of_these() -> None:
+    rows, side = shared()
+    one = part(1)
+    one.constant["references"] = np.empty((1, 0, 32), np.float32)
+    check(rows, [one])
+    assert side.inputs["references"].shape == (1, 0, 32)
 
 
 def test_an_answer_that_has_no_room_is_an_error() -> None:

@@ -15,10 +15,11 @@ import pytest
 import torch
 
 from bench import __main__ as command
-from bench import compare, edits, inflight, memory, overhead, plots, roofline, stub_engines
+from bench import busy, compare, edits, inflight, memory, overhead, plots, roofline, stub_engines
 from bench.__main__ import BENCHES
 from bench.compare import EXACT, OURS, REFERENCE, Comparison
 from bench.setups import ROOT
+from bench.stub_engines import Call
 
 
 def spent(**seconds: float) -> dict[str, float]:
@@ -122,6 +123,22 @@ def test_memory_is_summed_over_a_process_and_its_descendants() -> None:
         assert all(memory.proportional(pid) > 0 for pid in found)
         child.communicate(b"\n")
     assert memory.proportional(child.pid) == 0
+
+
+def test_the_engines_share_is_of_the_time_in_which_every_group_is_in_flight() -> None:
+    alternating = [Call(float(n), n + 0.75, 2, 64 + n % 2) for n in range(6)]
+    calls = [Call(-9.0, -1.0, 2, 64), *alternating, Call(20.0, 21.0, 2, 64)]
+    assert busy.share(calls) == pytest.approx(100 * (5 * 0.75) / 4.75)
+    assert busy.waits(calls) == pytest.approx(250.0)
+
+
+def test_a_stub_engine_tells_its_calls(tmp_path: Path) -> None:
+    (tmp_path / "denoiser").mkdir()
+    stub_engines.takes(tmp_path, 3)
+    (tmp_path / "denoiser" / "calls").write_bytes(np.array([1.5, 1.75, 2, 64]).tobytes())
+    assert stub_engines.calls(tmp_path) == [Call(1.5, 1.75, 2, 64)]
+    stub_engines.takes(tmp_path, 10)
+    assert stub_engines.calls(tmp_path) == []
 
 
 def test_a_repository_of_stub_engines_has_the_models_of_the_real_one(tmp_path: Path) -> None:

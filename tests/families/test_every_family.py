@@ -155,12 +155,12 @@ def test_neighbours_do_not_matter(served: Served) -> None:
         for i, (guidance, route) in enumerate(zip(guidances, routes, strict=True))
     ]
     alone = [ours(served, **edit) for edit in asked]
-    before = served.client.executions(DENOISER)
+    before = served.client.denoiser_calls()
     with ThreadPoolExecutor(len(asked)) as pool:
         together = [future.result() for future in [pool.submit(ours, served, **edit) for edit in asked]]
     for solo, joint in zip(alone, together, strict=True):
         assert np.abs(solo.astype(int) - joint).max() <= 2
-    assert served.client.executions(DENOISER) - before < sum(4 + i for i in range(8)), "they were not batched"
+    assert served.client.denoiser_calls() - before < sum(4 + i for i in range(8)), "they were not batched"
 
 
 @served_each

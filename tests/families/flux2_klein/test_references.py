@@ -19,7 +19,7 @@ from embedded.server import serve
 from families import load
 from families.errors import BadCheckpointError
 from families.flux2_klein.denoising import noise
-from families.interface import DENOISER, Limits
+from families.interface import Limits
 from tests.conftest import ROOT
 from tests.families import tiny
 from tests.families.conftest import export
@@ -77,13 +77,13 @@ def test_edits_of_other_sizes_and_counts_are_as_if_alone(client: Client) -> None
         for place in range(8)
     ]
     alone = [ours(client, given, **asked).pixels for given, asked in edits]
-    before = client.executions(DENOISER)
+    before = client.denoiser_calls()
     with ThreadPoolExecutor(len(edits)) as pool:
         futures = [pool.submit(ours, client, given, **asked) for given, asked in edits]
         together = [future.result().pixels for future in futures]
     for solo, joint in zip(alone, together, strict=True):
         assert np.abs(solo.astype(int) - joint).max() <= 2
-    assert client.executions(DENOISER) - before < sum(asked["num_inference_steps"] for _, asked in edits)
+    assert client.denoiser_calls() - before < sum(asked["num_inference_steps"] for _, asked in edits)
 
 
 @pytest.mark.families

@@ -4,9 +4,10 @@
 
 The demo checkpoint's repository, with a stub denoiser that takes so many milliseconds and no processor, as a GPU's
 would, and tells when it computed. `one group`: two pictures of one size, which share every call; `two groups`: two
-pictures each of two sizes, whose calls take turns. Once with one call of the denoiser at a time
-(`TRITOUCH_DENOISER_CALLS=1`), once as it is served, with the next one ready before that ends. Told are the share while
-all groups are in flight, and how long the denoiser waits between two calls.
+pictures each of two sizes, whose calls take turns. With one call of the denoiser at a time, sent through Triton, as all
+were once (`TRITOUCH_IN_PLACE_BYTES`); with one at a time (`TRITOUCH_DENOISER_CALLS=1`); and as it is served, with the
+next one ready before that ends. Told are the share while all groups are in flight, and how long the denoiser waits
+between two calls.
 """
 
 import statistics
@@ -23,7 +24,11 @@ from bench.setups import SETUPS
 from bench.stub_engines import Call
 from embedded.server import Embedded, serve
 
-WAYS = {"one at a time": "1", "as served": "2"}
+WAYS = {
+    "through Triton": {"TRITOUCH_DENOISER_CALLS": "1", "TRITOUCH_IN_PLACE_BYTES": str(1 << 40)},
+    "one at a time": {"TRITOUCH_DENOISER_CALLS": "1"},
+    "as served": {},
+}
 GROUPS = {"one group": (256,), "two groups": (256, 192)}
 """Sides of their pictures, in pixels."""
 PICTURES = 2
@@ -63,9 +68,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = stub_engines.repository(options.repository or SETUPS["demo"].repository(), Path(scratch))
         stub_engines.takes(folder, 0)
-        for round_, (way, calls) in product(range(options.rounds), WAYS.items()):
+        for round_, (way, environment) in product(range(options.rounds), WAYS.items()):
             print(f"round {round_ + 1}, {way}", flush=True)
-            with serve(folder, port=0, env={"TRITOUCH_DENOISER_CALLS": calls}) as server:
+            with serve(folder, port=0, env=environment) as server:
                 for milliseconds, group in product([0.0, *options.milliseconds], GROUPS):
                     made = _calls(server, folder, milliseconds, GROUPS[group], options.steps)
                     if milliseconds:  # else it was to warm up

@@ -16,6 +16,8 @@ from tests.server.tensors import grpc_inputs
 PICTURE = colours(96, 64)
 STEP = 0.05
 """Seconds that a slow denoiser waits."""
+PREVIEWED = 0.3
+"""Seconds of a step in which a preview is decoded."""
 
 
 def unary(client: Client, **inputs: Any) -> Any:
@@ -23,8 +25,10 @@ def unary(client: Client, **inputs: Any) -> Any:
         return triton.infer("edit", grpc_inputs(PICTURE, **inputs))
 
 
-def test_a_stream_ends_with_the_picture_of_the_unary_edit(client: Client) -> None:
+def test_a_stream_ends_with_the_picture_of_the_unary_edit(faulty: tuple[Client, Faults]) -> None:
+    client, faults = faulty
     alone = unary(client, steps=6)
+    faults.set(delay=PREVIEWED)  # else the picture may be done before its previews, which then do not come
     with stream(client.server, PICTURE, steps=6, progress=[True], partial_images=[2]) as responses:
         begun, *told, last = list(responses)
     assert (begun.kind, begun.step) == ("begun", (0, 6))

@@ -24,4 +24,6 @@ exec python3 -m export "$@" \
   ${TRITOUCH_GUIDANCE_WHEN_ZERO:+--guidance-when-zero "$TRITOUCH_GUIDANCE_WHEN_ZERO"} \
   ${TRITOUCH_SAFETY_CHECKER:+--safety-checker "$TRITOUCH_SAFETY_CHECKER"} \
   ${TRITOUCH_PREVIEW_DECODER:+--preview-decoder "$TRITOUCH_PREVIEW_DECODER"} \
+  ${TRITOUCH_CALIBRATION:+--calibration "$TRITOUCH_CALIBRATION"} \
+  ${TRITOUCH_ACCEPT_QUALITY:+--accept-quality} \
   --repository "$TRITOUCH_REPOSITORY"

@@ -56,8 +56,11 @@ def test_what_is_not_set_is_left_to_the_exports_own_defaults(export_flags):
         "TRITOUCH_GUIDANCE_WHEN_ZERO": "--guidance-when-zero",
         "TRITOUCH_SAFETY_CHECKER": "--safety-checker",
         "TRITOUCH_PREVIEW_DECODER": "--preview-decoder",
+        "TRITOUCH_CALIBRATION": "--calibration",
     }
     lists = {"TRITOUCH_ADAPTERS": "", "TRITOUCH_OPTIONS": " ", "TRITOUCH_ADAPTER_DEFAULTS": ""}
+    lists["TRITOUCH_ACCEPT_QUALITY"] = ""
+    assert "--accept-quality" in export_flags(TRITOUCH_ACCEPT_QUALITY="1")
     assert export_flags() == export_flags(**dict.fromkeys(flags, ""), **lists) == least
     set_ones = [part for number, flag in enumerate(flags.values()) for part in (flag, str(number))]
     values = {name: str(number) for number, name in enumerate(flags)}

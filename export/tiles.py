@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from export.errors import BadInputError
-from families.interface import PIXELS, Component
+from families.interface import PIXELS, VISION_ENCODER, Component
 
 FLAG = "--vae-tile-pixels"
 
 
 def tiled(plain: Sequence[Component], small: Sequence[Component], *, served_by_ours: bool) -> list[Component]:
-    """The table `plain`, with the components that take or give `pixels` as they are in `small`, of a tile's budget.
+    """The table `plain`, with its autoencoder, which takes and gives `pixels`, as it is in `small`, of a tile's budget.
 
     `served_by_ours`: whether the backends that compute tiles are those that serve. Raises BadInputError where not.
     """
@@ -22,4 +22,6 @@ def tiled(plain: Sequence[Component], small: Sequence[Component], *, served_by_o
 def _parted(whole: Component, part: Component) -> Component:
     most = {axis: whole.ranges[axis].max for axis in whole.inputs[0].axes if isinstance(axis, str)}
     of_pictures = PIXELS in {tensor.name for tensor in (*whole.inputs, *whole.outputs)}
-    return replace(part, whole=most) if of_pictures and part.ranges != whole.ranges else whole
+    # What looks at a picture for a text encoder sees all of it at once.
+    parted = of_pictures and whole.name != VISION_ENCODER and part.ranges != whole.ranges
+    return replace(part, whole=most) if parted else whole

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
 TOGETHER_BYTES = 2 << 30
 """Weights of a whole checkpoint up to which two components are made at once: beyond, memory weighs more than time."""
 
-
 LISTEN_SECONDS = 0.1
+GONE_SECONDS = 30.0
+"""How long a process that was ended may take to be gone, on a busy machine."""
 METHOD = "forkserver"
 """One process imports what takes seconds, and those that make components are copies of it, which costs nothing."""
 
@@ -80,9 +82,16 @@ def build(job: Job, makes: Sequence[Make], report: Report) -> None:
             pool.shutdown()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
+            _end(multiprocessing.active_children())
             raise
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    """Ends them, and waits until they are gone: what they leave unfinished is swept next, and must not come later."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(GONE_SECONDS)
 
 
 def _wait(futures: Mapping["Future[None]", Make]) -> None:

@@ -95,7 +95,8 @@ def test_the_engine_compiles_for_gpus(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
     folder, made = safety.build(tmp_path / "checker"), tmp_path / "made"
     made.mkdir()
-    builder = Builder(Checkpoint(folder, "", ""), modules, load("tensorrt_rtx", TARGETS), Bank((), (), {}), tmp_path)
+    engine = load("tensorrt_rtx", TARGETS)
+    builder = Builder(Checkpoint(folder, "", ""), modules, engine, Bank((), (), {}), tmp_path, tmp_path)
     builder.build(Make(table.component(folder), "fp32", "any"), made, _Silent())
     record = json.loads((made / "component.json").read_text())
     assert record["versions"]["compute_capability"].split() == TARGETS

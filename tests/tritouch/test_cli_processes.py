@@ -21,8 +21,13 @@ from tests.tritouch.running import NIGHT, edit, left
 
 
 def process(*arguments: object, **more: Any) -> subprocess.Popen[bytes]:
+    """`tritouch` as a process, which Ctrl-C reaches even where these tests run in a shell's background."""
     command = [sys.executable, "-m", "tritouch", *(str(one) for one in arguments)]
-    return subprocess.Popen(command, cwd=ROOT, **more)
+    return subprocess.Popen(command, cwd=ROOT, preexec_fn=heeding, **more)  # noqa: PLW1509 - no thread forks here
+
+
+def heeding() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def waiting_for(server: FakeServer, count: int) -> bool:

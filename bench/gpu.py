@@ -6,10 +6,12 @@ that one that fails, crashes or hangs says so, and the next one goes on:
 - `engines`: does TensorRT for RTX run here, and how far is each fp16 engine from torch in fp32;
 - `step`: one call of the denoiser's engine by rows, with and without CUDA graphs;
 - `torch`: the same call in torch, eager, and its floor: its operations over this GPU's measured matrix rate;
+- `plan`: the same call by `backends.plan` with torch's kernels in the engine's place: what its copies cost;
 - `edit`: a whole edit through Triton with those engines, and the milliseconds of a step outside of the engine;
 - `compile`: the same call by torch.compile.
 
-The model is an InstructPix2Pix of full size with random weights (bench.full_size). Nothing has been measured yet.
+The model is an InstructPix2Pix of full size with random weights (bench.full_size). On a GPU that TensorRT for RTX does
+not run on, such as an H100, `engines`, `step` and `edit` say so; docs/bench.md tells what one measured.
 """
 
 import argparse
@@ -32,6 +34,7 @@ from backends.gpu import find_gpu
 from backends.plan import Options, Plan
 from bench.full_size import checkpoint
 from bench.tensorrt import FAMILY, LIMITS
+from bench.torch_plan import stand_in
 from families import load as load_family
 from families.interface import DENOISER, ROWS, Component
 from families.parts.pretrained import fill
@@ -44,7 +47,7 @@ STEPS = 20
 CALLS = "calls.json"
 
 
-PARTS = {"engines": 300.0, "step": 90.0, "torch": 90.0, "edit": 90.0, "compile": 240.0}
+PARTS = {"engines": 300.0, "step": 90.0, "torch": 90.0, "plan": 90.0, "edit": 90.0, "compile": 240.0}
 """Most seconds of each."""
 
 
@@ -94,11 +97,8 @@ def inputs(component: Component, rows: int) -> list[torch.Tensor]:
     return [modules.sample(tensor, tensor.shape(sizes), generator) for tensor in component.inputs]
 
 
-def plan_times(component: Component, file: Path, *, cuda_graphs: bool) -> Iterator[tuple[int, float, float]]:
+def plan_times(component: Component, plan: Plan) -> Iterator[tuple[int, float, float]]:
     """Rows, seconds of the engine alone, seconds with copies in and out."""
-    import tensorrt_rtx as trt  # noqa: PLC0415
-
-    plan = Plan(trt, file, Options(cuda_graphs=cuda_graphs, specialization="EAGER"))
     for rows in ROW_COUNTS:
         arrays = {t.name: a.numpy() for t, a in zip(component.inputs, inputs(component, rows), strict=True)}
         plan.infer(arrays)
@@ -133,13 +133,32 @@ def denoiser(folder: Path) -> Component:
 
 def step(folder: Path, repository: Path) -> None:
     """Reports the engine's times, and keeps those with CUDA graphs and copies, by rows, for `edit`."""
+    import tensorrt_rtx  # noqa: PLC0415
+
     file, whole_calls = repository / DENOISER / "1" / "model.plan", dict[int, float]()
     for graphs in (False, True):
-        for rows, engine, whole in plan_times(denoiser(folder), file, cuda_graphs=graphs):
-            how = "engine, CUDA graphs" if graphs else "engine"
-            emit("step", how=how, rows=rows, ms=round(engine * 1e3, 2), with_copies_ms=round(whole * 1e3, 2))
-            whole_calls[rows] = whole
+        plan = Plan(tensorrt_rtx, file, Options(cuda_graphs=graphs, specialization="EAGER"))
+        whole_calls = report_plan("step", denoiser(folder), plan, graphs=graphs)
     (folder / CALLS).write_text(json.dumps(whole_calls))
+
+
+def report_plan(part: str, component: Component, plan: Plan, *, graphs: bool) -> dict[int, float]:
+    """Reports a plan's times by rows. Returns seconds with copies."""
+    whole_calls, how = dict[int, float](), "CUDA graphs" if graphs else "no CUDA graphs"
+    for rows, engine, whole in plan_times(component, plan):
+        emit(part, how=how, rows=rows, ms=round(engine * 1e3, 2), with_copies_ms=round(whole * 1e3, 2))
+        whole_calls[rows] = whole
+    return whole_calls
+
+
+def plan_by_torch(folder: Path) -> None:
+    """Reports the same of torch's kernels in fp16, which end in what `backends.plan` holds and are called by it."""
+    component = denoiser(folder)
+    with torch.inference_mode():
+        module = fill(load_family(FAMILY, "modules").module(DENOISER, folder), torch.float16).cuda()
+    for graphs in (False, True):
+        plan = Plan(stand_in(module, component), Path(os.devnull), Options(cuda_graphs=graphs))
+        report_plan("plan", component, plan, graphs=graphs)
 
 
 def in_torch(folder: Path, *, compiled: bool) -> None:
@@ -230,6 +249,7 @@ def main() -> int:
             "engines": lambda: engines(folder, repository),
             "step": lambda: step(folder, repository),
             "torch": lambda: in_torch(folder, compiled=False),
+            "plan": lambda: plan_by_torch(folder),
             "edit": lambda: edit(folder, repository),
             "compile": lambda: in_torch(folder, compiled=True),
         }

@@ -20,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from backends.gpu import find_gpu
 from export.adapters import Source, read_bank
 from export.bars import lock_bars_by_threads
 from export.checkpoint import Checkpoint, hide_bars, weight_files
@@ -40,14 +41,23 @@ TOGETHER_BYTES = 2 << 30
 LISTEN_SECONDS = 0.1
 GONE_SECONDS = 30.0
 """How long a process that was ended may take to be gone, on a busy machine."""
-METHOD = "forkserver"
-"""One process imports what takes seconds, and those that make components are copies of it, which costs nothing."""
+COPIED, ANEW = "forkserver", "spawn"
+
+
+def method() -> str:
+    """How the processes come about that make components, as `multiprocessing` names it.
+
+    As copies of one that has imported what takes seconds, which then costs nothing. Beside a GPU each imports it anew:
+    libraries ask for CUDA when they are imported, and the copies of a process that has asked cannot use it.
+    """
+    return ANEW if find_gpu() else COPIED
 
 
 def begin(family: str) -> None:
     """Imports what components are made with, in a process of its own, while the export still looks at its input."""
-    multiprocessing.get_context(METHOD).set_forkserver_preload(["export.workers", f"families.{family}.modules"])
-    forkserver.ensure_running()
+    if method() == COPIED:
+        multiprocessing.get_context(COPIED).set_forkserver_preload(["export.workers", f"families.{family}.modules"])
+        forkserver.ensure_running()
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ def build(job: Job, makes: Sequence[Make], report: Report) -> None:
     """
     if not makes:
         return
-    context = multiprocessing.get_context(METHOD)
+    context = multiprocessing.get_context(method())
     said = context.SimpleQueue()
     with report.progress({make.component.name: make.stages for make in makes}) as bars, _listening(said, bars):
         pool = ProcessPoolExecutor(together(job, makes), context, _begin, (job, said))

@@ -4,6 +4,8 @@ A room is a folder at the top level that holds Python. `docs/` and the like are 
 """
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,3 +160,13 @@ def test_only_families_names_a_family(room):
     }
     assert files
     assert named == set()
+
+
+def test_a_table_is_read_without_what_takes_seconds_to_import() -> None:
+    """By the export's command line, for every family, and by whoever asks for what a family takes."""
+    read = "import sys, families; [families.load(name, 'table') for name in set(families.PIPELINES.values())]"
+    heavy = "print(*({'torch', 'transformers', 'diffusers', 'tokenizers', 'safetensors'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{read}; {heavy}"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []

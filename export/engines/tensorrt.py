@@ -53,9 +53,13 @@ class TensorRt:
                 raise BadInputError(f"--engine tensorrt compiles for this machine's GPU alone, {self._gpu}")
             return own
         known = tuple(_dotted(name) for name in self._trt.ComputeCapability.__members__ if name.startswith("SM"))
+        served = not own or _served(own[0], known)
         for target in targets:
-            if target not in (*known, *own):
+            if target not in (*known, *own) or (target in own and not served):
                 raise BadInputError(f"--compute-capability {target} is not one of {', '.join(known)}")
+        if not targets and not served:
+            instead = f"export with --engine tensorrt, or for other GPUs with --compute-capability {', '.join(known)}"
+            raise BadInputError(f"{PRODUCTS[self.name]} {self._trt.__version__} does not run on {self._gpu}: {instead}")
         return tuple(targets) or own or known
 
     def native(self) -> tuple[str, ...]:
@@ -175,6 +179,12 @@ def _dotted(name: str) -> str:
     """SM89 -> 8.9, SM120 -> 12.0."""
     digits = name.removeprefix("SM")
     return f"{digits[:-1]}.{digits[-1]}"
+
+
+def _served(capability: str, known: tuple[str, ...]) -> bool:
+    """Whether TensorRT for RTX runs there: it knows GPUs by name, and runs on newer ones than it knows."""
+    own, named = (tuple(int(part) for part in name.split(".")) for name in (capability, max(known, key=float)))
+    return capability in known or own > named
 
 
 def _replace(file: Path, content: bytes) -> None:

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from families.errors import PROMPT_INVALID, BadCheckpointError, InvalidEditError
 from families.parts.qwen_vl import IMAGE_PAD
 
@@ -13,6 +11,8 @@ SENTENCE = "turn the sky red"
 
 def load(folder: Path) -> Any:
     """The tokenizer of a checkpoint's folder."""
+    from transformers import AutoTokenizer  # noqa: PLC0415 - seconds, and not for every reader of a table
+
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 

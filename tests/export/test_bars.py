@@ -32,12 +32,13 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", [workers.COPIED, workers.ANEW])
 @pytest.mark.parametrize(("locked", "complains"), [(True, False), (False, True)])
 def test_a_process_that_is_ended_leaves_no_lock(
-    locked: bool, complains: bool, tmp_path_factory: pytest.TempPathFactory
+    locked: bool, complains: bool, method: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     file = tmp_path_factory.mktemp("ended") / "ended.py"
-    file.write_text(ENDED.replace("LOCKED", str(locked)).replace("METHOD", workers.METHOD))
+    file.write_text(ENDED.replace("LOCKED", str(locked)).replace("METHOD", method))
     command = [sys.executable, str(file)]
     done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
     assert ("leaked semaphore" in done.stderr) == complains

@@ -97,8 +97,10 @@ def test_tensorrt_compiles_for_no_other_gpu():
 
 
 def test_rtx_compiles_for_the_gpu_it_sees_and_for_all_where_it_sees_none(monkeypatch):
-    monkeypatch.setattr("export.engines.tensorrt.find_gpu", lambda: Gpu("NVIDIA H100", "9.0"))
-    assert load("tensorrt_rtx").versions()["compute_capability"] == "9.0"
+    for own in ("7.5", "8.9", "12.1", "13.0"):
+        gpu = Gpu("NVIDIA L4", own)
+        monkeypatch.setattr("export.engines.tensorrt.find_gpu", lambda gpu=gpu: gpu)
+        assert load("tensorrt_rtx").versions()["compute_capability"] == own
     monkeypatch.setattr("export.engines.tensorrt.find_gpu", lambda: None)
     assert load("tensorrt_rtx").versions()["compute_capability"].split()[:2] == ["7.5", "8.0"]
 

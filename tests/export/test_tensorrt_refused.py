@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.gpu import find_gpu
+from backends.gpu import Gpu, find_gpu
 from export.engines import Work, load
 from export.errors import BadInputError, ExportError
 from families.interface import Component, Tensor
@@ -55,6 +55,21 @@ def test_ranges_that_the_graph_cannot_have_are_refused(tmp_path):
 def test_wrong_flags_are_named(kind, targets, words):
     with pytest.raises(BadInputError, match=words):
         load(kind, targets)
+
+
+@pytest.mark.parametrize("own", ["9.0", "10.0"])
+def test_a_gpu_that_rtx_does_not_run_on_is_refused_before_anything_is_compiled(own, monkeypatch):
+    """As an H100 does: the builder takes it for the current GPU, and the plan does not load there."""
+    gpu = Gpu("NVIDIA H100 80GB HBM3", own)
+    monkeypatch.setattr("export.engines.tensorrt.find_gpu", lambda: gpu)
+    words = rf"does not run on NVIDIA H100 80GB HBM3 \(compute capability {own}\): export with --engine tensorrt"
+    with pytest.raises(BadInputError, match=words):
+        load("tensorrt_rtx")
+    with pytest.raises(BadInputError, match=f"--compute-capability {own} is not one of 7.5"):
+        load("tensorrt_rtx", [own])
+    elsewhere = load("tensorrt_rtx", ["8.9"])
+    assert elsewhere.targets == ("8.9",)
+    assert not elsewhere.runs_here()
 
 
 def test_tensorrt_asks_for_its_package_and_a_gpu():

@@ -69,3 +69,29 @@ def test_an_export_that_is_killed_leaves_no_process(checkpoint: Path, tmp_path: 
     process.kill()
     assert not psutil.wait_procs(family, timeout=60)[1]
     process.communicate(timeout=60)
+
+
+DRIVER = """
+#include <string.h>
+int cuInit(unsigned f) { return 0; }
+int cuDeviceGet(int *d, int o) { *d = o; return 0; }
+int cuDeviceGetCount(int *n) { *n = 1; return 0; }
+int cuDeviceGetUuid_v2(char *u, int d) { memset(u, 7, 16); return 0; }
+int cuDeviceGetName(char *n, int l, int d) { strcpy(n, "NVIDIA L4"); return 0; }
+int cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? 8 : 9; return 0; }
+"""
+
+
+@pytest.mark.long
+def test_beside_a_gpu_components_are_made_in_processes_that_are_no_copies(checkpoint: Path, tmp_path: Path) -> None:
+    """torch's CUDA build refuses to trace in a copy of a process that has asked for CUDA."""
+    (tmp_path / "cuda.c").write_text(DRIVER)
+    subprocess.run(["cc", "-shared", "-fPIC", "cuda.c", "-o", "libcuda.so.1"], cwd=tmp_path, check=True)
+    command, beside = export_command(checkpoint, tmp_path / "repository", routes={}), {"LD_LIBRARY_PATH": str(tmp_path)}
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **beside}, stderr=subprocess.PIPE, text=True)
+    assert eventually(lambda: bool(makers(process)), 60)
+    commands = {" ".join(maker.cmdline()) for maker in makers(process)}
+    assert all("spawn_main" in command for command in commands), commands
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, said
+    assert (tmp_path / "repository" / "denoiser" / "1").is_dir()

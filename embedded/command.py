@@ -34,9 +34,10 @@ _STUB_SECONDS = 300
 # Calls that one Python model may have under way: `edit` has one for each edit that waits, and one to cancel by. With
 # Triton's default of 32, as many waiting edits would have let no cancellation through.
 _CALLS = 128
-# Models that are loaded at once. Triton gives up a Python process that does not say for a second that it lives, and
-# then waits for its end, for ever: seen where engines that make their first calls left it no processor.
-_LOADING = min(4, os.cpu_count() or 1)
+# Models that are loaded at once, where there are as many processors. Triton gives up a Python process that does not say
+# for a second that it lives, and then waits for its end, for ever: seen where engines that make their first calls left
+# it no processor.
+_MOST_LOADING = 4
 # Protocol parts that nobody needs: reading other processes' shared memory, and changing the server.
 _CLOSED_APIS = ("shared-memory", "model-repository", "trace", "logging")
 
@@ -92,7 +93,7 @@ def command_line(options: TritonOptions) -> list[str]:
         *_trace_flags(options),
         f"--backend-config=python,stub-timeout-seconds={_STUB_SECONDS}",
         f"--backend-config=python,thread-pool-size={_CALLS}",
-        f"--model-load-thread-count={_LOADING}",
+        f"--model-load-thread-count={min(_MOST_LOADING, os.cpu_count() or 1)}",
     ]
 
 

@@ -16,6 +16,7 @@ from export.engines import Run
 from export.errors import BadInputError
 from export.release import SCHEDULER
 from families import finishing, load
+from families.alone import denoise_alone
 from families.edit import read
 from families.errors import InvalidEditError
 from families.interface import (
@@ -29,7 +30,6 @@ from families.interface import (
     ROWS,
     Component,
     Tensors,
-    denoise_alone,
 )
 from families.picture import DecodingLimits, decode, from_tensor, to_tensor
 from families.schedules import NoiseSchedules

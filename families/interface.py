@@ -125,8 +125,7 @@ class Component:
     cached: bool = False
     """Whether the same inputs come again so often that Triton should keep the answers."""
     whole: Mapping[str, int] = field(default_factory=dict)
-    """Where the engine computes a larger picture in tiles: the largest sizes of that, by axes of its input. The export
-    sets it: no table does."""
+    """Largest sizes by axes of its input, where it computes larger pictures in tiles. The export alone sets it."""
     adapts: bool = False
     """Whether LoRA adapters may change its layers."""
     named: str = ""
@@ -164,9 +163,9 @@ class Defaults:
 
     `rows`: most rows of one edit in a call. `max_tokens`: most rows x tokens of one call; what a token is, the family
     says. `size_rule`: of the pictures that are edited (`to_json` of one of `families.sizes`), `canvas`: of those from
-    text alone, "" where it makes none. `negative_prompt`: whether there is guidance away from one. `max_pixels`:
-    of the largest answer, where that may be more than was asked for; 0 where not. `own`: what
-    conditioning and denoising read, as JSON.
+    text alone, "" where it makes none. `negative_prompt`: whether there is guidance away from one. `max_pixels`: of
+    the largest answer, where that may be more than was asked for; 0 where not. `own`: what conditioning and denoising
+    read, as JSON.
     """
 
     num_inference_steps: int
@@ -297,17 +296,5 @@ class Denoising(Protocol):
     def noise(self, steps: int, tokens: int, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """What a schedule of so many steps is made with beside their number: `sigmas`, `mu`; empty for some families.
 
-        `tokens`: of the picture to be made. `config`: the scheduler's.
-        The export tries every number of steps with it; `plan` uses it too.
+        `tokens`: of the picture to be made. `config`: the scheduler's. The export tries all numbers of steps.
         """
-
-
-def denoise_alone(plan: Plan, denoiser: Callable[[Tensors], Array]) -> Tensors:
-    """Runs one plan to its end with no neighbours: the reference that batching must equal."""
-    try:
-        step = next(plan.loop)
-        while True:
-            step = plan.loop.send(denoiser({**plan.constant, **step.inputs}))
-    except StopIteration as finished:
-        decoder_inputs: Tensors = finished.value
-        return decoder_inputs

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from batcher import Batcher
-from families.interface import Plan, Tensors, denoise_alone
+from families.alone import denoise_alone
+from families.interface import Plan, Tensors
 from jobs import StoppingError
 from rows import JoinedRows
 from tests.edit.harness import TOKENS, Harness, Intake, Metrics, denoiser, one, plan

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from families.alone import denoise_alone
 from families.errors import InvalidEditError
-from families.interface import Plan, denoise_alone
+from families.interface import Plan
 from jobs import CancelledError, ExpiredError, Job, QueueFullError, Request
 from tests.edit.harness import Harness, Later, denoiser, plan
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from families import finishing, load
+from families.alone import denoise_alone
 from families.edit import Edit, read
 from families.interface import (
     DENOISER,
@@ -20,7 +21,6 @@ from families.interface import (
     VISION_ENCODER,
     Limits,
     Tensors,
-    denoise_alone,
 )
 from families.masks import Grid, free
 from families.parts.pretrained import fill

@@ -11,9 +11,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from families.alone import denoise_alone
 from families.edit import Edit
 from families.instruct_pix2pix.denoising import plan
-from families.interface import Loop, Tensors, denoise_alone
+from families.interface import Loop, Tensors
 from families.parts.guidance import PictureGuidance
 from families.schedules import NoiseSchedules
 from tests.families.small import NOISE

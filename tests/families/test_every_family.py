@@ -22,8 +22,9 @@ from PIL import Image
 
 from embedded.server import serve
 from families import PIPELINES, load
+from families.alone import denoise_alone
 from families.edit import canvas
-from families.interface import DENOISER, PREDICTION, Component, Tensors, denoise_alone
+from families.interface import DENOISER, PREDICTION, Component, Tensors
 from families.picture import scaled
 from families.sizes import own_rule, same_aspect, within
 from tests.conftest import RTX, TARGETS

@@ -9,7 +9,8 @@ import os
 import re
 from pathlib import Path
 
-SHM = Path("/dev/shm")  # noqa: S108 - where the kernel keeps POSIX shared memory, not a temporary file of ours
+from embedded.shared_memory import SHM
+
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 PROCESS_BYTES = 60 << 20

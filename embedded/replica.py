@@ -16,7 +16,7 @@ from embedded.errors import ServiceFailedError
 from embedded.revival import WAITS, Revival
 from embedded.run_folder import BACKENDS, EMPTY, STOP
 from embedded.service import Service, answers
-from embedded.supervisor import SHM_PREFIX
+from embedded.shared_memory import SHM_PREFIX
 from embedded.wheel import environment
 from gateway.collector import DELAY
 

@@ -21,7 +21,7 @@ from embedded.revival import WAITS
 from embedded.run_folder import BACKENDS, EMPTY, run_folder
 from embedded.service import Service, answers
 from embedded.settings import ROOT, Settings, load_settings
-from embedded.supervisor import remove_stale_shm
+from embedded.shared_memory import remove_stale_shm
 from embedded.wheel import find_triton, lay_out_backends
 from gateway.collector import traces_url
 from gateway.settings import Settings as GatewaySettings

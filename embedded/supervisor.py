@@ -31,9 +31,11 @@ import sys
 import time
 from pathlib import Path
 
-SHM = Path("/dev/shm")  # noqa: S108 - where the kernel keeps POSIX shared memory, not a temporary file of ours
-SHM_PREFIX = "tritouch-"
-_LOCK_SUFFIX = ".lock"
+# Started as a script by a Python that keeps to its own library, it finds the rest of its package by where it lies.
+sys.path.append(str(Path(__file__).parents[1]))
+
+from embedded.shared_memory import hold_shm, remove_shm, remove_stale_shm
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _KILL_SECONDS = 10.0
@@ -52,34 +54,6 @@ def _prctl(option: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, value, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
-
-
-def remove_shm(prefix: str) -> None:
-    """Remove every shared memory region whose name starts with ``prefix``."""
-    for region in SHM.glob(prefix + "*"):
-        with contextlib.suppress(OSError):
-            region.unlink()
-
-
-def remove_stale_shm() -> None:
-    """Remove the regions of supervisors that are gone, told by their lock no longer being held."""
-    for lock in SHM.glob(f"{SHM_PREFIX}*{_LOCK_SUFFIX}"):
-        with contextlib.suppress(OSError), lock.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove_shm(lock.name.removesuffix(_LOCK_SUFFIX))
-
-
-def hold_shm(prefix: str) -> int:
-    """Create and lock the file that says ``prefix`` is in use; the lock lasts while any process has it open.
-
-    Returns its descriptor, to be inherited by the command.
-    """
-    # Locked before it gets its name, so that no other supervisor takes it for a stale one.
-    unnamed = SHM / f".{prefix}{_LOCK_SUFFIX}"
-    descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    unnamed.rename(SHM / f"{prefix}{_LOCK_SUFFIX}")
-    return descriptor
 
 
 class StopFile:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embedded.supervisor import SHM_PREFIX
+from embedded.shared_memory import SHM_PREFIX
 
 STUB = "triton_python_backend_stub"
 

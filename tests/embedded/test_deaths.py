@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException
 
 from embedded import serve
 from embedded.errors import ServiceFailedError
-from embedded.supervisor import SHM
+from embedded.shared_memory import SHM
 from tests.toy import write_model
 
 from .asking import STUB, addresses, arrays, regions, right, status, tensors, until

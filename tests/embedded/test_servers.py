@@ -18,7 +18,7 @@ from tritonclient.utils import InferenceServerException
 from embedded import serve
 from embedded.errors import ServiceFailedError
 from embedded.settings import Settings
-from embedded.supervisor import SHM
+from embedded.shared_memory import SHM
 from tests.toy import CONFIG, save_twice, write_model
 
 from .asking import addresses, arrays, regions, right, status, tensors

@@ -14,7 +14,7 @@ import pytest
 from embedded.errors import ServiceFailedError
 from embedded.revival import Revival
 from embedded.service import Service
-from embedded.supervisor import SHM, SHM_PREFIX, hold_shm
+from embedded.shared_memory import SHM, SHM_PREFIX, hold_shm
 
 # A server that will not end when asked, and whose child left its process group and session.
 STUBBORN = """

@@ -11,15 +11,12 @@ from typing import Any
 
 import psutil
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from gateway import urls
 from gateway.addresses import is_own, is_public
 from gateway.errors import PublicError
 from gateway.fetch import Fetcher
 from gateway.settings import Settings
-from tests.gateway.asking import CASES, until
+from tests.gateway.asking import until
 
 PRIVATE_V4 = """
 0.0.0.0 0.0.0.1 0.255.255.255 10.0.0.0 10.1.2.3 10.255.255.255 100.64.0.0 100.100.100.200 100.127.255.255 127.0.0.1
@@ -253,34 +250,6 @@ def test_a_name_is_resolved_once_for_each_connection(canary: Canary) -> None:
 
     _refused(f"http://cat.example.com:{canary.port}/", canary, rebinding)
     assert asked == ["cat.example.com"]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("http://Example.COM", urls.Url("http", "example.com", 80, "/")),
-        ("https://example.com/a%20b?c=d&e#f", urls.Url("https", "example.com", 443, "/a%20b?c=d&e")),
-        ("HTTP://1.1.1.1:8080?x", urls.Url("http", "1.1.1.1", 8080, "/?x")),
-        ("http://[2606:4700:0::1]:80/", urls.Url("http", "2606:4700::1", 80, "/")),
-        ("https://xn--nxasmq6b.example/", urls.Url("https", "xn--nxasmq6b.example", 443, "/")),
-    ],
-)
-def test_what_is_read(text: str, expected: urls.Url) -> None:
-    assert urls.parse(text) == expected
-
-
-@given(st.text(max_size=60) | st.from_regex(r"https?://[!-~]{0,40}", fullmatch=True))
-@settings(max_examples=5 * CASES, deadline=None, database=None)
-def test_any_text_is_a_plain_url_or_none(text: str) -> None:
-    try:
-        url = urls.parse(text)
-    except urls.BadUrlError:
-        return
-    assert url.host == url.host.lower()
-    assert not set("@/\\?#% ") & set(url.host)
-    assert 0 <= url.port < 100_000
-    assert url.target.startswith("/")
-    assert urls.parse(f"{url.scheme}://{url.authority}{url.target}") == url
 
 
 def test_there_are_enough() -> None:

@@ -13,8 +13,8 @@ import pytest
 from gateway.server import most_connections
 from tests.gateway.asking import EDITS, body, get, post, until
 from tests.gateway.fake_triton import FakeTriton, answering, response, when
+from tests.gateway.sending import HEAD, code_of, raw, received
 from tests.gateway.serving import Gateway, Loop, serving
-from tests.gateway.test_admission import HEAD, code_of, raw, received
 from tests.gateway.test_fetch_hostile import MOST_SECONDS, Lag
 
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"

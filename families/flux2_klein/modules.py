@@ -6,9 +6,10 @@ import torch
 from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 from transformers import Qwen3Model
 
-from families.flux2_klein.table import PATCH, STATES, TOKENS
+from families.flux2_klein.table import STATES, TOKENS
 from families.interface import Tensor
 from families.parts import autoencoder_kl, pretrained
+from families.parts.packing import PATCH
 from families.parts.samples import sample_latents
 
 

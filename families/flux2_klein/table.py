@@ -6,7 +6,9 @@ from pathlib import Path
 
 from families.interface import DENOISER, ROWS, Component, Defaults, Limits, Tensor
 from families.parts.configs import fields_of, read_configs, read_json, require
+from families.parts.packing import PATCH
 from families.parts.picture_axes import PictureAxes, text_rows, token_tensors
+from families.parts.trained import AREA, PRECISIONS
 from families.parts.vae_components import vae_components
 
 FILES = ("tokenizer", "scheduler/scheduler_config.json")
@@ -18,13 +20,7 @@ TOKENS = 512
 TEXT_ROWS = 4
 AXES = 4
 """A token's position: picture, row, column, place in the text."""
-PATCH = 2
-"""Latents along one side of a token."""
 DEFAULT_IMAGES, MOST_IMAGES = 4, 8
-LARGEST_PICTURE = 1024 * 1024
-"""Pixels to which the pipeline scales larger pictures."""
-PRECISIONS = ("bf16", "fp32")
-"""As it was trained. In fp16 its numbers overflow: only where it is asked for by name."""
 
 
 def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
@@ -115,7 +111,7 @@ class _Sizes:
 
     def axes(self, limits: Limits) -> PictureAxes:
         """Of pictures, no larger than the model was trained for."""
-        return PictureAxes(min(limits.max_pixels, LARGEST_PICTURE), self.factor)
+        return PictureAxes(min(limits.max_pixels, AREA), self.factor)
 
     @classmethod
     def read(cls, checkpoint: Path) -> "_Sizes":

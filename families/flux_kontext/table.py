@@ -9,6 +9,7 @@ from families.interface import DENOISER, ROWS, Component, Defaults, Limits, Tens
 from families.parts.configs import fields_of, read_configs, require
 from families.parts.packing import PATCH
 from families.parts.picture_axes import MIN_SIDE, PictureAxes, text_rows, token_tensors
+from families.parts.trained import PRECISIONS
 from families.parts.vae_components import vae_components
 from families.sizes import PreferredSizes
 
@@ -22,8 +23,6 @@ AXES = 3
 SHORT_SIDES = (672, 688, 720, 752, 800, 832, 880, 944, 1024)
 LONG_SIDES = (1568, 1504, 1456, 1392, 1328, 1248, 1184, 1104, 1024)
 """The sizes that it was trained at, in pixels, either way: diffusers' PREFERRED_KONTEXT_RESOLUTIONS."""
-PRECISIONS = ("bf16", "fp32")
-"""As it was trained. In fp16 its numbers overflow: only where it is asked for by name."""
 
 
 def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:

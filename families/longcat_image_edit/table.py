@@ -13,6 +13,7 @@ from families.parts.packing import PATCH
 from families.parts.picture_axes import PictureAxes, token_tensors
 from families.parts.qwen_vl import Sight
 from families.parts.qwen_vl_components import TEXT, Views, vl_components
+from families.parts.trained import AREA, LEAST_SIDE, LONGEST_ASPECT, PRECISIONS, ROWS_OF_EDIT
 from families.parts.vae_components import vae_components
 from families.sizes import AreaSize, Size
 
@@ -22,18 +23,10 @@ PROCESSOR = "text_processor"
 """The checkpoint's sub-folder of what prepares pictures for Qwen2.5-VL."""
 MULTIPLE = 16
 """Pixels: sides that the pipeline enlarges pictures to, rounded up."""
-TRAINED = 1024 * 1024
-"""Pixels of the pictures that are made and seen."""
-LEAST_SIDE = 64
-LONGEST_ASPECT = 4
 PROMPT_TOKENS = 512
 """Of every prompt: the rest is padding, which the transformer attends to."""
 AXES = 3
 """A token's position: text or which picture, row, column."""
-ROWS_OF_EDIT = 2
-"""The prompt's and the negative one's."""
-PRECISIONS = ("bf16", "fp32")
-"""As it was trained. In fp16 its numbers overflow: only where it is asked for by name."""
 
 
 def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
@@ -109,7 +102,7 @@ def half(size: Size) -> Size:
 
 def _rule(limits: Limits) -> AreaSize:
     """Of pictures that are made and seen; the area can be halved twice, so that halves follow a rule, too."""
-    area = min(limits.max_pixels, TRAINED) // 4 * 4
+    area = min(limits.max_pixels, AREA) // 4 * 4
     return AreaSize.up_to(area, MULTIPLE, LEAST_SIDE, LONGEST_ASPECT, up=True)
 
 

@@ -12,6 +12,7 @@ from families.parts.packing import PATCH
 from families.parts.picture_axes import PictureAxes, token_tensors
 from families.parts.qwen_vl import Sight
 from families.parts.qwen_vl_components import TEXT, Views, vl_components
+from families.parts.trained import AREA, LEAST_SIDE, LONGEST_ASPECT, PRECISIONS, ROWS_OF_EDIT
 from families.parts.vae_components import vae_components
 from families.qwen_image_edit import prompts
 from families.sizes import AreaSize
@@ -24,21 +25,15 @@ SEVERAL = "QwenImageEditPlusPipeline"
 """The class of checkpoints that take several pictures, numbered, and look at each in little."""
 MULTIPLE = 32
 """Pixels: sides that the pipelines scale pictures to."""
-TRAINED, LOOKED_AT = 1024 * 1024, 384 * 384
-"""Pixels of the pictures that are made and seen, and of what Qwen2.5-VL looks at where there may be several."""
-LEAST_SIDE = 64
-LONGEST_ASPECT = 4
+LOOKED_AT = 384 * 384
+"""Pixels of what Qwen2.5-VL looks at where there may be several pictures."""
 PROMPT_TOKENS = 1024
 """Of a prompt, at most: the pipelines' own number, which they do not hold prompts to."""
 TEXT_STEP = 64
 """Texts are padded to multiples of it, so that edits whose prompts are about as long share calls."""
 PLACES = 4
 """A token's picture, row and column, and whether it is there."""
-ROWS_OF_EDIT = 2
-"""The prompt's and the negative one's."""
 DEFAULT_IMAGES = 3
-PRECISIONS = ("bf16", "fp32")
-"""As it was trained. In fp16 its numbers overflow: only where it is asked for by name."""
 
 
 def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
@@ -126,7 +121,7 @@ class _Sizes:
 
     def rule(self, limits: Limits) -> AreaSize:
         """Of pictures that are made and seen."""
-        return AreaSize.up_to(min(limits.max_pixels, TRAINED), MULTIPLE, LEAST_SIDE, LONGEST_ASPECT)
+        return AreaSize.up_to(min(limits.max_pixels, AREA), MULTIPLE, LEAST_SIDE, LONGEST_ASPECT)
 
     def axes(self, limits: Limits) -> PictureAxes:
         """Of pictures, the largest of which the rule gives."""

@@ -3,9 +3,10 @@
 import functools
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from diffusers import schedulers as diffusers_schedulers
 from numpy.typing import NDArray
 from PIL import Image
 from transformers import (
+    BatchFeature,
     CLIPTextConfig,
     CLIPTokenizer,
     Qwen2_5_VLConfig,
@@ -22,8 +24,10 @@ from transformers import (
     Qwen2Tokenizer,
     T5Tokenizer,
 )
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from bench.full_size import NOISE
+from families.parts.qwen_vl import IMAGE_PAD
 
 SEED = 2026
 TOKENS = 77
@@ -134,6 +138,33 @@ def qwen_vl(vocabulary: int, image_pad: int, width: int = 32) -> Any:
     return Qwen2_5_VLForConditionalGeneration(config)
 
 
+class Processor(SimpleNamespace):
+    """`Qwen2VLProcessor` without torchvision: its own PIL image processor, and its own tokenizer."""
+
+    def __init__(self, folder: Path, tokenizer: Any = None) -> None:
+        super().__init__(image_processor=Qwen2VLImageProcessorPil.from_pretrained(folder), tokenizer=tokenizer)
+
+    def __call__(self, text: list[str], images: Any, **_options: Any) -> BatchFeature:
+        made = self.image_processor(images=images, return_tensors="pt")
+        grids = iter(made["image_grid_thw"].prod(dim=1) // self.image_processor.merge_size**2)
+        head, *tails = text[0].split(IMAGE_PAD)
+        whole = head + "".join(IMAGE_PAD * int(next(grids)) + tail for tail in tails)
+        return BatchFeature({**self.tokenizer([whole], return_tensors="pt"), **made})
+
+
+def mended_qwen_vl(folder: Path) -> Any:
+    """Qwen2.5-VL that is told which tokens are of pictures, as diffusers' pull request 14189 does."""
+    encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder).eval()
+    whole = encoder.forward
+
+    def forward(input_ids: torch.Tensor, **given: Any) -> Any:
+        kinds = (input_ids == encoder.config.image_token_id).int()
+        return whole(input_ids=input_ids, mm_token_type_ids=kinds, **given)
+
+    encoder.forward = forward
+    return encoder
+
+
 def autoencoder(latent_channels: int = 4, **changed: Any) -> AutoencoderKL:
     """Halves three times."""
     return AutoencoderKL(
@@ -158,6 +189,14 @@ def scheduler(name: str, **config: Any) -> Any:
 def seeded() -> None:
     """What is made next is always the same."""
     torch.manual_seed(SEED)
+
+
+def adapters(checkpoint: Path, write: Callable[[Path, Path], None]) -> Path:
+    """The folder of a checkpoint's LoRA files, which `write(checkpoint, folder)` makes where there is none yet."""
+    folder = checkpoint.with_name(f"{checkpoint.name}-adapters")
+    if not folder.exists():
+        write(checkpoint, folder)
+    return folder
 
 
 @functools.cache

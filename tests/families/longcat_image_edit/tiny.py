@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -23,14 +22,13 @@ from diffusers import (
 )
 from diffusers.pipelines.longcat_image import pipeline_longcat_image_edit
 from PIL import Image
-from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoTokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from families.longcat_image_edit.table import PROCESSOR
 from families.parts.qwen_vl import IMAGE_PAD
 from tests import loras
 from tests.families import small
-from tests.families.qwen_image_edit.tiny import mended
 
 GUIDANCE = {"text": (4.5, 1.0), "off": (1.0, 1.0)}
 SAMPLERS: dict[str, dict[str, Any]] = {}
@@ -65,7 +63,7 @@ def build(folder: Path) -> Path:
             pooled_projection_dim=WIDTH,
             axes_dims_rope=[4, 4, 8],
         ),
-        text_processor=Processor(image_processor=None),
+        text_processor=small.Processor(folder / PROCESSOR),
     )
     made.register_modules(text_processor=None)
     made.save_pretrained(folder)
@@ -74,15 +72,13 @@ def build(folder: Path) -> Path:
 
 def adapters(checkpoint: Path) -> dict[str, tuple[Path, float]]:
     """LoRA files of random weights, in the namings that people have, and their scales by route."""
-    folder = checkpoint.with_name(f"{checkpoint.name}-adapters")
-    if not folder.exists():
-        folder.mkdir()
-        write_adapters(checkpoint, folder)
+    folder = small.adapters(checkpoint, write_adapters)
     return {"oil": (folder / "oil.safetensors", 1.0), "single": (folder / "single.safetensors", 2.0)}
 
 
 def write_adapters(checkpoint: Path, folder: Path) -> None:
     """Two as diffusers' models save them: of blocks of two streams, and of one."""
+    folder.mkdir()
     for seed, (name, layers) in enumerate(
         {
             "oil": ["attn.to_q", "attn.add_v_proj", "ff.net.2", "norm1.linear", "x_embedder"],
@@ -135,21 +131,16 @@ def _adapted(diffusers: Any, adapters: Sequence[tuple[Path, float]]) -> Iterator
         diffusers.transformer.unload_lora()
 
 
-class Processor(SimpleNamespace):
-    """`Qwen2VLProcessor` without torchvision, as far as the pipeline asks: its own PIL image processor."""
-
-
 @functools.cache
 def pipeline(checkpoint: Path) -> Any:
     """diffusers' own, in fp32. Whoever changes it puts it back."""
-    processor = Processor(image_processor=Qwen2VLImageProcessorPil.from_pretrained(checkpoint / PROCESSOR))
     loaded = LongCatImageEditPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(checkpoint / "scheduler"),
         vae=AutoencoderKL.from_pretrained(checkpoint / "vae"),
-        text_encoder=mended(Qwen2_5_VLForConditionalGeneration.from_pretrained(checkpoint / "text_encoder").eval()),
+        text_encoder=small.mended_qwen_vl(checkpoint / "text_encoder"),
         tokenizer=AutoTokenizer.from_pretrained(checkpoint / "tokenizer"),
         transformer=LongCatImageTransformer2DModel.from_pretrained(checkpoint / "transformer"),
-        text_processor=processor,
+        text_processor=small.Processor(checkpoint / PROCESSOR),
     )
     loaded.set_progress_bar_config(disable=True)
     return loaded

@@ -8,7 +8,6 @@ import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -22,7 +21,7 @@ from diffusers import (
 )
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
 from PIL import Image
-from transformers import AutoTokenizer, BatchFeature, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoTokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from families.parts.configs import read_json
@@ -89,9 +88,7 @@ def autoencoder() -> AutoencoderKLQwenImage:
 
 def adapters(checkpoint: Path) -> dict[str, tuple[Path, float]]:
     """LoRA files of random weights, in the namings that people have, and their scales by route."""
-    folder = checkpoint.with_name(f"{checkpoint.name}-adapters")
-    if not folder.exists():
-        write_adapters(checkpoint, folder)
+    folder = small.adapters(checkpoint, write_adapters)
     return {"oil": (folder / "oil", 1.0), "kohya": (folder / "kohya.safetensors", 3.0)}
 
 
@@ -142,42 +139,17 @@ def _small_areas() -> Iterator[None]:
         yield
 
 
-class Processor(SimpleNamespace):
-    """`Qwen2VLProcessor` without torchvision: its own PIL image processor, and its own tokenizer."""
-
-    def __call__(self, text: list[str], images: Any, **_options: Any) -> BatchFeature:
-        made = self.image_processor(images=images, return_tensors="pt")
-        grids = iter(made["image_grid_thw"].prod(dim=1) // self.image_processor.merge_size**2)
-        head, *tails = text[0].split(IMAGE_PAD)
-        whole = head + "".join(IMAGE_PAD * int(next(grids)) + tail for tail in tails)
-        return BatchFeature({**self.tokenizer([whole], return_tensors="pt"), **made})
-
-
-def mended(encoder: Qwen2_5_VLForConditionalGeneration) -> Qwen2_5_VLForConditionalGeneration:
-    """The text encoder, told which tokens are of pictures, as diffusers' pull request 14189 does."""
-    whole = encoder.forward
-
-    def forward(input_ids: torch.Tensor, **given: Any) -> Any:
-        kinds = (input_ids == encoder.config.image_token_id).int()
-        return whole(input_ids=input_ids, mm_token_type_ids=kinds, **given)
-
-    encoder.forward = forward
-    return encoder
-
-
 @functools.cache
 def pipeline(checkpoint: Path) -> Any:
     """diffusers' own, in fp32. Whoever changes it puts it back."""
     several = read_json(checkpoint / "model_index.json")["_class_name"] == SEVERAL
     tokenizer = AutoTokenizer.from_pretrained(checkpoint / "tokenizer")
-    processor = Processor(image_processor=Qwen2VLImageProcessorPil.from_pretrained(checkpoint / PROCESSOR))
-    processor.tokenizer = tokenizer
     loaded = (QwenImageEditPlusPipeline if several else QwenImageEditPipeline)(
         scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(checkpoint / "scheduler"),
         vae=AutoencoderKLQwenImage.from_pretrained(checkpoint / "vae"),
-        text_encoder=mended(Qwen2_5_VLForConditionalGeneration.from_pretrained(checkpoint / "text_encoder").eval()),
+        text_encoder=small.mended_qwen_vl(checkpoint / "text_encoder"),
         tokenizer=tokenizer,
-        processor=processor,
+        processor=small.Processor(checkpoint / PROCESSOR, tokenizer),
         transformer=QwenImageTransformer2DModel.from_pretrained(checkpoint / "transformer"),
     )
     loaded.set_progress_bar_config(disable=True)

@@ -65,9 +65,7 @@ def build(folder: Path) -> Path:
 
 def adapters(checkpoint: Path) -> dict[str, tuple[Path, float]]:
     """LoRA files of random weights, in the namings that people have, and their scales by route."""
-    folder = checkpoint.with_name(f"{checkpoint.name}-adapters")
-    if not folder.exists():
-        write_adapters(checkpoint, folder)
+    folder = small.adapters(checkpoint, write_adapters)
     return {"oil": (folder / "oil", 1.0), "ink": (folder / "ink", 0.7), "kohya": (folder / "kohya.safetensors", 1.0)}
 
 

@@ -86,7 +86,7 @@ def _calls(server: Embedded, folder: Path, milliseconds: float, sides: Sequence[
     """Of one request of each side, together."""
     stub_engines.takes(folder, milliseconds)
     with Caller(server) as caller, ThreadPoolExecutor(len(sides)) as pool:
-        list(pool.map(caller.unary, [caller.edit(side, steps, n=[PICTURES]) for side in sides]))
+        list(pool.map(caller.unary, [caller.edit(side, steps, n=PICTURES) for side in sides]))
     return stub_engines.calls(folder)
 
 

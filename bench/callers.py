@@ -3,25 +3,19 @@
 import io
 import queue
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
 import tritonclient.grpc as triton_grpc
+from tritonclient.utils import triton_to_np_dtype
 
 from bench import edits
 from embedded.server import Embedded
+from gateway import tensors
 
-KINDS: dict[str, tuple[str, Any]] = {
-    "image": ("BYTES", np.object_),
-    "prompt": ("BYTES", np.object_),
-    "num_inference_steps": ("INT32", np.int32),
-    "guidance_scale": ("FP32", np.float32),
-    "seed": ("UINT64", np.uint64),
-    "n": ("INT32", np.int32),
-    "progress": ("BOOL", np.bool_),
-}
 Inputs = Sequence[Any]
 
 
@@ -40,19 +34,14 @@ class Caller:
         self._triton.stop_stream(cancel_requests=kind is not None)
         self._triton.close()
 
-    def edit(self, side: int, steps: int, **changed: Any) -> Inputs:
-        """The inputs of an edit of one row a step; `changed` are values of tensors of KINDS."""
+    def edit(self, side: int, steps: int, watch: tensors.Watch | None = None, **changed: Any) -> Inputs:
+        """The inputs of an edit of one row a step; `changed` are fields of `gateway.tensors.Edit`."""
         (one,) = islice(edits.series(side, steps, 1.0), 1)
         file = io.BytesIO()
         one.picture.save(file, "JPEG", quality=95)
-        values: dict[str, Any] = {
-            "image": [file.getvalue()],
-            "prompt": [one.prompt.encode()],
-            "num_inference_steps": [steps],
-            "guidance_scale": [one.guidance],
-            "seed": [one.seed],
-        } | changed
-        return [_tensor(name, value) for name, value in values.items()]
+        asked = tensors.Edit([file.getvalue()], one.prompt, steps, one.guidance, 0.0, one.seed, "", "jpeg")
+        wanted = tensors.inputs(replace(asked, **changed), watch)
+        return [infer_input(tensor.name, tensor.datatype, tensor.values) for tensor in wanted]
 
     def unary(self, inputs: Inputs) -> None:
         """One edit by `edit`. Raises InferenceServerException."""
@@ -74,9 +63,9 @@ class Caller:
         return self._triton.async_infer("edit", inputs, done)
 
 
-def _tensor(name: str, value: Any) -> Any:
-    kind, dtype = KINDS[name]
-    array = np.array(value, dtype)
-    tensor = triton_grpc.InferInput(name, list(array.shape), kind)
+def infer_input(name: str, datatype: str, values: Sequence[Any], client: ModuleType = triton_grpc) -> Any:
+    """One input of a request; `client` is tritonclient.grpc or tritonclient.http."""
+    array = np.array(values, triton_to_np_dtype(datatype))
+    tensor = client.InferInput(name, list(array.shape), datatype)
     tensor.set_data_from_numpy(array)
     return tensor

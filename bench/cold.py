@@ -75,17 +75,16 @@ def main() -> int:
     repository, settings = setup.repository(options.precision), options.seconds.split(",")
     found: dict[str, list[Start]] = {warm_up: [] for warm_up in settings}
     print(f"{report.machine()}, load {os.getloadavg()[0]:.1f}")
-    try:
+
+    def measure() -> None:
         for warm_up in settings * options.starts:
             found[warm_up].append(started(repository, asked, warm_up))
             last = found[warm_up][-1]
             print(f"  {warm_up} s: {last.ready:.2f}; {' '.join(f'{spent:.2f}' for spent in last.edits)}")
-    except KeyboardInterrupt:
-        print("interrupted: what is printed was measured", file=sys.stderr)
-        return 130
-    for warm_up, starts in found.items():
-        show(warm_up, starts)
-    return 0
+        for warm_up, starts in found.items():
+            show(warm_up, starts)
+
+    return report.until_interrupted(measure)
 
 
 if __name__ == "__main__":

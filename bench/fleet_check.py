@@ -104,7 +104,7 @@ class Run:
 
 def _inputs(caller: Caller, kind: Kind) -> Any:
     side = int((kind.tokens * PIXELS_A_TOKEN) ** 0.5)
-    return caller.edit(side, kind.steps, guidance_scale=[GUIDANCE[kind.rows]])
+    return caller.edit(side, kind.steps, guidance_scale=GUIDANCE[kind.rows])
 
 
 def simulated(profile: Profile, replicas: int, edits: Sequence[Edit]) -> dict[str, float]:

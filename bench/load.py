@@ -14,7 +14,6 @@ import os
 import random
 import socket
 import statistics
-import struct
 import sys
 import time
 from collections.abc import Iterable
@@ -22,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grpc
 import httpx
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from bench.stub_triton import StubTriton, answer
 
 SLOTS, SECONDS = 8, 2.0
 CAPACITY = SLOTS / SECONDS  # edits a second
@@ -33,26 +32,11 @@ JPEG = b"\xff\xd8\xff" + bytes(100_000)
 MIB = 1 << 20
 
 
-def edited() -> Any:
-    """What `edit` answers: the picture, its size, and the numbers that it was made with."""
-    made = service_pb2.ModelInferResponse(model_name="edit")
-    for name, datatype, shape, content in (
-        ("image", "BYTES", 1, struct.pack("<I", len(JPEG)) + JPEG),
-        ("size", "INT32", 2, struct.pack("<2i", 512, 512)),
-        ("num_inference_steps", "INT32", 1, struct.pack("<i", 20)),
-        ("guidance_scale", "FP32", 1, struct.pack("<f", 7.5)),
-        ("image_guidance_scale", "FP32", 1, struct.pack("<f", 1.5)),
-    ):
-        made.outputs.add(name=name, datatype=datatype, shape=[shape])
-        made.raw_output_contents.append(content)
-    return made
-
-
-class SlowTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+class SlowTriton(StubTriton):
     """Edits SLOTS at once, each in SECONDS; `took` has how long each request was here, by its id."""
 
     def __init__(self) -> None:
-        self._slots = asyncio.Semaphore(SLOTS)
+        super().__init__(SLOTS, answered=answer(JPEG, 512))
         self.took: dict[str, float] = {}
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
@@ -60,13 +44,7 @@ class SlowTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         async with self._slots:
             await asyncio.sleep(SECONDS)
         self.took[request.id] = time.perf_counter() - start
-        return edited()
-
-    async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
-        return service_pb2.ServerReadyResponse(ready=True)
-
-    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
-        return service_pb2.ModelReadyResponse(ready=True)
+        return self.answered
 
 
 class Process:
@@ -74,11 +52,7 @@ class Process:
 
     async def __aenter__(self) -> "Process":
         self.triton = SlowTriton()
-        unlimited = [("grpc.max_receive_message_length", -1)]
-        self._server = grpc.aio.server(options=unlimited)
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self.triton, self._server)
-        port = self._server.add_insecure_port("127.0.0.1:0")
-        await self._server.start()
+        port = await self.triton.start()
         mine = {"TRITOUCH_TRITON_GRPC": f"127.0.0.1:{port}", "TRITOUCH_MAX_EDITS": "16", "TRITOUCH_LOG_LEVEL": "error"}
         with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
             self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -95,7 +69,7 @@ class Process:
         await self.client.aclose()
         self._gateway.terminate()
         await self._gateway.wait()
-        await self._server.stop(None)
+        await self.triton.stop()
 
     def resident(self, name: str = "VmRSS") -> float:
         """Resident set in MiB; with `VmHWM` the largest so far."""

@@ -65,7 +65,7 @@ def _alone(server: Embedded, caller: Caller, side: int) -> tuple[float, float, f
     caller.unary(caller.edit(side, 1))
     took, spent = [], []
     for number in range(ALONE):
-        edit = caller.edit(side, 1, prompt=[f"make it night, {number}".encode()])
+        edit = caller.edit(side, 1, prompt=f"make it night, {number}")
         before, began = watch.batcher(server), time.perf_counter()
         caller.unary(edit)
         took.append(time.perf_counter() - began)

@@ -8,7 +8,7 @@ import re
 import signal
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,16 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--results", type=Path, default=BUILD / "results", help="where metrics and plot are written")
     return made
+
+
+def until_interrupted(measure: Callable[[], object]) -> int:
+    """Measures, printing as it goes. Returns the exit code: 0, or 130 where Ctrl-C ends it before."""
+    try:
+        measure()
+    except KeyboardInterrupt:
+        print("interrupted: what is printed was measured", file=sys.stderr)
+        return 130
+    return 0
 
 
 def machine() -> dict[str, Any]:

@@ -12,6 +12,7 @@ engines, which answer zeros at once: what is then seen of the hop is the hop alo
 `leaving`: 64 fronts wait, their callers leave at once, and the gauges are read until nothing is in flight.
 """
 
+import argparse
 import statistics
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from bench import report, stub_engines, watch
 from bench.callers import Caller
 from bench.setups import SETUPS
 from embedded.server import Embedded, serve
+from gateway.tensors import Watch
 
 PARTS = ("hop", "pictures", "leaving")
 STUB = "stub"
@@ -78,7 +80,7 @@ def hop(server: Embedded, number: int, side: int) -> None:
     """Prints what the unary front adds, and progress."""
     with Caller(server) as caller:
         edit = caller.edit(side, STEPS)
-        progress = caller.edit(side, STEPS, progress=[True])
+        progress = caller.edit(side, STEPS, Watch(progress=True))
         ways = {
             "edit": partial(caller.unary, edit),
             "edit_stream": partial(caller.streamed, edit),
@@ -101,7 +103,7 @@ def pictures(server: Embedded, number: int, side: int) -> None:
     with Caller(server) as caller, ThreadPoolExecutor(PICTURES) as pool:
 
         def ask(sentence: str, place: int = 0, pictures: int = 1) -> None:
-            given: dict[str, Any] = {"prompt": [sentence.encode()], "seed": [7 + place], "n": [pictures]}
+            given: dict[str, Any] = {"prompt": sentence, "seed": 7 + place, "n": pictures}
             caller.unary(caller.edit(side, STEPS, **given))
 
         def together(sentence: str) -> None:
@@ -141,7 +143,7 @@ def leaving(server: Embedded, number: int, side: int) -> None:
     print(f"leaving: {number} rounds, {WAITING} waiting fronts, {side} x {side}, {LONG} steps")
     with Caller(server) as caller:
         for round_ in range(number):
-            edit = caller.edit(side, LONG, prompt=[f"make it night, {round_}".encode()])
+            edit = caller.edit(side, LONG, prompt=f"make it night, {round_}")
             calls = [caller.begun(edit) for _ in range(WAITING)]
             reached, _ = _until(server, WAITING)
             for call in calls:
@@ -181,17 +183,17 @@ def main() -> int:
     parser.add_argument("--side", type=int, default=256, help="pixels")
     options = parser.parse_args()
     print(report.machine())
-    try:
-        for name in options.checkpoint or ROUNDS:
-            with _served(name, options.precision) as server:
-                print(f"\n{name}")
-                for part, usual in zip((hop, pictures, leaving), ROUNDS[name], strict=True):
-                    if usual and part.__name__ in (options.parts or PARTS):
-                        part(server, options.rounds or usual, options.side)
-    except KeyboardInterrupt:
-        print("interrupted: what is printed was measured", file=sys.stderr)
-        return 130
-    return 0
+    return report.until_interrupted(partial(measure, options))
+
+
+def measure(options: argparse.Namespace) -> None:
+    """The parts that were asked for, of each checkpoint."""
+    for name in options.checkpoint or ROUNDS:
+        with _served(name, options.precision) as server:
+            print(f"\n{name}")
+            for part, usual in zip((hop, pictures, leaving), ROUNDS[name], strict=True):
+                if usual and part.__name__ in (options.parts or PARTS):
+                    part(server, options.rounds or usual, options.side)
 
 
 if __name__ == "__main__":

@@ -23,13 +23,12 @@ def picture(side: int = SIDE) -> bytes:
     return file.getvalue()
 
 
-def answer() -> Any:
-    """What `edit` answers: the picture, its size, and the numbers that it was made with."""
-    content = picture()
+def answer(content: bytes, side: int) -> Any:
+    """What `edit` answers: the square picture's file, its size, and the numbers that it was made with."""
     made = service_pb2.ModelInferResponse(model_name="edit")
     for name, datatype, shape, raw in (
         ("image", "BYTES", 1, struct.pack("<I", len(content)) + content),
-        ("size", "INT32", 2, struct.pack("<2i", SIDE, SIDE)),
+        ("size", "INT32", 2, struct.pack("<2i", side, side)),
         ("num_inference_steps", "INT32", 1, struct.pack("<i", 20)),
         ("guidance_scale", "FP32", 1, struct.pack("<f", 7.5)),
         ("image_guidance_scale", "FP32", 1, struct.pack("<f", 1.5)),
@@ -40,18 +39,21 @@ def answer() -> Any:
 
 
 class StubTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """Does `slots` edits at once, each in `seconds` times a number of exponential distribution; 0 at once."""
+    """Does `slots` edits at once, each in `seconds` times a number of exponential distribution; 0 at once.
 
-    def __init__(self, slots: int = 1 << 20, seconds: float = 0.0) -> None:
+    `answered`: what it answers; None for a small picture.
+    """
+
+    def __init__(self, slots: int = 1 << 20, seconds: float = 0.0, answered: Any = None) -> None:
         self._slots, self._seconds = asyncio.Semaphore(slots), seconds
         self._random = random.Random(7)  # noqa: S311 - it guards nothing
-        self._answer = answer()
+        self.answered = answered or answer(picture(), SIDE)
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
         if self._seconds:
             async with self._slots:
                 await asyncio.sleep(self._seconds * self._random.expovariate(1))
-        return self._answer
+        return self.answered
 
     async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
         return service_pb2.ServerReadyResponse(ready=True)

@@ -116,14 +116,13 @@ def main() -> int:
     options = parser.parse_args()
     repository = options.repository or SETUPS[options.checkpoint].repository()
     print(report.machine())
-    try:
+
+    def measure() -> None:
         with tempfile.TemporaryDirectory() as folder:
             for side in map(int, options.sides.split(",")):
                 compare(repository, side, options, Path(folder))
-    except KeyboardInterrupt:
-        print("interrupted: what is printed was measured", file=sys.stderr)
-        return 130
-    return 0
+
+    return report.until_interrupted(measure)
 
 
 if __name__ == "__main__":

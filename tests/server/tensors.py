@@ -8,34 +8,19 @@ import tritonclient.grpc
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench.callers import infer_input
+from gateway.tensors import Edit, Watch, inputs
 from tests.server.asking import Client, png
 
-CONTRACT = {
-    "image": ("BYTES", np.object_),
-    "prompt": ("BYTES", np.object_),
-    "num_inference_steps": ("INT32", np.int32),
-    "guidance_scale": ("FP32", np.float32),
-    "image_guidance_scale": ("FP32", np.float32),
-    "seed": ("UINT64", np.uint64),
-    "model": ("BYTES", np.object_),
-    "response_format": ("BYTES", np.object_),
-    "size": ("INT32", np.int32),
-    "mask": ("BYTES", np.object_),
-    "negative_prompt": ("BYTES", np.object_),
-}
-MORE = {
-    "n": ("INT32", np.int32),
-    "low_priority": ("BOOL", np.bool_),
-    "progress": ("BOOL", np.bool_),
-    "partial_images": ("INT32", np.int32),
-}
-"""Sent only where they are asked for; the last two of `edit_stream` alone."""
+EVERY = Edit([b""], "x", 1, 1.0, 1.0, 1, "x", "raw", (1, 1), b"x", "x", 2, low_priority=True)
+DATATYPES = {tensor.name: tensor.datatype for tensor in inputs(EVERY, Watch(progress=True, partial_images=1))}
+"""Of every input of `edit_stream`; the last two are not of `edit`."""
 
 
 def grpc_inputs(
     picture: Image.Image, steps: int = 4, client: ModuleType = tritonclient.grpc, **changed: Any
 ) -> list[Any]:
-    """All inputs of CONTRACT, and those of MORE that are given; `client` is tritonclient.grpc or tritonclient.http."""
+    """Inputs of `edit`, and what is `changed` of DATATYPES; `client` is tritonclient.grpc or tritonclient.http."""
     values: dict[str, Any] = {
         "image": [png(picture)],
         "prompt": [b"make it red"],
@@ -49,13 +34,7 @@ def grpc_inputs(
         "mask": [b""],
         "negative_prompt": [b""],
     } | changed
-    inputs = []
-    for name, (kind, dtype) in (CONTRACT | {name: MORE[name] for name in changed if name in MORE}).items():
-        array = np.array(values[name], dtype)
-        tensor = client.InferInput(name, list(array.shape), kind)
-        tensor.set_data_from_numpy(array)
-        inputs.append(tensor)
-    return inputs
+    return [infer_input(name, DATATYPES[name], value, client) for name, value in values.items()]
 
 
 def made(

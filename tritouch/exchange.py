@@ -24,6 +24,8 @@ LONGEST_WAIT: Final = 30.0
 MOST_PATIENT: Final = 300.0
 """A server that asks for more seconds than these is not waited for."""
 CONNECT_SECONDS: Final = 10.0
+FIRST_RETRIES: Final = 3
+"""Most, some three seconds, while nothing has been heard of the server: it is sooner absent than about to be back."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,20 @@ Came: TypeAlias = "httpx.Response | httpx.RequestError | None"
 Flow: TypeAlias = "Generator[Send | Wait, Came, T]"
 
 
+@dataclass
+class Server:
+    """What a client knows of its server: whether a connection to it was ever made."""
+
+    reached: bool = False
+
+
 class Tries:
     """What is left of one edit's tries and time. `told` hears of each wait: its seconds, and the reason."""
 
-    def __init__(self, retries: int, timeout: float, told: Callable[[float, TritouchError], None]) -> None:
-        self._retries, self._told = retries, told
+    def __init__(
+        self, retries: int, timeout: float, told: Callable[[float, TritouchError], None], server: Server
+    ) -> None:
+        self._retries, self._told, self.server = retries, told, server
         self._timeout, self._end = timeout, time.monotonic() + timeout
         self._made = 0
 
@@ -64,7 +75,8 @@ class Tries:
         """The wait before the next try. Raises `problem` where there is none to be made."""
         seconds = min(LONGEST_WAIT, FIRST_WAIT * 2**self._made) * random.uniform(0.75, 1)  # noqa: S311
         seconds = max(seconds, problem.retry_after or 0)
-        if not problem.passing or self._made >= self._retries or seconds > min(MOST_PATIENT, self.left()):
+        retries = self._retries if self.server.reached else min(self._retries, FIRST_RETRIES)
+        if not problem.passing or self._made >= retries or seconds > min(MOST_PATIENT, self.left()):
             raise problem
         self._made += 1
         self._told(seconds, problem)
@@ -77,6 +89,7 @@ def exchange(request: httpx.Request, tries: Tries) -> Flow[httpx.Response]:
         left = tries.left()
         request.extensions = {"timeout": httpx.Timeout(left, connect=min(left, CONNECT_SECONDS)).as_dict()}
         came = yield Send(request)
+        tries.server.reached |= not isinstance(came, (httpx.ConnectError, httpx.ConnectTimeout))
         if isinstance(came, httpx.Response):
             if came.status_code == 200:
                 return came

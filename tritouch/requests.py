@@ -13,7 +13,7 @@ import httpx
 
 from tritouch.answer import AnswerError, pictures_of
 from tritouch.errors import BusyError, TritouchError, UnreachableError, UsageError
-from tritouch.exchange import Flow, Tries, exchange
+from tritouch.exchange import Flow, Server, Tries, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,9 @@ class Settings(TypedDict, total=False):
     """How a client asks.
 
     api_key: a bearer token (default: TRITOUCH_API_KEY). timeout: seconds that one edit may take, retries and waits
-    included. retries: how often a request is sent again while the server is busy or cannot be reached; always under the
-    same Idempotency-Key, so that it is one edit. on_wait: hears of each wait for a retry, its seconds and the reason.
+    included. retries: how often a request is sent again while the server is busy or cannot be reached, 3 times at most
+    before it was ever reached; always under the same Idempotency-Key, so that it is one edit. on_wait: hears of each
+    wait for a retry, its seconds and the reason.
     """
 
     api_key: str | None
@@ -57,6 +58,7 @@ class Requests:
     def __init__(self, url: str | None = None, **settings: Unpack[Settings]) -> None:
         self.url = _base(url or os.environ.get("TRITOUCH_URL") or DEFAULT_URL)
         self._settings = settings
+        self._server = Server()
         given = settings.get("api_key")
         key = os.environ.get("TRITOUCH_API_KEY", "") if given is None else given
         if not (key.isascii() and key.isprintable()):
@@ -67,7 +69,7 @@ class Requests:
         """Those of one request that begins now."""
         settings = self._settings
         told = settings.get("on_wait", lambda _seconds, _problem: None)
-        return Tries(settings.get("retries", RETRIES), settings.get("timeout", TIMEOUT), told)
+        return Tries(settings.get("retries", RETRIES), settings.get("timeout", TIMEOUT), told, self._server)
 
     def transport(self) -> dict[str, Any]:
         """Of httpx. A server on this machine is asked directly, whatever proxy the environment names."""
@@ -98,7 +100,8 @@ class Requests:
 
     def ask_status(self) -> Flow[Status]:
         """Three questions, each asked once."""
-        once = Tries(0, min(PROBE_SECONDS, self._settings.get("timeout", TIMEOUT)), lambda _seconds, _problem: None)
+        seconds = min(PROBE_SECONDS, self._settings.get("timeout", TIMEOUT))
+        once = Tries(0, seconds, lambda _seconds, _problem: None, self._server)
         try:
             yield from exchange(self._get("/readyz"), once)
         except BusyError as problem:

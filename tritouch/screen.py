@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from tritouch.errors import UnreachableError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -26,6 +28,7 @@ class Screen:
     def __init__(self, label: str, total: int | None, *, as_json: bool, results: bool) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._as_json, self._results = as_json, results
+        self._away = False
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -66,9 +69,12 @@ class Screen:
             self._out(json.dumps(record))
 
     def waits(self, seconds: float, problem: TritouchError) -> None:
-        """A try has failed, and the next is in so many seconds: only terminals are told."""
-        if not self._bar.disable:
+        """A try has failed, and the next is in so many seconds. Where there is no bar, only that a server cannot be
+        reached is told, and once."""
+        away = isinstance(problem, UnreachableError)
+        if not self._bar.disable or (away and not self._away):
             self.note(f"tritouch: {problem} Trying again in {seconds:.1f} s")
+        self._away |= away
 
     def note(self, text: str) -> None:
         """A line for people, on standard error."""

@@ -20,9 +20,10 @@ def edit(*arguments: object, stdin: bytes | None = None) -> Result:
     return run("edit", *arguments, stdin=stdin)
 
 
-def said(result: Result) -> str:
-    """The one line of a failure."""
-    (line,) = result.stderr.splitlines()
+def said(result: Result, waited: bool = False) -> str:
+    """The one line of a failure; before it one of the first wait, where a server could not be reached."""
+    *told, line = result.stderr.splitlines()
+    assert [" Trying again in " in one for one in told] == [True] * waited
     assert line.startswith("tritouch: ")
     return line.removeprefix("tritouch: ")
 

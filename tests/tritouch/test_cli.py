@@ -101,7 +101,7 @@ def test_a_failure_is_one_line_and_its_exit_code(server, photo, script, code, me
     stream = ["--stream"] if "stream" in message else []
     result = edit(photo, NIGHT, "-o", photo.with_name("n.png"), "--retries", 1, *stream)
     assert result.exit_code == code
-    assert re.search(message, said(result))
+    assert re.search(message, said(result, waited="lost" in message))
     assert (left(photo.parent), server.script, result.stdout) == (["photo.jpg"], [], "")
 
 
@@ -219,6 +219,13 @@ def test_no_server_is_one_line(monkeypatch, command):
     result = run(command)
     assert (result.exit_code, result.stdout) == (4, "")
     assert "cannot reach http://127.0.0.1:1" in said(result)
+
+
+@pytest.mark.usefixtures("waits")
+def test_who_waits_for_a_server_that_is_not_there_is_told_once(photo):
+    result = edit(photo, NIGHT, "-o", photo.with_name("n.png"), "--url", "http://127.0.0.1:1")
+    assert result.exit_code == 4
+    assert "cannot reach http://127.0.0.1:1" in said(result, waited=True)
 
 
 def test_the_page_has_every_flag() -> None:

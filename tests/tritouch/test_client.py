@@ -19,6 +19,7 @@ from tests.tritouch.fake_server import (
 )
 from tritouch import Client, exchange
 from tritouch.errors import problem_of
+from tritouch.requests import RETRIES
 
 SNOW = "make it snow"
 
@@ -153,6 +154,18 @@ def test_a_server_that_is_not_there_is_told_with_its_address(asks, waits, monkey
         asks("status")
 
 
+def test_a_server_that_was_never_reached_is_given_up_sooner_than_one_that_was(asks, server, waits):
+    heard = []
+    settings = {"on_wait": lambda seconds, problem: heard.append(problem)}
+    with pytest.raises(tritouch.UnreachableError):
+        asks("edit", jpeg(), SNOW, settings={**settings, "url": "http://127.0.0.1:1"})
+    assert len(heard) == exchange.FIRST_RETRIES
+    server.always = hang_up
+    with pytest.raises(tritouch.UnreachableError):
+        asks("edit", jpeg(), SNOW, settings=settings)
+    assert len(heard) == exchange.FIRST_RETRIES + RETRIES
+
+
 def test_an_edit_that_takes_too_long_is_given_up(asks, server):
     import threading
 
@@ -214,7 +227,7 @@ def test_a_server_may_ask_to_wait_until_a_date():
 
 def test_waits_grow_up_to_a_bound_and_are_never_shorter_than_asked():
     heard: list[float] = []
-    tries = exchange.Tries(12, 1e6, lambda seconds, _problem: heard.append(seconds))
+    tries = exchange.Tries(12, 1e6, lambda seconds, _problem: heard.append(seconds), exchange.Server(reached=True))
     for _ in range(11):
         tries.after(tritouch.BusyError("busy"))
     assert heard[0] <= exchange.FIRST_WAIT

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from families.errors import MASK_INVALID, InvalidEditError
+from families.errors import IMAGE_TOO_LARGE, MASK_INVALID, InvalidEditError
 from families.images import png
 from families.picture import DecodingLimits, decode, decode_alpha, own_size
 from families.sizes import Size, exactly
@@ -30,7 +30,7 @@ Free = NDArray[np.bool_]
 
 def require_fitting(mask: bytes, own: Size) -> None:
     """Raises InvalidEditError, by the header alone, for what is no PNG with alpha, or not as large as the picture of
-    `own` (width, height)."""
+    `own` (width, height). Of one with more pixels than a PNG may have, it may be half as wide and high."""
     try:
         has_alpha = mask.startswith(png.SIGNATURE) and png.has_alpha(mask)
         size = own_size(mask) if has_alpha else own
@@ -38,8 +38,15 @@ def require_fitting(mask: bytes, own: Size) -> None:
         has_alpha, size = False, own
     if not has_alpha:
         raise InvalidEditError(MASK_INVALID, "the mask is not a PNG with an alpha channel")
-    if size != own:
-        raise InvalidEditError(MASK_INVALID, f"the mask must be as large as the first image: {own[0]} x {own[1]}")
+    fitting = (own, half(own)) if own[0] * own[1] > DecodingLimits.max_pixels else (own,)
+    if size not in fitting:
+        sizes = " or ".join(f"{width} x {height}" for width, height in fitting)
+        raise InvalidEditError(MASK_INVALID, f"the mask must be as large as the first image: {sizes}")
+
+
+def half(size: Size) -> Size:
+    """As large as a JPEG is that is decoded at half its size."""
+    return (size[0] + 1) // 2, (size[1] + 1) // 2
 
 
 def free(mask: bytes, limits: DecodingLimits) -> Free:
@@ -50,7 +57,9 @@ def free(mask: bytes, limits: DecodingLimits) -> Free:
     try:
         alpha = decode_alpha(mask, limits)
     except InvalidEditError as error:
-        raise InvalidEditError(MASK_INVALID, "the mask is broken, or has more pixels than a PNG may have") from error
+        large = error.code == IMAGE_TOO_LARGE
+        reason = "has more pixels than a PNG may have: give one half as wide and high" if large else "is broken"
+        raise InvalidEditError(MASK_INVALID, f"the mask {reason}") from error
     found: Free = np.asarray(alpha) == 0
     if not found.any():
         raise InvalidEditError(MASK_INVALID, "the mask has no transparent pixel: nothing would be edited")

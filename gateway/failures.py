@@ -38,8 +38,9 @@ _SAID: Final = {
     ),
     "mask_invalid": re.compile(
         r"the mask is not a PNG with an alpha channel"
-        r"|the mask is broken, or has more pixels than a PNG may have"
-        r"|the mask must be as large as the first image: [0-9]{1,5} x [0-9]{1,5}"
+        r"|the mask is broken"
+        r"|the mask has more pixels than a PNG may have: give one half as wide and high"
+        r"|the mask must be as large as the first image: [0-9]{1,5} x [0-9]{1,5}( or [0-9]{1,5} x [0-9]{1,5})?"
         r"|the mask has no transparent pixel: nothing would be edited"
         r"|a mask needs an image"
         r"|with a mask, size must have the picture's aspect"

@@ -22,6 +22,20 @@ SHAPES: Final = {
 }
 """How a field is written whose parts are not told one by one."""
 
+REASONS: Final = {
+    "missing": "is missing",
+    "string_type": "must be text",
+    "string_too_long": "must have at most {max_length} characters",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a number",
+    "bool_type": "must be true or false",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "only {expected} is served",
+}
+"""What is wrong with a field, by pydantic's name of it."""
+
 ImageFormat = Literal["raw", "jpeg"]
 P = TypeVar("P", bound="PictureParameters")
 
@@ -168,11 +182,10 @@ def validated(model: type[P], fields: Any) -> P:
         first = error.errors(include_url=False, include_input=False)[0]
     if not first["loc"]:
         raise PublicError("parameter_invalid", message="The body must be a JSON object.")
-    name, reason = str(first["loc"][0]), first["msg"]
-    if first["type"] == "literal_error":
-        reason = f"only {first['ctx']['expected'].replace(chr(39), '').lower()} is served"
-    if name in SHAPES:
-        reason = SHAPES[name]
+    name, about = str(first["loc"][0]), first.get("ctx", {})
+    if "expected" in about:
+        about["expected"] = about["expected"].replace("'", "").lower()
+    reason = SHAPES.get(name) or REASONS.get(first["type"], first["msg"]).format(**about)
     code = "prompt_invalid" if name in ("prompt", "negative_prompt") else "parameter_invalid"
     if "output_format" in model.model_fields and first["type"] == "literal_error":
         code = "unsupported_parameter"

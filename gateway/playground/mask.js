@@ -1,6 +1,7 @@
 /** What of a picture may change: painted on a canvas over it, sent as a PNG whose alpha is 0 there. */
 
 const LONGEST = 2048; // of the canvas, in pixels; what is painted is enlarged to the picture's own size when it is sent
+const MOST_PIXELS = 8192 * 6144; // of a PNG, as the server reads them
 
 export class Mask {
   erasing = false;
@@ -51,13 +52,15 @@ export class Mask {
     return marked / (data.length / 4);
   }
 
-  /** The PNG, as large as the picture. @returns {Promise<Blob>} */
+  /** The PNG, as large as the picture; half as wide and high where that is more than a PNG may be. @returns {Promise<Blob>} */
   async png() {
-    const whole = new OffscreenCanvas(this.width, this.height), pen = whole.getContext("2d");
-    pen.fillRect(0, 0, this.width, this.height);
+    const by = this.width * this.height > MOST_PIXELS ? 2 : 1;
+    const width = Math.ceil(this.width / by), height = Math.ceil(this.height / by);
+    const whole = new OffscreenCanvas(width, height), pen = whole.getContext("2d");
+    pen.fillRect(0, 0, width, height);
     pen.globalCompositeOperation = "destination-out";
     pen.imageSmoothingEnabled = false;
-    pen.drawImage(this.canvas, 0, 0, this.width, this.height);
+    pen.drawImage(this.canvas, 0, 0, width, height);
     return whole.convertToBlob({ type: "image/png" });
   }
 

@@ -55,6 +55,12 @@ KINDS = {
 }
 
 
+def hollow(width: int, height: int) -> bytes:
+    """A PNG with alpha that says how large it is, and has no pixel."""
+    head = files.header(width, height, 8, files.RGB_ALPHA)
+    return files.SIGNATURE + head + files.chunk(b"IDAT", b"") + files.chunk(b"IEND", b"")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_wholly_transparent_may_change(kind: str) -> None:
     require_fitting(KINDS[kind], (16, 12))
@@ -94,14 +100,26 @@ def test_a_mask_that_does_not_fit_is_refused_by_its_header(mask: bytes, words: s
     ("mask", "words"),
     [
         (saved(Image.new("RGBA", (16, 12), (0, 0, 0, 1))), "the mask has no transparent pixel"),
-        (KINDS["RGBA"][:-30], "the mask is broken, or has more pixels than a PNG may have"),
+        (KINDS["RGBA"][:-30], "the mask is broken"),
+        (hollow(10_001, 6_000), "the mask has more pixels than a PNG may have: give one half as wide and high"),
     ],
-    ids=["opaque", "cut"],
+    ids=["opaque", "cut", "huge"],
 )
 def test_a_mask_that_says_nothing_is_refused_when_it_is_read(mask: bytes, words: str) -> None:
     with pytest.raises(InvalidEditError, match=words) as error:
         free(mask, LIMITS)
     assert error.value.code == "mask_invalid"
+
+
+def test_a_picture_that_is_larger_than_a_png_may_be_has_a_mask_half_as_large() -> None:
+    require_fitting(hollow(5_001, 3_000), (10_001, 6_000))
+    with pytest.raises(InvalidEditError, match="10001 x 6000 or 5001 x 3000"):
+        require_fitting(hollow(5_000, 3_000), (10_001, 6_000))
+    jpeg = files.grey_jpeg(32, 24)
+    made = composed(np.zeros((24, 32, 3), np.uint8), jpeg, KINDS["RGBA"], DecodingLimits(max_pixels=32 * 24 // 2))
+    inside = np.repeat(np.repeat(INSIDE, 2, axis=0), 2, axis=1)
+    assert (made[~inside] == np.asarray(decode(jpeg, LIMITS))[~inside]).all()
+    assert (made[feathered(inside) == masks.FEATHER + 1] == 0).all()
 
 
 @pytest.mark.parametrize("grid", [(4, 3), (5, 4), (16, 12), (7, 5), (32, 24), (1, 1)])

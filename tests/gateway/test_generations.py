@@ -148,12 +148,12 @@ def test_friendlis_json_by_hand(gateway: Gateway, triton: FakeTriton) -> None:
 @pytest.mark.parametrize(
     ("fields", "status", "message"),
     [
-        ({"n": 11}, 422, "n: Input should be less than or equal to 10."),
-        ({"n": True}, 422, "n: Input should be a valid integer."),
-        ({"n": "1"}, 422, "n: Input should be a valid integer."),
+        ({"n": 11}, 422, "n: must be at most 10."),
+        ({"n": True}, 422, "n: must be a whole number."),
+        ({"n": "1"}, 422, "n: must be a whole number."),
         ({"quality": "best"}, 400, "quality: only auto, low, medium, high, standard or hd is served."),
         ({"background": "transparent"}, 400, "background: only auto or opaque is served."),
-        ({"stream": "true"}, 422, "stream: Input should be a valid boolean."),
+        ({"stream": "true"}, 422, "stream: must be true or false."),
         ({"partial_images": 2}, 422, "partial_images: goes with stream=true alone."),
         ({"response_format": "url"}, 400, "response_format: only b64_json is served."),
         ({"response_format": "png"}, 422, "response_format: only raw or jpeg is served."),
@@ -177,16 +177,16 @@ def test_friendlis_json_by_hand(gateway: Gateway, triton: FakeTriton) -> None:
             ({"size": size}, 422, "size: give auto, or width and height in pixels as in 1024x1024.")
             for size in ("big", "1024", "0x64", "64x-64", "064x64", "64X64", "100000x64", "64x64\n", "\u0661x64")
         ),
-        ({"size": 1024}, 422, "size: Input should be a valid string."),
+        ({"size": 1024}, 422, "size: must be text."),
         (
             {"num_inference_steps": 51, "size": "auto"},
             422,
-            "num_inference_steps: Input should be less than or equal to 50.",
+            "num_inference_steps: must be at most 50.",
         ),
-        ({"num_inference_steps": 0}, 422, "num_inference_steps: Input should be greater than or equal to 1."),
-        ({"seed": -1}, 422, "seed: Input should be greater than or equal to 0."),
+        ({"num_inference_steps": 0}, 422, "num_inference_steps: must be at least 1."),
+        ({"seed": -1}, 422, "seed: must be at least 0."),
         ({"prompt": " "}, 422, "prompt: must hold text, and no NUL character."),
-        ({"prompt": None}, 422, "prompt: Field required."),
+        ({"prompt": None}, 422, "prompt: is missing."),
     ],
 )
 def test_what_is_not_served_is_named(

@@ -212,6 +212,25 @@ def test_what_else_the_model_says_of_a_field_is_told(
     assert answer.json()["detail"].endswith(told)
 
 
+@pytest.mark.parametrize("dialect", ["form", "friendli", "openai"])
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("n", "two", "must be a whole number"),
+        ("n", 11, "must be at most 10"),
+        ("seed", -1, "must be at least 0"),
+        ("guidance_scale", "much", "must be a number"),
+        ("stream", "perhaps", "must be true or false"),
+        ("negative_prompt", "x" * 10_001, "must have at most 10000 characters"),
+    ],
+)
+def test_what_a_field_must_be_is_told_alike_in_every_dialect(
+    gateway: Gateway, dialect: str, field: str, value: object, message: str
+) -> None:
+    answer = post(gateway, **asked(dialect, **{field: value}))
+    assert (answer.status_code, answer.json()["detail"]) == (422, f"{field}: {message}.")
+
+
 def test_a_model_without_negative_prompts_says_so(gateway: Gateway, triton: FakeTriton) -> None:
     triton.behave = failing(grpc.StatusCode.INVALID_ARGUMENT, "tritouch:negative_prompt_unavailable not here")
     answer = post(gateway, json=body(negative_prompt="rain"))

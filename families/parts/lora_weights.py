@@ -27,6 +27,8 @@ LARGEST_RANK = 256
 LOHA = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 LOKR = ("lokr_w1", "lokr_w2")
 """Each is there whole, or as a product: of `_a` and `_b`."""
+PRODUCT_KINDS = ("LOHA", "LOKR")
+"""What peft's settings name them."""
 PRODUCTS = (*LOHA, *LOKR, *(f"{name}_{half}" for name in LOKR for half in "ab"))
 """How the names of LoHa's and LoKr's tensors end."""
 Shape = tuple[int, int]
@@ -116,7 +118,7 @@ def metadata(file: Path) -> Named:
 
 
 def peft_settings(file: Path) -> Named:
-    """The `adapter_config.json` beside a file of peft's. Raises BadCheckpointError where it is of no LoRA."""
+    """The `adapter_config.json` beside a file of peft's. Raises BadCheckpointError where it is of another kind."""
     config_file = file.with_name("adapter_config.json")
     try:
         config = read_json(config_file)
@@ -124,28 +126,36 @@ def peft_settings(file: Path) -> Named:
         message = f"{config_file} is needed beside peft's {file.name}, and is missing or not a JSON object"
         raise BadCheckpointError(message) from error
     kind = config.get("peft_type", "LORA")
-    if kind != "LORA":
-        advice = "train it as LoRA, or save LoHa and LoKr as LyCORIS does, each layer with its alpha"
-        raise BadCheckpointError(f"{config_file} is of {kind}; of peft's own folders LoRA alone is read: {advice}")
+    if kind not in ("LORA", *PRODUCT_KINDS):
+        raise BadCheckpointError(f"{config_file} is of {kind}: train it as LoRA, LoHa or LoKr")
     return config
 
 
 def scale(layer: str, rank: int, alpha: float | None, config: Mapping[str, Any]) -> float:
-    """What multiplies the product: 1 unless the file has alphas, or peft's settings. Raises ValueError for bad ones."""
+    """What multiplies the product: 1 unless the file has alphas, or peft's settings. Raises ValueError for bad ones.
+
+    `rank`: of the product; that of LoHa's and LoKr's halves stands in peft's settings alone.
+    """
+    if alpha is None and config.get("peft_type") in PRODUCT_KINDS:
+        alpha, size = _stated(layer, config, "alpha", "alpha_pattern"), _stated(layer, config, "r", "rank_pattern")
+        if not alpha or not size:
+            raise ValueError("peft's settings lack alpha or r")
+        return alpha / size
     if alpha is None and "lora_alpha" in config:
-        alpha = _stated_alpha(layer, config)
+        alpha = _stated(layer, config, "lora_alpha", "alpha_pattern")
     if alpha is None:
         return 1.0
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def _stated_alpha(layer: str, config: Mapping[str, Any]) -> float | None:
-    pattern = config.get("alpha_pattern") or {}
+def _stated(layer: str, config: Mapping[str, Any], name: str, patterns: str) -> float | None:
+    """A number of peft's settings, which for layers by pattern may be another."""
+    pattern = config.get(patterns) or {}
     try:
-        alpha = pattern.get(get_pattern_key(list(pattern), layer), config["lora_alpha"])
-        return None if alpha is None else float(alpha)
+        number = pattern.get(get_pattern_key(list(pattern), layer), config.get(name))
+        return None if number is None else float(number)
     except (TypeError, ValueError, AttributeError, OverflowError, RecursionError, re.error) as error:
-        raise ValueError(f"peft's settings misstate lora_alpha or alpha_pattern: {error}") from error
+        raise ValueError(f"peft's settings misstate {name} or {patterns}: {error}") from error
 
 
 def _factored(where: str, parts: Mapping[str, torch.Tensor], alpha: float | None) -> Pair:

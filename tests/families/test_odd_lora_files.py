@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,14 +128,25 @@ def test_a_factor_is_a_matrix(
 
 
 @pytest.mark.parametrize("family", LAYERS)
-@pytest.mark.parametrize(("kind", "made"), [("LOHA", loha), ("LOKR", lokr)])
-def test_other_kinds_of_pefts_folders_are_refused_with_advice(
-    tmp_path: Path, layers: Mapping[str, Layers], family: str, kind: str, made: Callable[[str], Weights]
+def test_other_kinds_of_pefts_folders_are_refused_by_name(
+    tmp_path: Path, layers: Mapping[str, Layers], family: str
 ) -> None:
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": kind, "r": 2, "alpha": 4}))
-    weights = made(f"base_model.model.{LAYERS[family][1]}")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "BOFT"}))
+    weights = pair(f"base_model.model.{LAYERS[family][1]}", PEFT)
     said = refused(tmp_path / "adapter_model.safetensors", weights, family, layers)
-    assert f"adapter_config.json is of {kind}; of peft's own folders LoRA alone is read: train it as LoRA, or" in said
+    assert "adapter_config.json is of BOFT: train it as LoRA, LoHa or LoKr" in said
+
+
+@pytest.mark.parametrize("family", LAYERS)
+@pytest.mark.parametrize("kind", ["LOHA", "LOKR"])
+@pytest.mark.parametrize("settings", [{"r": 2}, {"alpha": 4}, {"r": 0, "alpha": 4}, {"r": "x", "alpha": 4}])
+def test_settings_of_pefts_products_must_be_whole(
+    tmp_path: Path, layers: Mapping[str, Layers], family: str, kind: str, settings: dict[str, Any]
+) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": kind, **settings}))
+    made = (loha if kind == "LOHA" else lokr)(f"base_model.model.{LAYERS[family][1]}")
+    said = refused(tmp_path / "adapter_model.safetensors", made, family, layers)
+    assert re.search("peft's settings (lack alpha or r|misstate r or rank_pattern)", said), said
 
 
 SETTINGS: dict[str, tuple[Any, str]] = {

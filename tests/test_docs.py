@@ -68,6 +68,16 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in slugs(file), target
 
 
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached, left = set[Path](), [ROOT / "README.md"]
+    while left:
+        page = left.pop()
+        reached.add(page)
+        linked = re.findall(r"\]\(([^)\s#:]+\.md)", page.read_text("utf-8"))
+        left += {(page.parent / name).resolve() for name in linked} & set(PAGES) - reached
+    assert set(PAGES) - reached == set()
+
+
 @pages
 def test_make_targets_exist(page: Path) -> None:
     named = [

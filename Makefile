@@ -9,7 +9,7 @@ EXPORT_FLAGS ?= $(if $(filter demo/checkpoint,$(CHECKPOINT)),--max-pixels 147456
 TORCH_BACKEND ?= cpu
 PACKAGES := gateway families export backends embedded tritouch demo bench deploy
 READY := $(VENV)/.ready
-FAST := GENERATED_CASES=20 $(PYTHON) -m pytest -q -m "not server and not slow and not families and not containers and not fleet"
+FAST := GENERATED_CASES=20 $(PYTHON) -m pytest -q -m "not server and not slow and not long and not families and not browser and not containers and not fleet"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo export up test test-fast test-fast-gateway test-fast-rest test-families test-browser test-long test-containers test-fleet check format lock clean

@@ -63,12 +63,13 @@ test-browser: $(READY) ## edit by the playground in a real browser (Debian's chr
 test-fast: $(READY) ## run what is worth running after every edit: no server, no export, nothing slow
 	$(MAKE) --no-print-directory --jobs=2 --output-sync test-fast-gateway test-fast-rest
 
-# Two processes, because the gateway's tests need no torch, and wait for the network more than they compute.
+# Two processes: one of what needs no torch, and waits for the network and for processes more than it computes.
+WITHOUT_TORCH := tests/gateway tests/tritouch tests/embedded
 test-fast-gateway:
-	$(FAST) tests/gateway
+	$(FAST) $(WITHOUT_TORCH)
 
 test-fast-rest:
-	$(FAST) --ignore=tests/gateway
+	$(FAST) $(addprefix --ignore=,$(WITHOUT_TORCH))
 
 test-long: $(READY) ## thousands of generated requests, Triton killed twenty times, and each of its processes
 	GENERATED_CASES=1500 TRITON_KILLS=20 \

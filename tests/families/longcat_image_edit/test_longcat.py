@@ -136,12 +136,12 @@ def test_no_picture_is_seen_larger_than_the_engines_take(budget: int, multiple: 
     rule = AreaSize.up_to(budget, multiple, 64, 4, up=up)
     sides = multiple // 2, rule.min_side // 2, rule.max_side // 2
     views = Views(sight, AreaSize(rule.area // 4, *sides, up=True) if up else rule, "")
-    bounds = views.pixels()["ranges"]["height"]
+    bounds, most_tokens = views.pixels()["ranges"]["height"], views.most_tokens
     for step in range(1, 4000):
         size = rule.of(step, 1000)
         seen = sight.of(*(half(size) if up else size))
         rows, columns = sight.grid(seen)
-        assert rows * columns <= views.most_tokens
+        assert rows * columns <= most_tokens
         assert bounds.min <= min(seen) <= max(seen) <= bounds.max
         assert size[0] * size[1] <= rule.largest
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.collector import SAMPLERS
 from tests.conftest import ROOT
 from tests.deploy.test_compose import gateway, models, read
 
@@ -56,6 +57,16 @@ def test_defaults_that_templates_count_with_are_the_gateways_own() -> None:
         own = Settings.model_fields[name.lower()].default
         written = ",".join(map(str, own)) if isinstance(own, tuple) else own
         assert str(json.loads(default)) == str(int(written) if isinstance(written, float) else written), name
+
+
+def test_the_chart_passes_every_variable_of_traces_that_the_compose_file_does() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    named = set(re.findall(r"OTEL_[A-Z_]+", (CHART / "templates" / "_tracing.tpl").read_text()))
+    assert named == set(compose["x-traces"])
+
+
+def test_the_sampler_of_traces_is_one_that_is_known(schema: dict[str, Any]) -> None:
+    assert set(schema["properties"]["tracing"]["properties"]["sampler"]["enum"]) == {"", *SAMPLERS}
 
 
 def test_the_chart_has_the_version_of_the_project() -> None:

@@ -31,7 +31,7 @@ def pods(documents: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]
 
 
 def environment(container: Document) -> dict[str, str]:
-    return {variable["name"]: variable.get("value", "") for variable in container["env"]}
+    return {variable["name"]: variable.get("value", "") for variable in container.get("env", [])}
 
 
 def matches(selector: Mapping[str, str], template: Document) -> bool:
@@ -89,6 +89,12 @@ def test_a_schema_has_something_against_what_is_wrong(
         (["--set-json", 'pools=[{"name":"a"},{"name":"a"}]'], "two pools are called a"),
         (["--set", "gateway.modelName=sdxl,gateway.models.sdxl=b:8001"], "two models are called sdxl"),
         (["--set", "poolDefaults.minReplicas=5"], "minReplicas 5"),
+        (["--set", "tracing.endpoint=collector:4318"], "/tracing/endpoint"),
+        (["--set", "tracing.endpoint=http://me:word@collector:4318"], "/tracing/endpoint"),
+        (["--set", "tracing.sampler=ratio"], "/tracing/sampler"),
+        (["--set", "tracing.samplerArgument=1.5"], "/tracing/samplerArgument"),
+        (["--set-json", 'tracing.resourceAttributes={"a":"b,c"}'], "/tracing/resourceAttributes/a"),
+        (["--set", "tracing.certificate.secret=a,tracing.certificate.configMap=b"], "name a secret or a configMap"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_it(tools: Tools, flags: list[str], said: str) -> None:

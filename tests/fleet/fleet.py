@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,7 +83,11 @@ class Fleet:
         self._faults, self._stack = faults, stack
         self.hosts: list[Replica] = []
         self.gateway = ""
-        self.url = f"http://{HOST}:{envoy.ports['door']}"
+
+    @property
+    def url(self) -> str:
+        """Of its door; a release without gateways has none."""
+        return f"http://{HOST}:{self.envoy.ports['door']}"
 
     def start(self, number: int = 1) -> list[Replica]:
         """So many more, ready, and not yet among the hosts."""
@@ -122,8 +127,13 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def gateway(envoy: Envoy, documents: Sequence[Mapping[str, Any]], folder: Path) -> Iterator[str]:
-    """A real gateway with the chart's settings, behind the door and before the balancer, ready: its address."""
+def gateway(
+    envoy: Envoy, documents: Sequence[Mapping[str, Any]], folder: Path, others: Mapping[str, Envoy] | None = None
+) -> Iterator[str]:
+    """A real gateway with the chart's settings, behind the door and before the balancers, ready: its address.
+
+    `others`: Envoys of other releases, by the address of their balancers.
+    """
     (container,) = (
         container
         for document in documents
@@ -132,13 +142,18 @@ def gateway(envoy: Envoy, documents: Sequence[Mapping[str, Any]], folder: Path) 
         if container["name"] == "gateway"
     )
     (port,) = ports.choose(HOST, [("gateway", 0)])
+    rendered = {one["name"]: one["value"] for one in container["env"]}
+    balancers = {"tritouch-balancer:8001": envoy, **(others or {})}
+    tritons = re.sub(
+        r"[\w-]+:8001", lambda name: f"{HOST}:{balancers[name[0]].ports['balancer']}", rendered["TRITOUCH_TRITON_GRPC"]
+    )
     own = {
         "TRITOUCH_HOST": HOST,
         "TRITOUCH_PORT": str(port),
-        "TRITOUCH_TRITON_GRPC": f"{HOST}:{envoy.ports['balancer']}",
+        "TRITOUCH_TRITON_GRPC": tritons,
         "TRITOUCH_DRAIN_SECONDS": "10",
     }
-    env = {**os.environ, **{one["name"]: one["value"] for one in container["env"]}, **own}
+    env = {**os.environ, **rendered, **own}
     with (folder / "gateway.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "gateway"], cwd=ROOT, env=env, stdout=log, stderr=log)
     try:

@@ -27,13 +27,14 @@ from bench.simulation import edits, profile
 from bench.simulation.balancing import POLICIES
 from bench.simulation.figures import Figures, figures
 from bench.simulation.fleet import Fleet, Setting
-from bench.simulation.scaling import Scaling
+from bench.simulation.scaling import Down, Scaling
 
 EDITS, EDITS_A_REPLICA = 10_000, 250
+DOWN = "10%/60"
 MIX = "20x1:0.8,50x3:0.2"
 THRESHOLD = 0.7
 """Of the edits that fill a replica's calls: in flight in each, KEDA aims at so many."""
-HEAD = "replicas  policy           p50 s   p95 s   p99 s  busy  rows  refused   lost  resent  steps wasted"
+HEAD = "replicas  policy             pods   p50 s   p95 s   p99 s  busy  rows  refused   lost  resent  steps wasted"
 
 
 def sizes(text: str) -> list[int]:
@@ -55,6 +56,15 @@ def bounds(text: str) -> tuple[int, int]:
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise argparse.ArgumentTypeError(f"give the least and the most replicas as 64..256, and not {text!r}")
     return int(found[1]), int(found[2])
+
+
+def down(text: str) -> tuple[int, float, float]:
+    """`1/300`, pods within so many seconds; `10%/60`, a share, one pod at least. Raises ArgumentTypeError."""
+    found = re.fullmatch(r"(\d+)(%?)/(\d+)", text)
+    if not found or min(int(found[1]), int(found[3])) < 1 or (found[2] and int(found[1]) > 100):
+        raise argparse.ArgumentTypeError(f"give PODS/SECONDS as 1/300, or PERCENT%/SECONDS as 10%/60, and not {text!r}")
+    pods, share = (1, int(found[1]) / 100) if found[2] else (int(found[1]), 0.0)
+    return pods, share, float(found[3])
 
 
 def burst(text: str) -> edits.Burst:
@@ -109,6 +119,13 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--burst", type=burst, default=edits.Burst(), help="TIMESxSECONDS/EVERY: 3x600/1800")
     made.add_argument("--scale", type=bounds, metavar="LEAST..MOST", help="KEDA changes the number of replicas")
+    made.add_argument("--down", type=down, default=DOWN, help="how fast it takes replicas away; default: %(default)s")
+    made.add_argument(
+        "--down-window",
+        type=number(0),
+        default=300.0,
+        help="seconds; it takes nothing away that was wanted within them",
+    )
     made.add_argument("--threshold", type=number(0.1), help=f"edits in flight; default: {THRESHOLD} of full calls")
     made.add_argument(
         "--start-seconds", type=number(0), default=120.0, help="from a pod's making until it is sent edits"
@@ -129,7 +146,9 @@ def setting(options: argparse.Namespace, replicas: int, policy: str, seconds: fl
         rows = sum(kind.share * kind.rows for kind in options.mix)
         threshold = options.threshold or THRESHOLD * options.profile.max_rows / rows
         least, most = options.scale
-        scaling = Scaling(least, most, threshold, start_seconds=options.start_seconds)
+        pods, share, seconds_down = options.down
+        down = Down(pods, share, seconds_down, options.down_window)
+        scaling = Scaling(least, most, threshold, start_seconds=options.start_seconds, down=down)
     return Setting(
         replicas,
         policy,
@@ -162,8 +181,8 @@ def run(options: argparse.Namespace, replicas: int, policy: str) -> dict[str, An
 def show(replicas: int, policy: str, found: Figures) -> None:
     """Prints a line of the table."""
     print(
-        f"{replicas:8}  {policy:<14}{found.p50:8.2f}{found.p95:8.2f}{found.p99:8.2f}{found.utilisation:6.0%}"
-        f"{found.rows_a_call:6.1f}{found.refused:9}{found.lost:7}{found.resent:8}{found.wasted_steps:14}",
+        f"{replicas:8}  {policy:<14}{found.pods:9.1f}{found.p50:8.2f}{found.p95:8.2f}{found.p99:8.2f}"
+        f"{found.utilisation:6.0%}{found.rows_a_call:6.1f}{found.refused:9}{found.lost:7}{found.resent:8}{found.wasted_steps:14}",
         flush=True,
     )
 

@@ -2,9 +2,10 @@
 
     python -m bench replica [--repository DIR] [--side N] [--profile FILE]
 
-The batcher's turns by rows, an edit's time before and after its turns while it is alone, and what is left of it over
-gRPC. Without a repository the engines are stubs that sleep for as long as a GPU might compute; with one they are its
-own, and nothing else may run on the machine. All edits have one size, and a turn's seconds are those of its rows there.
+The batcher's turns by rows, and what the engine has of them; an edit's time before and after its turns while it is
+alone, and what is left of it over gRPC. Without a repository the engines are stubs that sleep for as long as a GPU
+might compute; with one they are its own, and nothing else may run on the machine. All edits have one size, and a turn's
+seconds are those of its rows there.
 """
 
 import statistics
@@ -34,7 +35,7 @@ PROFILE = ROOT / "bench" / "profiles" / "stub.json"
 ROWS = (1, 2, 3, 4, 6, 8, 12, 16)
 """Of the turns that are measured, as far as a call takes them."""
 STEPS, ALONE = 40, 20
-MAX_JOBS = 64
+MAX_JOBS, CALLS = 64, 2
 
 
 @contextmanager
@@ -46,8 +47,9 @@ def stubs() -> Iterator[Path]:
 
 @contextmanager
 def served(repository: Path) -> Iterator[Embedded]:
-    """Triton alone, with as many places as the profile says."""
-    with serve(repository, gateway=False, env={"TRITOUCH_MAX_JOBS": str(MAX_JOBS)}) as server:
+    """Triton alone, with as many places and calls at once as the profile says."""
+    env = {"TRITOUCH_MAX_JOBS": str(MAX_JOBS), "TRITOUCH_DENOISER_CALLS": str(CALLS)}
+    with serve(repository, gateway=False, env=env) as server:
         yield server
 
 
@@ -57,7 +59,7 @@ def measured(server: Embedded, repository: Path, side: int) -> Profile:
     with Caller(server) as caller:
         alone = _alone(server, caller, side)
         turns = [_turn(server, caller, rows, side) for rows in ROWS if rows <= settings.max_rows]
-    return Profile(tuple(turns), *alone, settings.max_rows, settings.max_tokens, MAX_JOBS)
+    return Profile(tuple(turns), *alone, settings.max_rows, settings.max_tokens, MAX_JOBS, CALLS)
 
 
 def _alone(server: Embedded, caller: Caller, side: int) -> tuple[float, float, float]:
@@ -76,15 +78,26 @@ def _alone(server: Embedded, caller: Caller, side: int) -> tuple[float, float, f
     return condition, render, max(0.0, front)
 
 
-def _turn(server: Embedded, caller: Caller, rows: int, side: int) -> tuple[float, float]:
-    """Rows of a call and seconds of a turn, means while so many edits of one row are in flight."""
+def _turn(server: Embedded, caller: Caller, rows: int, side: int) -> tuple[float, float, float]:
+    """Rows of a call, seconds of a turn and of its engine, means while so many edits of one row are in flight.
+
+    They have one size, and so one call at a time.
+    """
     _together(caller, rows, side, 2)  # engines are slow at the first call of so many rows
-    before = watch.batcher(server)
+    before = _spent(server)
     _together(caller, rows, side, STEPS)
-    after = watch.batcher(server)
-    spent = {name: after[name] - before[name] for name in ("turns", "calls", "rows")}
-    print(f"{spent['rows'] / spent['calls']:6.2f} rows a call: {1e3 * spent['turns'] / spent['calls']:8.2f} ms a turn")
-    return spent["rows"] / spent["calls"], spent["turns"] / spent["calls"]
+    after = _spent(server)
+    calls, *spent = (after[name] - before[name] for name in ("calls", "rows", "turns", "engine"))
+    rows_a_call, turn, engine = (one / calls for one in spent)
+    print(f"{rows_a_call:6.2f} rows a call: {1e3 * turn:8.2f} ms a turn, {1e3 * engine:8.2f} ms of its engine")
+    return rows_a_call, turn, min(turn, engine)
+
+
+def _spent(server: Embedded) -> dict[str, float]:
+    """What the batcher says, with the engine's seconds of calls that go through Triton."""
+    found = watch.batcher(server)
+    found["engine"] += watch.models(server, ("denoiser",))["denoiser.compute"]
+    return found
 
 
 def _together(caller: Caller, edits: int, side: int, steps: int) -> None:

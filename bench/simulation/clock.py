@@ -26,12 +26,12 @@ class Clock:
 
 
 class Station:
-    """Takes one edit after another, each for as long: an engine that makes one call at a time."""
+    """Takes one thing after another: an engine that makes one call at a time."""
 
-    def __init__(self, clock: Clock, seconds: float) -> None:
-        self._clock, self._seconds, self._free = clock, seconds, 0.0
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._free = clock, 0.0
 
-    def take(self, done: Callable[..., None], *arguments: Any) -> None:
-        """Has `done` called when those before it and this one are through."""
-        self._free = max(self._free, self._clock.now) + self._seconds
+    def take(self, seconds: float, done: Callable[..., None], *arguments: Any) -> None:
+        """Has `done` called when those before it and this one, which takes so many seconds, are through."""
+        self._free = max(self._free, self._clock.now) + seconds
         self._clock.after(self._free - self._clock.now, done, *arguments)

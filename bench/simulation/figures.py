@@ -1,6 +1,7 @@
 """What a run comes to: percentiles, utilisation, what was refused, lost and sent again."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,13 +14,17 @@ WARM_UP = 0.1
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one run. Seconds are from an edit's arrival to its answer; NaN where none was answered."""
+    """Of one run. Seconds are from an edit's arrival to its answer; NaN where none was answered.
+
+    `pods`: their mean number until the last edit arrives, with those that start.
+    """
 
     mean: float
     p50: float
     p95: float
     p99: float
     utilisation: float
+    pods: float
     rows_a_call: float
     edits: int
     answered: int
@@ -46,6 +51,7 @@ def figures(seen: Seen, warm_up: float = WARM_UP) -> Figures:
         p95=percentile(seconds, 95),
         p99=percentile(seconds, 99),
         utilisation=seen.utilisation,
+        pods=statistics.mean(sample.pods for sample in seen.samples if sample.at <= seen.arrivals_end),
         rows_a_call=sum(replica.rows for replica in seen.replicas) / max(1, calls),
         edits=len(seen.edits),
         **outcomes,

@@ -175,8 +175,8 @@ class Fleet:
         wanted = self._autoscaler.look(self._clock.now, self._held(), pods)
         for _ in range(wanted - pods):
             self._start()
-        if wanted < pods and self._serving() > 1:
-            newest = [replica for replica in self._endpoints if replica.alive][-1]
+        serving = [replica for replica in self._endpoints if replica.alive]
+        for newest in serving[max(1, len(serving) - max(0, pods - wanted)) :]:
             self._endpoints.remove(newest)
             newest.drain()
         self._clock.after(self._autoscaler.rule.poll_seconds, self._look)

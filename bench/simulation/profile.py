@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 SECONDS = ("condition_seconds", "render_seconds", "front_seconds")
-BOUNDS = ("max_rows", "max_tokens", "max_jobs")
+BOUNDS = ("max_rows", "max_tokens", "max_jobs", "calls")
+
+AGAIN = "; `python -m bench replica` measures it anew"
 
 
 class ProfileError(ValueError):
@@ -21,23 +23,32 @@ class ProfileError(ValueError):
 class Profile:
     """Seconds of one replica, and the bounds of its batcher.
 
-    `turns`: rows of a call and seconds of the batcher's turn with it, rising in rows; between them is interpolated,
-    below the first it is as there, and above the last it goes on as between the last two. `condition_seconds` and
-    `render_seconds` are of one edit while no other is there, whose engines take one after another; `front_seconds` are
-    an edit's in neither of these, nor in turns.
+    `turns`: rows of a call, seconds of the batcher's turn with it, and of these the engine's, rising in rows; between
+    them is interpolated, below the first it is as there, and above the last it goes on as between the last two. `calls`
+    are under way at once, of which the engine computes one. `condition_seconds` and `render_seconds` are of one edit
+    while no other is there, whose engines take one after another; `front_seconds` are an edit's in neither of these,
+    nor in turns.
     """
 
-    turns: tuple[tuple[float, float], ...]
+    turns: tuple[tuple[float, float, float], ...]
     condition_seconds: float
     render_seconds: float
     front_seconds: float
     max_rows: int
     max_tokens: int
     max_jobs: int
+    calls: int
 
     def turn_seconds(self) -> tuple[float, ...]:
         """Of turns with 0, 1, ... max_rows rows."""
-        rows, seconds = (list(column) for column in zip(*self.turns, strict=True))
+        return self._by_rows([turn for _, turn, _ in self.turns])
+
+    def engine_seconds(self) -> tuple[float, ...]:
+        """The engine's, in turns with 0, 1, ... max_rows rows."""
+        return self._by_rows([engine for _, _, engine in self.turns])
+
+    def _by_rows(self, seconds: list[float]) -> tuple[float, ...]:
+        rows = [rows for rows, _, _ in self.turns]
         if len(rows) > 1 and rows[-1] < self.max_rows:
             slope = (seconds[-1] - seconds[-2]) / (rows[-1] - rows[-2])
             seconds.append(seconds[-1] + max(0.0, slope) * (self.max_rows - rows[-1]))
@@ -67,15 +78,19 @@ def of(profile: dict[str, Any]) -> Profile:
             raise ProfileError(f"{name} must be a number of seconds, and is {profile.get(name)!r}")
     for name in BOUNDS:
         if not isinstance(profile.get(name), int) or not _at_least(profile[name], 1):
-            raise ProfileError(f"{name} must be a whole number from 1, and is {profile.get(name)!r}")
+            raise ProfileError(f"{name} must be a whole number from 1, and is {profile.get(name)!r}{AGAIN}")
     turns = profile.get("turns")
-    pairs = isinstance(turns, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in turns)
-    if not turns or not pairs or not all(_at_least(value, 1e-6) for pair in turns for value in pair):
-        raise ProfileError(f"turns must be pairs of rows and seconds, all above 0, and is {turns!r}")
+    listed = isinstance(turns, list) and all(isinstance(one, list) and len(one) == 3 for one in turns)
+    if not turns or not listed or not all(_at_least(value, 1e-6) for one in turns for value in one):
+        raise ProfileError(
+            f"turns must be lists of rows, seconds and the engine's seconds, all above 0: {turns!r}{AGAIN}"
+        )
+    if any(engine > turn for _, turn, engine in turns):
+        raise ProfileError(f"turns must take no less than their engine does, and is {turns!r}")
     if any(after[0] <= before[0] for before, after in itertools.pairwise(turns)):
         raise ProfileError(f"turns must rise in rows, and is {turns!r}")
     numbers = {name: profile[name] for name in (*SECONDS, *BOUNDS)}
-    return Profile(tuple((float(rows), float(seconds)) for rows, seconds in turns), **numbers)
+    return Profile(tuple((float(rows), float(turn), float(engine)) for rows, turn, engine in turns), **numbers)
 
 
 def _at_least(value: Any, least: float) -> bool:

@@ -1,7 +1,8 @@
 """One replica: places, encoders, the batcher's turns, the decoder.
 
-What shares a call is chosen by the batcher's own code. Times are the profile's. Not modelled: what engines on one GPU
-take from one another, callers who leave, low priority, previews, and that the next call is ready before one ends.
+What shares a call is chosen by the batcher's own code. Several turns are under way at once, as many as the profile's
+`calls`: while the engine computes one's call, the next one's is chosen and ready. Times are the profile's. Not
+modelled: what engines on one GPU take from one another, callers who leave, low priority, and previews.
 """
 
 import sys
@@ -38,21 +39,24 @@ def turns(max_rows: int, max_tokens: int) -> Turns:
 class Replica:
     """Takes edits and tells `answered` of each that is done, until it is killed.
 
-    `busy`: seconds of turns; `rows` and `calls`: of the denoiser. `alive`: from `began` on until it was killed or has
-    drained, at `ended`.
+    `rows` and `calls`: of the denoiser. `alive`: from `began` on until it was killed or has drained, at `ended`.
     """
 
     def __init__(self, clock: Clock, profile: Profile, answered: Callable[["Replica", Edit], None]) -> None:
         self._clock, self._profile, self._answered = clock, profile, answered
-        self._seconds = profile.turn_seconds()
+        self._seconds, self._engine_seconds = profile.turn_seconds(), profile.engine_seconds()
         self._turns = turns(profile.max_rows, profile.max_tokens)
-        self._encoders = Station(clock, profile.condition_seconds)
-        self._decoder = Station(clock, profile.render_seconds)
+        self._encoders, self._engine, self._decoder = (Station(clock) for _ in range(3))
         self._ready: list[Edit] = []  # oldest first
-        self._turning = False
+        self._under_way, self._busy, self._busy_since = 0, 0.0, 0.0
         self.held: dict[Edit, None] = {}
-        self.busy, self.rows, self.calls = 0.0, 0, 0
+        self.rows, self.calls = 0, 0
         self.alive, self.draining, self.began, self.ended = True, False, clock.now, float("inf")
+
+    @property
+    def busy(self) -> float:
+        """Seconds until now in which a turn was under way."""
+        return self._busy + (self._clock.now - self._busy_since if self._under_way and self.alive else 0.0)
 
     def submit(self, edit: Edit) -> bool:
         """Takes it in; False where all places are taken."""
@@ -60,14 +64,13 @@ class Replica:
             return False
         self.held[edit] = None
         edit.left = edit.plan.steps
-        self._encoders.take(self._conditioned, edit)
+        self._encoders.take(self._profile.condition_seconds, self._conditioned, edit)
         return True
 
     def kill(self) -> list[Edit]:
         """Ends at once. Returns what it held."""
+        self._busy = self.busy
         self.alive, self.ended = False, self._clock.now
-        if self._turning:
-            self.busy -= self._turn_ends - self._clock.now
         return list(self.held)
 
     def drain(self) -> None:
@@ -77,33 +80,39 @@ class Replica:
 
     def _conditioned(self, edit: Edit) -> None:
         self._ready.append(edit)
-        if not self._turning and self.alive:
-            self._turn()
+        if self.alive:
+            self._begin_turns()
 
-    def _turn(self) -> None:
-        chosen = self._turns.choose(self._ready)
-        if not chosen:
+    def _begin_turns(self) -> None:
+        while self._under_way < self._profile.calls and (chosen := self._turns.choose(self._ready)):
+            self._turn(chosen)
+        if self._ready and not self._under_way:
             raise RuntimeError(
                 f"the batcher chooses none of {len(self._ready)} edits: it has other rules than are simulated"
             )
+
+    def _turn(self, chosen: Sequence[Edit]) -> None:
         rows = sum(edit.rows for edit in chosen)
-        seconds = self._seconds[rows]
-        self._turning, self._turn_ends = True, self._clock.now + seconds
-        self.busy, self.rows, self.calls = self.busy + seconds, self.rows + rows, self.calls + 1
-        self._clock.after(seconds, self._turned, chosen)
+        self.rows, self.calls = self.rows + rows, self.calls + 1
+        if not self._under_way:
+            self._busy_since = self._clock.now
+        self._under_way += 1
+        own = self._seconds[rows] - self._engine_seconds[rows]
+        self._engine.take(self._engine_seconds[rows], self._clock.after, own, self._turned, chosen)
 
     def _turned(self, chosen: Sequence[Edit]) -> None:
         self._turns.done(chosen)
         if not self.alive:
             return
+        self._under_way -= 1
+        if not self._under_way:
+            self._busy += self._clock.now - self._busy_since
         for edit in chosen:
             edit.left -= 1
             if not edit.left:
                 self._ready.remove(edit)
-                self._decoder.take(self._rendered, edit)
-        self._turning = False
-        if self._ready:
-            self._turn()
+                self._decoder.take(self._profile.render_seconds, self._rendered, edit)
+        self._begin_turns()
 
     def _rendered(self, edit: Edit) -> None:
         if not self.alive:

@@ -10,13 +10,24 @@ from dataclasses import dataclass
 TOLERANCE = 0.1
 UP_PODS, UP_SHARE, UP_SECONDS = 4, 1.0, 15.0
 """Of replicas, the more of both may be added within so many seconds."""
-DOWN_WINDOW_SECONDS = 300.0
-"""Nothing is taken away that was wanted within so long."""
+
+
+@dataclass(frozen=True)
+class Down:
+    """Of replicas the more of both, `pods` and a `share`, may be taken away within so many seconds.
+
+    Nothing is taken away that was wanted within `window_seconds`.
+    """
+
+    pods: int = 1
+    share: float = 0.0
+    seconds: float = 60.0
+    window_seconds: float = 300.0
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """`threshold`: edits in flight a replica that are aimed at. `down_seconds`: between two replicas taken away.
+    """`threshold`: edits in flight a replica that are aimed at.
 
     `poll_seconds`: between two looks; what is seen is `age_seconds` old. `start_seconds`: from a pod's making until it
     is sent edits.
@@ -28,7 +39,7 @@ class Scaling:
     poll_seconds: float = 15.0
     age_seconds: float = 15.0
     start_seconds: float = 120.0
-    down_seconds: float = 300.0
+    down: Down = Down()
 
 
 class Autoscaler:
@@ -39,22 +50,22 @@ class Autoscaler:
         self._seen: deque[tuple[float, int]] = deque()  # when, and edits in flight
         self._wanted: deque[tuple[float, int]] = deque()  # when, and replicas
         self._grown: deque[tuple[float, int]] = deque()  # when, and replicas that were added
-        self._shrunk = -math.inf
+        self._shrunk: deque[tuple[float, int]] = deque()  # when, and replicas that were taken away
 
     def look(self, now: float, in_flight: int, replicas: int) -> int:
         """`replicas`: those that there are, starting ones included."""
         wanted = self._desired(self._aged(now, in_flight), replicas)
-        self._wanted.append((now, wanted))
-        while self._wanted[0][0] <= now - DOWN_WINDOW_SECONDS:
+        while self._wanted and self._wanted[0][0] <= now - self.rule.down.window_seconds:
             self._wanted.popleft()
+        self._wanted.append((now, wanted))
         if wanted > replicas:
             wanted = min(wanted, self._up_to(now, replicas))
             self._grown.append((now, wanted - replicas))
             return wanted
-        if max(most for _, most in self._wanted) < replicas and now - self._shrunk >= self.rule.down_seconds:
-            self._shrunk = now
-            return replicas - 1
-        return replicas
+        least = max(most for _, most in self._wanted)
+        left = min(replicas, max(least, self._down_to(now, replicas)))
+        self._shrunk.append((now, replicas - left))
+        return left
 
     def _aged(self, now: float, in_flight: int) -> int:
         self._seen.append((now, in_flight))
@@ -73,3 +84,10 @@ class Autoscaler:
             self._grown.popleft()
         before = replicas - sum(count for _, count in self._grown)
         return max(replicas, before + max(UP_PODS, math.floor(UP_SHARE * before)))
+
+    def _down_to(self, now: float, replicas: int) -> int:
+        down = self.rule.down
+        while self._shrunk and self._shrunk[0][0] <= now - down.seconds:
+            self._shrunk.popleft()
+        before = replicas + sum(count for _, count in self._shrunk)
+        return min(before - down.pods, math.floor(before * (1 - down.share)))

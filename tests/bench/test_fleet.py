@@ -61,6 +61,8 @@ def test_replicas_are_doubled_or_listed(text: str, found: list[int]) -> None:
         (["--burst", "0.5x60/600"], "give TIMESxSECONDS/EVERY"),
         (["--burst", "2x600/60"], "give TIMESxSECONDS/EVERY"),
         (["--scale", "4"], "give the least and the most replicas"),
+        (["--down", "0/60"], "give PODS/SECONDS as 1/300"),
+        (["--down", "101%/60"], "give PODS/SECONDS as 1/300"),
         (["--replicas", "8", "--scale", "1..4"], "--replicas must lie within --scale 1..4"),
         (["--profile", "no/such.json"], "is no profile that `python -m bench replica` wrote"),
         (["--policy", "best"], "invalid choice"),

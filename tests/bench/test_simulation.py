@@ -17,12 +17,12 @@ from bench.simulation.figures import figures, percentile
 from bench.simulation.fleet import Fleet, Seen, Setting
 from bench.simulation.profile import Profile
 from bench.simulation.replica import Replica
-from bench.simulation.scaling import Autoscaler, Scaling
-from tests.edit.harness import Harness, plan
+from bench.simulation.scaling import Down, Scaling
 
-ONE_BY_ONE = Profile(((1.0, 1.0),), 0, 0, 0, max_rows=1, max_tokens=1 << 20, max_jobs=1 << 20)
+ONE_BY_ONE = Profile(((1.0, 1.0, 1.0),), 0, 0, 0, max_rows=1, max_tokens=1 << 20, max_jobs=1 << 20, calls=1)
 """A queue before a server that takes a second for each step."""
-BATCHING = Profile(((1.0, 0.06), (8.0, 0.2)), 0.03, 0.06, 0.01, max_rows=8, max_tokens=1 << 20, max_jobs=16)
+TURNS = ((1.0, 0.06, 0.05), (8.0, 0.2, 0.18))
+BATCHING = Profile(TURNS, 0.03, 0.06, 0.01, max_rows=8, max_tokens=1 << 20, max_jobs=16, calls=2)
 MIXED = edits.mix("4x1:0.6,20x1:0.2,8x3:0.2")
 
 
@@ -58,60 +58,21 @@ def test_all_of_a_call_takes_one_turn() -> None:
     assert [replica.calls for replica in seen.replicas] == [11]
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_a_replica_makes_the_calls_of_the_real_batcher(seed: int) -> None:
-    draw = random.Random(seed)
-    max_tokens = draw.choice([10, 20, 1000])
-    kinds = [Kind(draw.randint(1, 12), draw.randint(1, 3), draw.choice([1, 2, 3]), 1.0) for _ in range(25)]
-    begin = [0, *sorted(draw.randint(0, 30) for _ in kinds)]
-    asked = [Kind(60, 1, 4, 1.0), *kinds]  # the first keeps the batcher busy until all are there
-    given = Profile(((1.0, 1.0),), 0, 0, 0, max_rows=6, max_tokens=max_tokens, max_jobs=99)
-    assert _calls_of_replica(given, asked, begin) == _calls_of_batcher(given, asked, begin)
-
-
-def _calls_of_replica(given: Profile, asked: list[Kind], begin: list[int]) -> list[list[int]]:
-    clock, calls = Clock(), []
-    replica = Replica(clock, given, lambda _replica, _edit: None)
-    choose = replica._turns.choose
-
-    def noted(ready: Any) -> Any:
-        chosen = choose(ready)
-        calls.append([numbers[edit] for edit in chosen])
-        return chosen
-
-    replica._turns.choose = noted
-    numbers = {Edit(kind, 0.0, streamed=False): number for number, kind in enumerate(asked)}
-    for edit, number in numbers.items():
-        clock.after(begin[number] + (0.5 if number else 0.0), replica.submit, edit)
-    clock.run()
-    return calls
-
-
-def _calls_of_batcher(given: Profile, asked: list[Kind], begin: list[int]) -> list[list[int]]:
-    harness = Harness(max_rows=given.max_rows, max_jobs=given.max_jobs, max_tokens=given.max_tokens)
-    calls, denoise = [], harness.batcher._denoiser.__call__
-
-    def noted(parts: Any) -> Any:
-        calls.append([round(float(part.constant["text"][0, 0])) for part in parts])
-        return denoise(parts)
-
-    harness.batcher._denoiser = type("Noted", (), {"__call__": staticmethod(noted), "forget": lambda *_: None})()
-    for turn in range(2000):
-        for number, kind in enumerate(asked):
-            if begin[number] + bool(number) == turn:
-                one = plan(number, kind.steps, rows=kind.rows, key=kind.tokens, tokens=kind.tokens)
-                harness.submit(str(number), one)
-        harness.turns(1)
-        if len(harness.results) == len(asked):
-            break
-    return calls
+def test_the_engine_computes_one_groups_call_while_another_is_made_ready() -> None:
+    """Of two groups it never waits; of one it waits for each turn's end; a third group waits for one of two places."""
+    given = replace(BATCHING, turns=((1.0, 0.5, 0.4),), condition_seconds=0, render_seconds=0, front_seconds=0)
+    for groups, calls, seconds in ((1, 2, 5.0), (2, 1, 10.0), (2, 2, 8.1), (3, 2, 12.1), (3, 3, 12.1)):
+        asked = [Edit(Kind(10, 1, 64 + group, 1.0), 0.0, streamed=False) for group in range(groups)]
+        seen = Fleet(replace(given, calls=calls), Setting(1), 0).run(iter(asked))
+        assert max(edit.seconds for edit in seen.edits) == pytest.approx(seconds)
+        assert seen.replicas[0].busy == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("resend", [True, False])
 def test_every_edit_comes_to_one_outcome(policy: str, resend: bool) -> None:
     """While replicas are full, die, start and are taken away."""
-    scaling = Scaling(2, 6, threshold=6, poll_seconds=5, age_seconds=5, start_seconds=10, down_seconds=5)
+    scaling = Scaling(2, 6, threshold=6, poll_seconds=5, age_seconds=5, start_seconds=10, down=Down(seconds=5))
     setting = Setting(3, policy, deaths=(20.0, 40.0, 60.0, 61.0), resend=resend, notice_seconds=2, scaling=scaling)
     seen = simulated(setting, 15.0, 2000, streams=0.3, burst=Burst(3, 20, 60))
     found = figures(seen)
@@ -195,43 +156,6 @@ def test_round_robin_goes_round() -> None:
     assert picked[:3] == picked[3:6] == picked[6:]
 
 
-@pytest.mark.parametrize(
-    ("in_flight", "replicas", "wanted"),
-    [
-        (43, 4, 4),  # within a tenth of 10 for each
-        (45, 4, 5),
-        (200, 4, 8),  # twice as many in 15 s, or 4 more
-        (20, 1, 2),
-        (200, 1, 5),
-        (5000, 40, 50),  # and no more than `most`
-    ],
-)
-def test_replicas_are_added_by_the_rule(in_flight: int, replicas: int, wanted: int) -> None:
-    assert Autoscaler(Scaling(1, 50, threshold=10, age_seconds=0)).look(0.0, in_flight, replicas) == wanted
-
-
-def test_growth_is_bounded_within_any_15_seconds() -> None:
-    scaler = Autoscaler(Scaling(1, 100, threshold=1, age_seconds=0))
-    assert [scaler.look(at, 100, pods) for at, pods in ((0.0, 1), (5.0, 5), (15.0, 5), (31.0, 10))] == [5, 5, 10, 20]
-
-
-def test_replicas_are_taken_away_one_by_one_and_not_before_the_window_is_over() -> None:
-    scaler = Autoscaler(Scaling(2, 9, threshold=10, age_seconds=0, down_seconds=300))
-    pods, seen = 5, []
-    scaler.look(0.0, 50, pods)
-    for minute in range(1, 17):
-        pods = scaler.look(60.0 * minute, 0, pods)
-        seen.append(pods)
-    assert seen == [5, 5, 5, 5, 4, 4, 4, 4, 4, 3, 3, 3, 3, 3, 2, 2]
-
-
-def test_what_keda_sees_is_as_old_as_it_is_told() -> None:
-    scaler = Autoscaler(Scaling(1, 50, threshold=10, age_seconds=15))
-    scaler.look(0.0, 10, 1)
-    assert scaler.look(10.0, 50, 1) == 1
-    assert scaler.look(25.0, 50, 1) == 5
-
-
 def test_a_burst_brings_so_many_times_as_many() -> None:
     times = list(islice(edits.arrivals(50.0, Burst(4, 10, 100, begins=10), random.Random(2)), 20_000))
     inside = sum(at >= 10 and (at - 10) % 100 < 10 for at in times) / len(times)
@@ -244,8 +168,9 @@ def test_the_95th_percentile_is_one_of_the_values(count: int, place: int) -> Non
 
 
 def test_turns_between_measured_rows_are_interpolated_and_go_on_beyond_them() -> None:
-    given = replace(BATCHING, turns=((1.0, 0.1), (3.0, 0.3), (4.0, 0.36)), max_rows=6)
+    given = replace(BATCHING, turns=((1.0, 0.1, 0.1), (3.0, 0.3, 0.2), (4.0, 0.36, 0.24)), max_rows=6)
     assert given.turn_seconds() == pytest.approx((0.1, 0.1, 0.2, 0.3, 0.36, 0.42, 0.48))
+    assert given.engine_seconds() == pytest.approx((0.1, 0.1, 0.15, 0.2, 0.24, 0.28, 0.32))
 
 
 def test_the_published_profile_is_one() -> None:
@@ -254,7 +179,7 @@ def test_the_published_profile_is_one() -> None:
 
 
 GOOD: dict[str, Any] = {
-    "turns": [[1, 0.1], [2, 0.2]],
+    "turns": [[1, 0.1, 0.1], [2, 0.2, 0.15]],
     **dict.fromkeys(profile.SECONDS, 0.1),
     **dict.fromkeys(profile.BOUNDS, 8),
 }
@@ -263,14 +188,16 @@ GOOD: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("turns", [], "pairs of rows and seconds"),
-        ("turns", [[1, 0.1, 2]], "pairs of rows and seconds"),
-        ("turns", [[1, 0]], "all above 0"),
-        ("turns", [[2, 0.1], [1, 0.2]], "rise in rows"),
+        ("turns", [], "lists of rows, seconds and the engine's seconds"),
+        ("turns", [[1, 0.1]], "`python -m bench replica` measures it anew"),
+        ("turns", [[1, 0, 0]], "all above 0"),
+        ("turns", [[1, 0.1, 0.2]], "no less than their engine"),
+        ("turns", [[2, 0.1, 0.1], [1, 0.2, 0.1]], "rise in rows"),
         ("front_seconds", -1, "front_seconds must be a number of seconds"),
         ("render_seconds", "1", "render_seconds must be a number of seconds"),
         ("max_rows", 0, "max_rows must be a whole number from 1"),
         ("max_jobs", 1.5, "max_jobs must be a whole number from 1"),
+        ("calls", None, "`python -m bench replica` measures it anew"),
         ("max_tokens", True, "max_tokens must be a whole number from 1"),
     ],
 )

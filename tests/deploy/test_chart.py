@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.fleet import THRESHOLD, parser
+from bench.simulation.scaling import Scaling
 from gateway.collector import SAMPLERS
 from tests.conftest import ROOT
 from tests.deploy.test_compose import gateway, models, read
@@ -67,6 +69,16 @@ def test_the_chart_passes_every_variable_of_traces_that_the_compose_file_does() 
 
 def test_the_sampler_of_traces_is_one_that_is_known(schema: dict[str, Any]) -> None:
     assert set(schema["properties"]["tracing"]["properties"]["sampler"]["enum"]) == {"", *SAMPLERS}
+
+
+def test_the_chart_takes_replicas_away_as_fast_as_the_simulation_does() -> None:
+    simulated = parser().parse_args([])
+    set_ = yaml.safe_load((CHART / "values.yaml").read_text())["autoscaling"]
+    down = set_["scaleDown"]
+    assert simulated.down == (1, down["percent"] / 100, down["seconds"])
+    assert simulated.down_window == down["windowSeconds"]
+    assert set_["target"] == THRESHOLD
+    assert set_["pollingSeconds"] == Scaling.poll_seconds
 
 
 def test_the_chart_has_the_version_of_the_project() -> None:

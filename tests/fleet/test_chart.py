@@ -85,6 +85,8 @@ def test_a_schema_has_something_against_what_is_wrong(
         (["--set", "images.registry=registry.example.org"], "/images/registry"),
         (["--set", "editTimeoutSeconds=0"], "/editTimeoutSeconds"),
         (["--set", "autoscaling.target=70"], "/autoscaling/target"),
+        (["--set", "autoscaling.scaleDown.percent=0"], "/autoscaling/scaleDown/percent"),
+        (["--set", "autoscaling.scaleDown.seconds=3600"], "/autoscaling/scaleDown/seconds"),
         (["--set", "gateway.models.sdxl=sdxl"], "/gateway/models/sdxl"),
         (["--set-json", 'pools=[{"name":"a"},{"name":"a"}]'], "two pools are called a"),
         (["--set", "gateway.modelName=sdxl,gateway.models.sdxl=b:8001"], "two models are called sdxl"),

@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 FAST := GENERATED_CASES=20 $(PYTHON) -m pytest -q -m "not server and not slow and not long and not families and not browser and not containers and not fleet"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo export up test test-fast test-fast-gateway test-fast-rest test-families test-browser test-long test-containers test-fleet check format lock clean
+.PHONY: help setup demo export up test test-fast test-fast-gateway test-fast-rest test-families test-browser test-long test-containers test-chart test-fleet check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -79,7 +79,10 @@ test-long: $(READY) ## thousands of generated requests, Triton killed twenty tim
 test-containers: $(READY) ## build the images and run docker-compose.yml, in an engine of its own (root, Debian 12)
 	$(PYTHON) -m pytest -m containers tests/containers
 
-test-fleet: $(READY) ## check the chart, and run a fleet of Tritons behind Envoy through a storm (Debian 12, npm)
+test-chart: $(READY) ## check the chart, and run what it deploys: Envoy, gateways, Tritons of two models (Debian 12, npm)
+	$(PYTHON) -m pytest -m fleet tests/fleet --ignore=tests/fleet/test_storm.py
+
+test-fleet: $(READY) ## the same, and run its Tritons through a storm
 	$(PYTHON) -m pytest -m fleet --log-cli-level=INFO tests/fleet
 
 check: $(READY) ## ruff and mypy

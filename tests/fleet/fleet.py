@@ -122,7 +122,7 @@ class Fleet:
             self._faults.set()
 
     def calls(self) -> list[dict[str, Any]]:
-        """Edits that have ended, in Envoy's access log: unary ones and streams."""
+        """Edits that have ended, in Envoy's access log: unary ones and streams. `time` is when one began, in UTC."""
         return [line for line in self.envoy.lines() if line["call"].endswith(("/ModelInfer", "/ModelStreamInfer"))]
 
 

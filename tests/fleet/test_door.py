@@ -22,7 +22,7 @@ from tests.gateway.fake_triton import FakeTriton, at_once, when
 from tests.gateway.serving import Gateway, Loop, serving
 
 KEYS = ("first", "second")
-SETTLE_SECONDS = 1.0
+SETTLE_SECONDS = 2.0
 """Envoy's workers hear of hosts after its main thread, and nothing tells when."""
 
 

@@ -87,4 +87,3 @@ def test_gateways_and_tritons_reach_the_collector_at_its_port(tools: Tools, endp
     triton = of_kind(documents, "NetworkPolicy")["tritouch-triton"]["spec"]["egress"]
     names, _ = triton
     assert names["ports"] == [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]
-    assert tools.faults(documents) == []

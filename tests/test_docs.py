@@ -101,7 +101,7 @@ def test_modules_and_their_flags_exist(page: Path) -> None:
         file = file_of(module)
         assert file, command
         given = {word.partition("=")[0] for word in flags if word.startswith("--")}
-        assert given <= flags_of(file), command
+        assert given <= flags_of(file) | {"--help"}, command
 
 
 def test_the_readme_has_commands_to_check() -> None:

@@ -3,7 +3,7 @@
 import math
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.simulation.profile import Profile
@@ -38,7 +38,8 @@ NORMAL = Priority()
 
 @dataclass(eq=False, slots=True)
 class Edit:
-    """One edit on its way. `group`, `rows`, `plan` and `request` are what the batcher's choosing asks of a job."""
+    """One edit on its way. What the batcher's choosing asks of a job is `group`, which is all of its `kind`, `rows`,
+    `plan`, `request`, and the `lengths` of no axis: none is padded."""
 
     plan: Kind
     arrived: float
@@ -48,6 +49,8 @@ class Edit:
     """Steps that are still to be made."""
     group: int = field(init=False)
     rows: int = field(init=False)
+    kind: int = field(init=False)
+    lengths: Mapping[str, int] = field(init=False)
     sent: int = 0
     """How often it was sent to a replica."""
     outcome: str = ""
@@ -57,6 +60,7 @@ class Edit:
 
     def __post_init__(self) -> None:
         self.group, self.rows, self.left = self.plan.tokens, self.plan.rows, self.plan.steps
+        self.kind, self.lengths = self.group, {}
 
 
 def mix(text: str) -> tuple[Kind, ...]:

@@ -10,9 +10,9 @@ from families.longcat_image_edit import prompts
 from families.parts import qwen_vl_components
 from families.parts.configs import fields_of, read_configs, require
 from families.parts.packing import PATCH
-from families.parts.picture_axes import PictureAxes, token_tensors
+from families.parts.picture_axes import TEXT, PictureAxes, token_tensors
 from families.parts.qwen_vl import Sight
-from families.parts.qwen_vl_components import TEXT, Views, vl_components
+from families.parts.qwen_vl_components import Views, vl_components
 from families.parts.trained import AREA, LEAST_SIDE, LONGEST_ASPECT, PRECISIONS, ROWS_OF_EDIT
 from families.parts.vae_components import vae_components
 from families.sizes import AreaSize, Size

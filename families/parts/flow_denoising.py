@@ -15,8 +15,16 @@ from families.interface import Array, Loop, Plan, Step, Tensors
 from families.parts import packing
 from families.parts.hold import Hold
 from families.parts.packing import PATCH
+from families.parts.picture_axes import REFERENCES, TARGET, TEXT
 from families.schedules import Schedule
 from families.settings import Settings
+
+PADDED = {
+    TARGET: ("sample", "sample_ids"),
+    REFERENCES: ("references", "reference_ids"),
+    TEXT: ("encoder_hidden_states", "text_ids"),
+}
+"""What stands on each axis of tokens."""
 
 
 class Guidance(Protocol):
@@ -72,12 +80,13 @@ def plan(
     *,
     text: int,
     kept: tuple[Array, Array] | None = None,
+    mixed: bool = False,
 ) -> Plan:
     """A plan from noise, and references with their positions in `constant` (one row each).
 
-    These networks take the first row's positions for all rows: so all rows of a call have pictures of equal sizes,
-    which is the plan's key. `text`: tokens of the text. `kept`: with a mask, the picture's latents (1, C, h, w), and
-    where they may change (1, 1, h, w).
+    Unless rows are `mixed`, the network takes the first row's positions for all: so all rows of a call have pictures of
+    equal sizes, which is the plan's key. Where they are, every token's place says whether it is there. `text`: tokens
+    of the text. `kept`: with a mask, the picture's latents (1, C, h, w), and where they may change (1, 1, h, w).
     """
     height, width = latents.shape[2:]
     seen, made = sum(latent.shape[2] * latent.shape[3] for latent in references), height * width
@@ -85,12 +94,13 @@ def plan(
     known, free = kept or (None, None)
     hold = Hold(_tokens(known), _tokens(latents), _tokens(free)) if known is not None and free is not None else None
     return Plan(
-        key=((height, width), *(latent.shape[2:] for latent in references)),
+        key=() if mixed else ((height, width), *(latent.shape[2:] for latent in references)),
         constant=rows,
         loop=denoise(packing.pack(latents), (height, width), guidance, schedule, hold),
         tokens=text + seen + made,
         steps=len(schedule.timesteps),
         usage=(text, seen, made),
+        padded=PADDED if mixed else {},
     )
 
 
@@ -115,7 +125,8 @@ def denoise(
             "timestep": np.full((guidance.rows, 1), float(timestep), np.float32),
         }
         prediction = yield Step(step, preview if place else None)
-        sample = schedule.step(guidance.combine(torch.from_numpy(prediction)), timestep, sample)
+        own = torch.from_numpy(prediction[:, : sample.shape[1]])
+        sample = schedule.step(guidance.combine(own), timestep, sample)
         if hold:
             sample = hold.after(place, sample, schedule)
     return {"latents": packing.unpack(sample.numpy(), *size)}

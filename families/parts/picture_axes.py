@@ -15,6 +15,8 @@ HEIGHT, WIDTH = "height", "width"
 LATENT_HEIGHT, LATENT_WIDTH = "latent_height", "latent_width"
 TARGET, REFERENCES = "target", "reference"
 """Tokens of the picture that is made, and of those that are given."""
+TEXT = "text"
+"""Tokens of text."""
 PICTURE = (1, 3, HEIGHT, WIDTH)
 """The shape of `pixels`: one picture a call. It keeps a processor busy by itself, and scratch memory grows by row."""
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from families.interface import PIXELS, VISION_ENCODER, Component, Range, Tensor
-from families.parts.picture_axes import HEIGHT, PICTURE, WIDTH
+from families.parts.picture_axes import HEIGHT, PICTURE, TEXT, WIDTH
 from families.parts.qwen_vl import FILES, Sight, text_config
 from families.sizes import AreaSize
 
 WEIGHTS = "text_encoder"
 """The checkpoint's sub-folder of both."""
 TEXT_ENCODER = "text_encoder"
-TEXT, VISION = "text", "vision"
+VISION = "vision"
 """Tokens of a text with its pictures in it, and of these pictures."""
 VISION_STATES, STATES = "vision_states", "text_states"
 LEAST_TEXT = 2

@@ -39,7 +39,9 @@ def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Sett
     steps = edit.num_inference_steps
     schedule = schedules(steps, generator, **noise(steps, height * width, schedules.config))
     guidance = Guidance.of(edit)
-    return flow_denoising.plan(latents, pictures, constant, guidance, schedule, text=text.shape[1], kept=kept)
+    return flow_denoising.plan(
+        latents, pictures, constant, guidance, schedule, text=text.shape[1], kept=kept, mixed=True
+    )
 
 
 def _places(number: int, height: int, width: int) -> Array:

@@ -148,6 +148,31 @@ def test_edits_come_and_go(calls: list[list[tuple[int, str]]]) -> None:
                 rows.forget(group)
 
 
+def uneven(edit: int, step: int, tokens: int, text: int) -> Part:
+    """Of other lengths, and of no references where the text is short."""
+    whole = part(edit, edit % 2 + 1, step, f"{tokens} {text}")
+    references = {"references": np.full((whole.rows, 30 * (text > 8), 32), float(edit), np.float32)}
+    constant = {name: array[:, :text] for name, array in whole.constant.items()} | references
+    changing = {name: array[:, :tokens] for name, array in whole.changing.items()}
+    return Part(edit, whole.group, whole.rows, constant, changing)
+
+
+@given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=4, unique=True), min_size=1, max_size=12))
+def test_rows_of_other_lengths_are_filled_up_with_zeros(calls: list[list[int]]) -> None:
+    rows, side = shared()
+    for step, edits in enumerate(calls):
+        parts = [uneven(edit, step, (64, 20, 33)[edit % 3], (16, 5)[edit // 3]) for edit in edits]
+        for ours, each in zip(list(rows(parts)), parts, strict=True):
+            theirs = predict(each.constant | each.changing)
+            assert np.array_equal(ours[:, : theirs.shape[1]], theirs)
+        for name, array in side.inputs.items():
+            assert array.shape[1] == max((each.constant | each.changing)[name].shape[1] for each in parts)
+            real = sum(float((each.constant | each.changing)[name].sum(dtype=np.float64)) for each in parts)
+            assert float(array.sum(dtype=np.float64)) == pytest.approx(real), name
+        if step % 3 == 0:
+            rows.forget(parts[0].group)
+
+
 def order(parts: Sequence[Part], places: dict[int, int]) -> list[int]:
     return [placed.edit for placed in arrange(parts, places)]
 

@@ -107,6 +107,15 @@ def test_previews_come_nearer_to_the_picture(family: str) -> None:
         assert away[-1] < away[0] or away[-1] < 1e-3
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_padded_are_the_tokens(family: str) -> None:
+    _, plan, _ = planned(family, given())
+    inputs = {**plan.constant, **next(plan.loop).inputs}
+    lengths = [{inputs[name].shape[1] for name in names} for names in plan.padded.values()]
+    assert all(len(each) == 1 for each in lengths), "one axis has one length"
+    assert not plan.padded or plan.tokens == sum(min(each) for each in lengths)
+
+
 @served_each
 @pytest.mark.parametrize("size", SIZES)
 def test_equals_diffusers(served: Served, size: str) -> None:
@@ -162,6 +171,27 @@ def test_neighbours_do_not_matter(served: Served) -> None:
     for solo, joint in zip(alone, together, strict=True):
         assert np.abs(solo.astype(int) - joint).max() <= 2
     assert served.client.denoiser_calls() - before < sum(4 + i for i in range(8)), "they were not batched"
+
+
+@served_each
+def test_edits_of_different_sizes_share_calls_where_rows_bear_padding(served: Served) -> None:
+    """No two have equal lengths, so that calls are shared only where rows are padded."""
+    guidances, own = list(served.kit.GUIDANCE.values()), list(served.kit.adapters(served.checkpoint))
+    asked: list[dict[str, Any]] = [
+        {"size": size, "guidance": guidances[i % len(guidances)], "steps": 8 + i, "seed": i}
+        | {"model": own[0] if own and i % 3 == 0 else ""}
+        for i, size in enumerate(((96, 96), (160, 96), (64, 128), (144, 112), (64, 208), (112, 64)))
+    ]
+    if not planned(served.name, given())[1].padded:
+        return
+    alone = [ours(served, **edit) for edit in asked]
+    before = served.client.denoiser_calls()
+    with ThreadPoolExecutor(len(asked)) as pool:
+        together = [future.result() for future in [pool.submit(ours, served, **edit) for edit in asked]]
+    for solo, joint in zip(alone, together, strict=True):
+        assert np.abs(solo.astype(int) - joint).max() <= 2
+    made, steps = served.client.denoiser_calls() - before, sum(edit["steps"] for edit in asked)
+    assert made < steps, "no two shared a call"
 
 
 @served_each

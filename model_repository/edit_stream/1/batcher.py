@@ -22,15 +22,7 @@ from choosing import Turns
 from disconnect_watcher import DisconnectWatcher
 from families.errors import EDIT_TOO_LARGE, InvalidEditError
 from families.interface import Tensors
-from jobs import (
-    OUTCOMES,
-    Intake,
-    Job,
-    Metrics,
-    QueueFullError,
-    Request,
-    StoppingError,
-)
+from jobs import OUTCOMES, Intake, Job, Metrics, QueueFullError, Request, StoppingError
 from rows import Denoiser
 
 log = logging.getLogger(__name__)
@@ -118,8 +110,10 @@ class Batcher:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
-        for job in tuple(self._ready):
+        left = tuple(self._ready)
+        for job in left:
             self._leave(job, StoppingError("the server is stopping"))
+        self._forget(left)
         self._preparers.shutdown()
         self._answerers.shutdown()
         self._watcher.stop()
@@ -189,6 +183,7 @@ class Batcher:
         jobs = self._chosen()
         if jobs:
             self._step(jobs)
+            self._forget(jobs)
             with self._changed:
                 self._turns.done(jobs)
                 self._metrics.turn(began, self._clock())
@@ -197,10 +192,12 @@ class Batcher:
     def _chosen(self) -> tuple[Job, ...]:
         """The jobs of a call; another thread is woken where there are more to choose."""
         with self._choosing:
-            for job in self._turns.free(tuple(self._ready)):
+            free = self._turns.free(tuple(self._ready))
+            for job in free:
                 error = job.request.unwanted(self._clock(), job.request.gone)
                 if error is not None:
                     self._leave(job, error)
+            self._forget(free)
             with self._changed:
                 jobs = self._turns.choose(self._ready)
                 if self._turns.possible(self._ready):
@@ -245,12 +242,15 @@ class Batcher:
             self._ready.remove(job)
             if error is None:
                 self._mark(job, "denoise")
-        if all(job.group != left.group for left in tuple(self._ready)):
-            self._denoiser.forget(job.group)
         if error is None:
             self._answerers.submit(self._finish, job, done)
         else:
             self._answerers.submit(self._fail, job, error)
+
+    def _forget(self, jobs: Sequence[Job]) -> None:
+        """For those groups of which none is left. All jobs of a call are a step on: its memory may be of any group."""
+        for group in {job.group for job in jobs} - {job.group for job in tuple(self._ready)}:
+            self._denoiser.forget(group)
 
     def _finish(self, job: Job, done: Tensors) -> None:
         try:

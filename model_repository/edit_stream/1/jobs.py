@@ -4,7 +4,7 @@ Knows plans and nothing of how they are batched.
 """
 
 import itertools
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -142,8 +142,12 @@ class Job:
     """Its next call."""
     rows: int = field(default=0, init=False)
     """Of each call."""
+    lengths: Mapping[str, int] = field(default_factory=dict, init=False)
+    """Of the axes that may be padded: its row's tokens."""
+    kind: Hashable = field(default=None, init=False)
+    """Jobs of equal kinds may share a call: the plan's key, and the shapes of all inputs but axes that are padded."""
     group: Hashable = field(default=None, init=False)
-    """Jobs of equal groups may share a call: the plan's key, and the shapes of all inputs but those that are padded."""
+    """Those of equal groups may do so with no padding of tokens: the kind, and the lengths."""
 
     number: int = field(default_factory=itertools.count().__next__, init=False)
     """Tells jobs apart for as long as the process runs."""
@@ -153,8 +157,11 @@ class Job:
         self.plan, self.pending = plan, next(plan.loop)
         inputs = {**plan.constant, **self.pending.inputs}
         self.rows = len(next(iter(inputs.values())))
-        shapes = {name: () if name in padded else array.shape[1:] for name, array in inputs.items()}
-        self.group = (plan.key, *sorted((name, array.dtype.str, shapes[name]) for name, array in inputs.items()))
+        self.lengths = {axis: inputs[names[0]].shape[1] for axis, names in plan.padded.items()}
+        uneven = {*padded, *(name for names in plan.padded.values() for name in names)}
+        shapes = {name: array.shape[2 if name in uneven else 1 :] for name, array in inputs.items()}
+        self.kind = (plan.key, *sorted((name, array.dtype.str, shapes[name]) for name, array in inputs.items()))
+        self.group = (self.kind, *sorted(self.lengths.items()))
 
     def require_fitting(self, max_rows: int, max_tokens: int) -> None:
         """An edit that no call can hold is its caller's fault, and told before it waits for one."""

@@ -18,7 +18,7 @@ class Part:
     """One edit's rows of a call.
 
     `edit` tells edits apart, for as long as the server runs. `constant` inputs are the same at each of its steps,
-    `changing` ones are not; the first axis of each is its `rows`. Parts of one `group` may share a call.
+    `changing` ones are not; the first axis of each is its `rows`. Parts of one `group` are alike in all lengths.
     """
 
     edit: int
@@ -32,9 +32,10 @@ class Denoiser(Protocol):
     """One forward pass. Rows do not influence one another."""
 
     def __call__(self, parts: Sequence[Part]) -> Sequence[NDArray[Any]]:
-        """Parts of one group, in any order -> the prediction of each. Raises whatever the engine raises.
+        """Parts of one kind, in any order -> the prediction of each, as long as the longest part's. Raises whatever the
+        engine raises.
 
-        Predictions may be overwritten by the group's next call.
+        Predictions may be overwritten by the next call of the first part's group, and once that is forgotten.
         """
 
     def forget(self, group: Hashable) -> None:
@@ -67,16 +68,24 @@ class JoinedRows:
 
 
 def join(parts: Sequence[Tensors]) -> Tensors:
-    """Several edits' inputs as one, along the rows axis. Where (rows, n) differ in n, zeros fill up to the largest."""
+    """Several edits' inputs as one, along the rows axis. Where they differ in another, zeros fill up to the largest."""
     columns = {name: [part[name] for part in parts] for name in parts[0]}
     return parts[0] if len(parts) == 1 else {name: np.concatenate(_even(arrays)) for name, arrays in columns.items()}
 
 
+def longest(arrays: Sequence[NDArray[Any]]) -> tuple[int, ...]:
+    """The shape of a row into which the rows of all of these go."""
+    return tuple(max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True))
+
+
 def _even(arrays: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
-    if len({array.shape[1:] for array in arrays}) == 1:
-        return arrays
-    width = max(array.shape[1] for array in arrays)
-    return [np.pad(array, ((0, 0), (0, width - array.shape[1]))) for array in arrays]
+    row = longest(arrays)
+    return [array if array.shape[1:] == row else _filled(array, row) for array in arrays]
+
+
+def _filled(array: NDArray[Any], row: tuple[int, ...]) -> NDArray[Any]:
+    behind = [(0, most - own) for most, own in zip(row, array.shape[1:], strict=True)]
+    return np.pad(array, [(0, 0), *behind])
 
 
 def split(prediction: NDArray[Any], parts: Sequence[Part]) -> Sequence[NDArray[Any]]:

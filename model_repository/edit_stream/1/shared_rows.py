@@ -12,7 +12,7 @@ import math
 import mmap
 import os
 import secrets
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from families.interface import Tensors
-from rows import Denoiser, Part, join, split
+from rows import Denoiser, Part, join, longest, split
 
 Send = Callable[[Mapping[str, Any], Tensors], tuple[str, Sequence[int]]]
 """Runs the denoiser on what a message tells of, the small ones of its tensors beside. Returns type and shape of the
@@ -31,10 +31,6 @@ SMALL_BYTES = 256
 DEFAULT_IN_PLACE_BYTES = 1
 """Of an edit's large rows: those of edits with less are sent through Triton."""
 ALIGNMENT = 64
-
-
-def _large(tensors: Tensors) -> Tensors:
-    return {name: array for name, array in tensors.items() if array.nbytes >= SMALL_BYTES * len(array)}
 
 
 class Memory:
@@ -71,27 +67,49 @@ class Block:
     version: int = 0
 
     def write(self, first: int, rows: NDArray[Any]) -> None:
-        """From that row on."""
-        self.rows[first : first + len(rows)] = rows
+        """From that row on; zeros where these are shorter."""
+        place = self.rows[first : first + len(rows)]
+        if place.shape != rows.shape:
+            place[...] = 0
+        place[tuple(map(slice, rows.shape))] = rows
         self.version += 1
 
 
-class Group:
-    """Memory for the rows of edits that may share a call, and for what is predicted of them."""
+@dataclass(frozen=True)
+class Row:
+    """Shape and type of one input's rows in a call."""
 
-    def __init__(self, part: Part, rows: int) -> None:
-        """For at most so many rows like this part's. Raises OSError."""
-        self.rows = rows
-        large = _large(part.constant | part.changing)
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def bytes(self) -> int:
+        """Of one of them."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @classmethod
+    def of(cls, parts: Sequence[Part]) -> dict[str, "Row"]:
+        """Every input's, as long as the longest of these parts'."""
+        inputs = [part.constant | part.changing for part in parts]
+        return {name: cls(longest([each[name] for each in inputs]), array.dtype) for name, array in inputs[0].items()}
+
+
+class Group:
+    """Memory for the rows of edits that share calls, and for what is predicted of them."""
+
+    def __init__(self, each: Mapping[str, Row], rows: int, changing: Collection[str]) -> None:
+        """For at most so many rows, each of these inputs, of which some change at every step. Raises OSError."""
+        self.each, self.rows = each, rows
+        large = {name: row for name, row in each.items() if row.bytes >= SMALL_BYTES}
         offsets = [0]
-        for array in large.values():
-            offsets.append(offsets[-1] + -(-rows * array[0].nbytes // ALIGNMENT) * ALIGNMENT)
+        for row in large.values():
+            offsets.append(offsets[-1] + -(-rows * row.bytes // ALIGNMENT) * ALIGNMENT)
         self.answer_offset = offsets[-1]
-        self.answer_bytes = rows * max(array[0].nbytes for array in part.changing.values())
+        self.answer_bytes = rows * max(each[name].bytes for name in changing)
         self.memory = Memory(self.answer_offset + self.answer_bytes)
         self.blocks = {
-            name: Block(offset, self.memory.view(offset, (rows, *array.shape[1:]), array.dtype))
-            for (name, array), offset in zip(large.items(), offsets, strict=False)
+            name: Block(offset, self.memory.view(offset, (rows, *row.shape), row.dtype))
+            for (name, row), offset in zip(large.items(), offsets, strict=False)
         }
         self._places: dict[int, int] = {}
 
@@ -148,13 +166,13 @@ class SharedRows:
 
     def __call__(self, parts: Sequence[Part]) -> Sequence[NDArray[Any]]:
         """As Denoiser says. Raises OSError where there is no memory."""
-        if sum(array.nbytes for array in _large(parts[0].constant | parts[0].changing).values()) < self._in_place_bytes:
+        each = Row.of(parts)
+        if parts[0].rows * sum(row.bytes for row in each.values() if row.bytes >= SMALL_BYTES) < self._in_place_bytes:
             return self._small(parts)
-        rows = sum(part.rows for part in parts)
-        group = self._group(parts[0], rows)
+        group = self._group(parts[0], each, sum(part.rows for part in parts))
         placed = group.place(parts)
         small = join([{n: a for n, a in (p.constant | p.changing).items() if n not in group.blocks} for p in placed])
-        dtype, shape = self._send(group.says(rows, small), small)
+        dtype, shape = self._send(group.says(sum(part.rows for part in parts), small), small)
         prediction = group.memory.view(group.answer_offset, shape, dtype)
         found = dict(zip([part.edit for part in placed], split(prediction, placed), strict=True))
         return [found[part.edit] for part in parts]
@@ -166,9 +184,9 @@ class SharedRows:
         if gone:
             gone.memory.close()
 
-    def _group(self, part: Part, rows: int) -> Group:
+    def _group(self, part: Part, each: Mapping[str, Row], rows: int) -> Group:
         known = self._groups.get(part.group)
-        if known and known.rows >= rows:
+        if known and known.rows >= rows and known.each == each:
             return known
         self.forget(part.group)
-        return self._groups.setdefault(part.group, Group(part, rows))
+        return self._groups.setdefault(part.group, Group(each, rows, part.changing))

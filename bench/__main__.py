@@ -16,6 +16,7 @@ BENCHES = {
     "precisions": "what engines of fewer bits gain in a call of the denoiser",
     "adapters": "what adapters cost in a call of the denoiser",
     "busy": "the share of time in which the denoiser computes, where a step is short",
+    "padding": "what a transformer's call costs by itself, in tokens of padding, and what a mask costs",
     "handover": "what a step costs outside a denoiser whose inputs are large",
     "load": "the gateway under load, before a Triton that does nothing but take its time",
     "replica": "what the simulation of fleets is fed with, measured on one replica",

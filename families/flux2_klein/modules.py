@@ -9,7 +9,10 @@ from transformers import Qwen3Model
 from families.flux2_klein.table import STATES, TOKENS
 from families.interface import Tensor
 from families.parts import autoencoder_kl, pretrained
+from families.parts.flux_rows import attend_by_row
 from families.parts.packing import PATCH
+from families.parts.picture_axes import PLACES
+from families.parts.rotary import Rotary
 from families.parts.samples import sample_latents
 
 
@@ -17,10 +20,8 @@ def sample(tensor: Tensor, shape: tuple[int, ...], generator: torch.Generator) -
     """Inputs as an edit has them: a mask whose last half is padding, positions below 64."""
     if tensor.name == "attention_mask":
         return (torch.arange(shape[1]) < shape[1] // 2).long().expand(shape).clone()
-    if tensor.name.endswith("_ids") and tensor.dtype == "FP32":
-        # Of one size in a call: every row has the same, as the network takes the first's for all.
-        one = torch.randint(0, 64, shape[1:], generator=generator).float()
-        return one.expand(shape).clone()
+    if tensor.name in PLACES:
+        return torch.randint(0, 64, shape, generator=generator).float()
     return sample_latents(tensor, shape, generator)
 
 
@@ -73,16 +74,17 @@ def _statistics(model: AutoencoderKLFlux2) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class _Transformer(torch.nn.Module):
-    """Tokens of noise and of references, with their positions -> prediction (rows, target, C).
+    """Tokens of noise and of references, with their places -> prediction (rows, target, C).
 
     `sample` (rows, target, C), `references` (rows, reference, C), `timestep` (rows, 1) of [0, 1000], text (rows, 512,
-    3 widths), `sample_ids` (rows, target, 4), `reference_ids` (rows, reference, 4). The network takes the first row's
-    positions for all rows: rows of one call must have the same.
+    3 widths), `sample_ids` (rows, target, 4), `reference_ids` (rows, reference, 4).
     """
 
     def __init__(self, checkpoint: Path) -> None:
         super().__init__()
         self.model = pretrained.load(Flux2Transformer2DModel, checkpoint / "transformer")
+        attend_by_row(self.model)
+        self.rotary = Rotary(self.model.config.axes_dims_rope, self.model.config.rope_theta)
         places = torch.arange(TOKENS, dtype=torch.float32)[:, None]
         self.register_buffer("text_ids", torch.cat([torch.zeros(TOKENS, 3), places], dim=1), persistent=False)
 
@@ -95,17 +97,20 @@ class _Transformer(torch.nn.Module):
         sample_ids: torch.Tensor,
         reference_ids: torch.Tensor,
     ) -> torch.Tensor:
-        dtype = self.model.dtype
-        prediction: torch.Tensor = self.model(
-            hidden_states=torch.cat([sample, references], dim=1).to(dtype),
-            encoder_hidden_states=text.to(dtype),
-            timestep=timestep[:, 0] / 1000,
-            img_ids=torch.cat([sample_ids, reference_ids], dim=1)[0],
-            txt_ids=self.text_ids.float(),
-            guidance=None,
-            return_dict=False,
-        )[0]
-        return prediction[:, : sample.shape[1]].float()
+        model, dtype = self.model, self.model.dtype
+        text_ids = self.get_buffer("text_ids").float().expand(sample.shape[0], -1, -1)
+        places = self.rotary(torch.cat([text_ids, sample_ids, reference_ids], dim=1))
+        now = model.time_guidance_embed((timestep[:, 0] / 1000).to(dtype) * 1000, None)
+        pictures = model.x_embedder(torch.cat([sample, references], dim=1).to(dtype))
+        words = model.context_embedder(text.to(dtype))
+        times = model.double_stream_modulation_img(now), model.double_stream_modulation_txt(now)
+        for block in model.transformer_blocks:
+            words, pictures = block(pictures, words, *times, places)
+        states, of_all = torch.cat([words, pictures], dim=1), model.single_stream_modulation(now)
+        for block in model.single_transformer_blocks:
+            states = block(states, None, of_all, places)
+        made: torch.Tensor = model.proj_out(model.norm_out(states[:, TOKENS : TOKENS + sample.shape[1]], now))
+        return made.float()
 
 
 module = pretrained.by_name(

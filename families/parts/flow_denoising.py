@@ -80,13 +80,13 @@ def plan(
     *,
     text: int,
     kept: tuple[Array, Array] | None = None,
-    mixed: bool = False,
+    padded: bool = False,
 ) -> Plan:
     """A plan from noise, and references with their positions in `constant` (one row each).
 
-    Unless rows are `mixed`, the network takes the first row's positions for all: so all rows of a call have pictures of
-    equal sizes, which is the plan's key. Where they are, every token's place says whether it is there. `text`: tokens
-    of the text. `kept`: with a mask, the picture's latents (1, C, h, w), and where they may change (1, 1, h, w).
+    `padded`: whether a token's place says if it is there, so that rows of a call may have more or fewer of them.
+    `text`: tokens of the text. `kept`: with a mask, the picture's latents (1, C, h, w), and where they may change
+    (1, 1, h, w).
     """
     height, width = latents.shape[2:]
     seen, made = sum(latent.shape[2] * latent.shape[3] for latent in references), height * width
@@ -94,13 +94,13 @@ def plan(
     known, free = kept or (None, None)
     hold = Hold(_tokens(known), _tokens(latents), _tokens(free)) if known is not None and free is not None else None
     return Plan(
-        key=() if mixed else ((height, width), *(latent.shape[2:] for latent in references)),
+        key=(),
         constant=rows,
         loop=denoise(packing.pack(latents), (height, width), guidance, schedule, hold),
         tokens=text + seen + made,
         steps=len(schedule.timesteps),
         usage=(text, seen, made),
-        padded=PADDED if mixed else {},
+        padded=PADDED if padded else {},
     )
 
 

@@ -15,6 +15,8 @@ HEIGHT, WIDTH = "height", "width"
 LATENT_HEIGHT, LATENT_WIDTH = "latent_height", "latent_width"
 TARGET, REFERENCES = "target", "reference"
 """Tokens of the picture that is made, and of those that are given."""
+PLACES = ("sample_ids", "reference_ids")
+"""Inputs: where the tokens of both stand."""
 TEXT = "text"
 """Tokens of text."""
 PICTURE = (1, 3, HEIGHT, WIDTH)
@@ -94,11 +96,9 @@ def token_tensors(channels: int, axes: int) -> tuple[tuple[Tensor, Tensor], tupl
     """A denoiser's `sample` and `references` of so many channels, where they stand on so many axes; its prediction."""
     sample, references = (ROWS, TARGET, channels), (ROWS, REFERENCES, channels)
     pictures = Tensor("sample", "FP32", sample), Tensor("references", "FP32", references)
-    places = (
-        Tensor("sample_ids", "FP32", (ROWS, TARGET, axes)),
-        Tensor("reference_ids", "FP32", (ROWS, REFERENCES, axes)),
-    )
-    return pictures, places, Tensor(PREDICTION, "FP32", sample)
+    sizes = (TARGET, REFERENCES)
+    places = [Tensor(name, "FP32", (ROWS, tokens, axes)) for name, tokens in zip(PLACES, sizes, strict=True)]
+    return pictures, (places[0], places[1]), Tensor(PREDICTION, "FP32", sample)
 
 
 def text_rows(most: int) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Sett
     schedule = schedules(steps, generator, **noise(steps, height * width, schedules.config))
     guidance = Guidance.of(edit)
     return flow_denoising.plan(
-        latents, pictures, constant, guidance, schedule, text=text.shape[1], kept=kept, mixed=True
+        latents, pictures, constant, guidance, schedule, text=text.shape[1], kept=kept, padded=True
     )
 
 

@@ -12,6 +12,7 @@ from diffusers import QwenImageTransformer2DModel
 from torch import Tensor, nn
 
 from families.parts import pretrained
+from families.parts.rotary import Places, Rotary, attended
 
 THETA = 10000.0
 AXES = 3
@@ -20,15 +21,13 @@ AXES = 3
 
 class Around(NamedTuple):
     """What all blocks of a call see. `now`: the embedded time of each row, (rows, width); `clean`: that of no noise,
-    None where tokens of pictures are modulated as all others; `given`: which tokens are of pictures, (rows, tokens, 1);
-    `cosine`, `sine` (rows, all tokens, 1, channels / 2); `there` (rows, 1, 1, all tokens)."""
+    None where tokens of pictures are modulated as all others; `given`: which tokens are of pictures, (rows, tokens, 1).
+    """
 
     now: Tensor
     clean: Tensor | None
     given: Tensor
-    cosine: Tensor
-    sine: Tensor
-    there: Tensor
+    places: Places
 
 
 class Transformer(nn.Module):
@@ -42,9 +41,7 @@ class Transformer(nn.Module):
     def __init__(self, checkpoint: Path) -> None:
         super().__init__()
         self.model = pretrained.load(QwenImageTransformer2DModel, checkpoint / "transformer")
-        for axis, channels in enumerate(self.model.config.axes_dims_rope):
-            frequencies = 1.0 / torch.pow(THETA, torch.arange(0, channels, 2).float().div(channels))
-            self.register_buffer(f"frequencies_{axis}", frequencies, persistent=False)
+        self.rotary = Rotary(self.model.config.axes_dims_rope, THETA)
 
     def forward(  # noqa: PLR0917 - the table's inputs
         self,
@@ -65,19 +62,16 @@ class Transformer(nn.Module):
             model.time_text_embed(times, pictures),
             model.time_text_embed(times * 0, pictures) if model.zero_cond_t else None,
             given,
-            *self._turns(torch.cat([text_ids, sample_ids, reference_ids], dim=1)),
+            self._places(torch.cat([text_ids, sample_ids, reference_ids], dim=1)),
         )
         for block in model.transformer_blocks:
             words, pictures = _block(block, words, pictures, around)
         made = model.proj_out(model.norm_out(pictures[:, : sample.shape[1]], around.now))
         return made.float()  # type: ignore[no-any-return]
 
-    def _turns(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """By how much each token is turned, as cosine and sine, and which tokens are there."""
-        angles = torch.cat(
-            [ids[..., axis, None] * self.get_buffer(f"frequencies_{axis}") for axis in range(AXES)], dim=2
-        )[:, :, None]
-        return angles.cos(), angles.sin(), (ids[..., AXES] > 0)[:, None, None]
+    def _places(self, ids: Tensor) -> Places:
+        places: Places = self.rotary(ids)
+        return places._replace(there=(ids[..., AXES] > 0)[:, None, None])
 
 
 def _block(block: Any, words: Tensor, pictures: Tensor, around: Around) -> tuple[Tensor, Tensor]:
@@ -118,20 +112,10 @@ def _attended(attention: Any, pictures: Tensor, words: Tensor, around: Around) -
     of_words += [attention.norm_added_k(_heads(attention, attention.add_k_proj(words)))]
     of_words += [_heads(attention, attention.add_v_proj(words))]
     query, key, value = (torch.cat(pair, dim=1) for pair in zip(of_words, of_pictures, strict=True))
-    query, key = (_turned(states, around.cosine, around.sine) for states in (query, key))
-    query, key, value = (states.transpose(1, 2) for states in (query, key, value))  # (rows, heads, tokens, channels)
-    mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=around.there)
-    joined, count = mixed.transpose(1, 2).flatten(2), words.shape[1]
+    joined, count = attended(query, key, value, around.places).flatten(2), words.shape[1]
     return attention.to_out[0](joined[:, count:]), attention.to_add_out(joined[:, :count])
 
 
 def _heads(attention: Any, states: Tensor) -> Tensor:
     """(rows, tokens, width) -> (rows, tokens, heads, channels)."""
     return states.reshape(states.shape[0], states.shape[1], attention.heads, -1)
-
-
-def _turned(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Each pair of channels turned by its angle, in float32."""
-    one, other = states.float().unflatten(-1, (-1, 2)).unbind(-1)  # type: ignore[no-untyped-call]
-    turned = torch.stack([one * cosine - other * sine, one * sine + other * cosine], dim=-1)
-    return turned.flatten(3).to(states.dtype)

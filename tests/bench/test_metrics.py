@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from bench import __main__ as command
-from bench import busy, compare, edits, inflight, memory, overhead, plots, roofline, stub_engines
+from bench import busy, compare, edits, inflight, memory, overhead, padding, plots, roofline, stub_engines
 from bench.__main__ import BENCHES
 from bench.compare import EXACT, OURS, REFERENCE, Comparison
 from bench.setups import ROOT
@@ -186,3 +186,11 @@ def test_a_bench_has_its_command(
         command.main()
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith("usage: ")
+
+
+def test_a_calls_own_cost_in_tokens() -> None:
+    fixed, token = 10.0, 0.1
+    one, two, four = (fixed + token * rows * 1000 for rows in (1, 2, 4))
+    assert padding.saved(one, two, 2000) == pytest.approx(fixed / (two / 2000))
+    told = padding.line(1000, [one, two, four, 1.1 * one, two, four])
+    assert told == "1000 | 110.00 210.00 410.00 | +10.0% +0.0% +0.0% | 305 98"

@@ -9,9 +9,9 @@ from collections.abc import Hashable, Sequence
 
 from jobs import Job
 
-CALL_TOKENS = 256
-"""What a call costs by itself, in tokens of rows: so many of padding are worth one that is saved. Measured
-(docs/bench.md, "Edits of different sizes in one call"); a processor's is less, and so is what it is there to save."""
+CALL_TOKENS = 128
+"""What a call costs by itself, in tokens: padding of so many is worth a call that is saved. Of an H100 it was 50 to
+250, about 100 in the middle (docs/bench.md); of two texts of a guided edit it is a step of their lengths."""
 
 
 class Call:
@@ -23,26 +23,39 @@ class Call:
         self.groups: set[Hashable] = set()
         self._max_rows, self._max_tokens = max_rows, max_tokens
         self._lengths: dict[str, int] = {}
+        self._sums = 0, 0, 0
 
     def take(self, jobs: Sequence[Job]) -> bool:
         """Takes all of these jobs of one group in, or, where they do not fit, none."""
         if not self.fits(jobs):
             return False
-        self._lengths = self._with(jobs[0])
+        self._lengths, self._sums = self._with(jobs[0]), self._summed(jobs)
         self.jobs.extend(jobs)
         self.groups.add(jobs[0].group)
         return True
 
     def fits(self, jobs: Sequence[Job]) -> bool:
         """Whether these jobs, of one group, may come along with what there is."""
-        together, first = [*self.jobs, *jobs], jobs[0]
-        if together[0].kind != first.kind or sum(job.rows for job in together) > self._max_rows:
+        rows, tokens, unpadded = self._summed(jobs)
+        if rows > self._max_rows or tokens > self._max_tokens:
             return False
-        longest = sum(self._with(first).values())
-        padding = sum(job.rows * (longest - sum(job.lengths.values())) for job in together)
-        tokens = padding + sum(job.rows * job.plan.tokens for job in together)
-        saved = len(self.groups | {first.group}) - 1
-        return tokens <= self._max_tokens and padding <= saved * CALL_TOKENS
+        group = jobs[0].group
+        if not self.jobs or (len(self.groups) == 1 and group in self.groups):
+            return True  # nothing is padded
+        if self.jobs[0].kind != jobs[0].kind:
+            return False
+        padding = rows * sum(self._with(jobs[0]).values()) - unpadded
+        saved = len(self.groups | {group}) - 1
+        return tokens + padding <= self._max_tokens and padding <= saved * CALL_TOKENS
+
+    def _summed(self, jobs: Sequence[Job]) -> tuple[int, int, int]:
+        """With these jobs: rows, rows x tokens, and rows x lengths."""
+        rows, tokens, unpadded = self._sums
+        for job in jobs:
+            rows += job.rows
+            tokens += job.rows * job.plan.tokens
+            unpadded += job.rows * sum(job.lengths.values())
+        return rows, tokens, unpadded
 
     def _with(self, job: Job) -> dict[str, int]:
         """The lengths of all rows, where the job's are among them."""

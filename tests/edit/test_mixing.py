@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from choosing import Turns
 from families.alone import denoise_alone
 from families.interface import Loop, Plan, Step, Tensors
+from families.qwen_image_edit.table import TEXT_STEP
 from jobs import Job, Request
 from mixing import CALL_TOKENS
 from rows import Denoiser, Part
@@ -96,6 +97,13 @@ def test_each_call_that_is_saved_pays_for_more() -> None:
     for place, letter in enumerate("ABCD"):
         calls.join(letter, 1000 + place * CALL_TOKENS // 2)
     assert calls.turn() == "ABCD", "padding of 3/2 + 2/2 + 1/2 calls for three that are saved"
+
+
+def test_guided_edits_whose_texts_differ_by_a_step_of_their_lengths_share_a_call() -> None:
+    calls = Calls(max_tokens=1 << 20)
+    for letter, text in (("A", 256), ("B", 256 + TEXT_STEP), ("C", 256 + 3 * TEXT_STEP)):
+        calls.join(letter, 8192, text, rows=2)
+    assert [calls.turn(), calls.turn()] == ["AB", "C"]
 
 
 def test_a_group_comes_along_whole_or_not_at_all() -> None:

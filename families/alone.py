@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from families.interface import Array, Plan, Tensors
+from families.step_cache import constant_of
 
 
 def denoise_alone(plan: Plan, denoiser: Callable[[Tensors], Array]) -> Tensors:
@@ -10,7 +11,9 @@ def denoise_alone(plan: Plan, denoiser: Callable[[Tensors], Array]) -> Tensors:
     try:
         step = next(plan.loop)
         while True:
-            step = plan.loop.send(denoiser({**plan.constant, **step.inputs}))
+            prediction = denoiser({**constant_of(plan, step), **step.inputs})
+            while not (step := plan.loop.send(prediction)).inputs:
+                pass
     except StopIteration as finished:
         decoder_inputs: Tensors = finished.value
         return decoder_inputs

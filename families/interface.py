@@ -254,7 +254,8 @@ class Conditioner(Protocol):
 class Step:
     """The inputs of the denoiser's next call that change from step to step; every array's first axis is rows.
 
-    `preview` gives the denoised estimate after the last call, as the decoder takes it; None before the first, or where
+    Fewer rows than `Plan.constant` has are the first ones; without inputs there is no call (`families.step_cache`).
+    `preview` gives the denoised estimate after the last step, as the decoder takes it; None before the first, or where
     the sampler has none. It is computed when it is called, and right until the loop goes on.
     """
 

@@ -227,10 +227,11 @@ class Batcher:
     def _advance(self, job: Job, prediction: NDArray[Any], idle: bool) -> None:
         """`idle`: no edit waits for a place, so that there is time for previews."""
         try:
-            job.pending = job.plan.loop.send(prediction)
-            job.steps += 1
-            if job.reports is not None:
-                job.reports.note(job.steps, job.plan.steps, job.pending.preview if idle else None)
+            called = False
+            while not called:
+                called = job.advance(prediction)
+                if job.reports is not None:
+                    job.reports.note(job.steps, job.plan.steps, job.pending.preview if idle else None)
         except StopIteration as finished:
             self._leave(job, done=finished.value)
         except Exception as error:  # noqa: BLE001 - one job's fault stays its own

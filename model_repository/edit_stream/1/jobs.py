@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from families.errors import EDIT_TOO_LARGE, InvalidEditError
-from families.interface import Plan, Step, Tensors
+from families.interface import Array, Plan, Step, Tensors
+from families.step_cache import constant_of
 from rows import Part
 
 
@@ -141,7 +142,7 @@ class Job:
     pending: Step = field(init=False)
     """Its next call."""
     rows: int = field(default=0, init=False)
-    """Of each call."""
+    """Of its next call; of none more than of its first."""
     lengths: Mapping[str, int] = field(default_factory=dict, init=False)
     """Of the axes that may be padded: its row's tokens."""
     kind: Hashable = field(default=None, init=False)
@@ -170,6 +171,15 @@ class Job:
             needs, most = f"{self.rows} rows and {tokens} tokens", f"{max_rows} rows and {max_tokens} tokens"
             raise InvalidEditError(EDIT_TOO_LARGE, f"the edit needs {needs} a call, and a call holds {most}")
 
+    def advance(self, prediction: Array) -> bool:
+        """Goes a step on. Returns whether there is a call of the next one. Raises whatever the loop raises."""
+        self.pending = self.plan.loop.send(prediction)
+        self.steps += 1
+        if self.pending.inputs:
+            self.rows = len(next(iter(self.pending.inputs.values())))
+        return bool(self.pending.inputs)
+
     def part(self) -> Part:
         """Its rows of the next call."""
-        return Part(self.number, self.group, self.rows, dict(self.plan.constant), dict(self.pending.inputs))
+        constant = constant_of(self.plan, self.pending)
+        return Part(self.number, self.group, self.rows, constant, dict(self.pending.inputs))

@@ -47,7 +47,8 @@ class JoinedRows:
 
     def __init__(self, run: Callable[[Tensors], NDArray[Any]]) -> None:
         self._run = run
-        self._constants: dict[Hashable, tuple[tuple[int, ...], Tensors]] = {}  # group -> its edits, joined
+        # Group -> its edits, each with how many rows; joined.
+        self._constants: dict[Hashable, tuple[Sequence[tuple[int, int]], Tensors]] = {}
 
     def __call__(self, parts: Sequence[Part]) -> Sequence[NDArray[Any]]:
         """As Denoiser says."""
@@ -59,7 +60,7 @@ class JoinedRows:
 
     def _joined(self, parts: Sequence[Part]) -> Tensors:
         """The inputs that do not change, joined anew only when the call's edits have changed."""
-        edits = tuple(part.edit for part in parts)
+        edits = [(part.edit, part.rows) for part in parts]
         known, joined = self._constants.get(parts[0].group, ((), {}))
         if known != edits:
             joined = join([part.constant for part in parts])

@@ -112,17 +112,20 @@ class Group:
             for (name, row), offset in zip(large.items(), offsets, strict=False)
         }
         self._places: dict[int, int] = {}
+        self._holds = [(-1, 0)] * rows  # of what does not change, by row: of which edit, and its which row
 
     def place(self, parts: Sequence[Part]) -> list[Part]:
         """Writes the parts that have changed. Returns all in the order of their rows."""
-        placed = arrange(parts, self._places)
-        before, self._places, first = self._places, {}, 0
+        placed, first = arrange(parts, self._places), 0
+        self._places = {}
         for part in placed:
-            tensors = part.changing if before.get(part.edit) == first else part.constant | part.changing
+            last, own = first + part.rows, [(part.edit, row) for row in range(part.rows)]
+            tensors = part.changing if self._holds[first:last] == own else part.constant | part.changing
             for name in tensors.keys() & self.blocks.keys():
                 self.blocks[name].write(first, tensors[name])
+            self._holds[first:last] = own
             self._places[part.edit] = first
-            first += part.rows
+            first = last
         return placed
 
     def says(self, rows: int, small: Tensors) -> dict[str, Any]:

@@ -13,6 +13,7 @@ BENCHES = {
     "cold": "the first edits after a start, with and without warm-up",
     "vae": "the autoencoder at large pictures, whole and in tiles: seconds, memory, likeness",
     "memory": "resident memory of the whole stack beside the diffusers process",
+    "cache": "what step caching saves of an edit, and how near its pictures are",
     "precisions": "what engines of fewer bits gain in a call of the denoiser",
     "adapters": "what adapters cost in a call of the denoiser",
     "busy": "the share of time in which the denoiser computes, where a step is short",

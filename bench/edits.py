@@ -81,9 +81,9 @@ def post(url: str, content: dict[str, Any]) -> bytes:
         return bytes(answer.read())
 
 
-def through_gateway(url: str, edit: Edit) -> Pixels:
-    """The edit by the gateway at `url`, answered with bare pixels."""
-    answer = json.loads(post(f"{url}/v1/images/edits", body(edit, "raw")))
+def through_gateway(url: str, edit: Edit, **more: object) -> Pixels:
+    """The edit by the gateway at `url`, answered with bare pixels. `more`: fields besides."""
+    answer = json.loads(post(f"{url}/v1/images/edits", {**body(edit, "raw"), **more}))
     return np.frombuffer(base64.b64decode(answer["image"]), np.uint8).reshape(answer["height"], answer["width"], 3)
 
 

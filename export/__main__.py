@@ -24,6 +24,7 @@ from export.store import SOURCE, Store
 from families import load as load_family
 from families.edit import MAX_GUIDANCE, MAX_STEPS
 from families.interface import Limits
+from families.step_cache import CACHES, OFF
 
 SMALLEST_BUDGET = 128 * 128
 LARGEST_BUDGET = 4096 * 4096
@@ -170,6 +171,12 @@ def add_edits(group: argparse._ArgumentGroup) -> None:
         metavar="X",
         help="guidance scale where callers send 0; 1: none (default: the family's)",
     )
+    group.add_argument(
+        "--cache",
+        default=OFF,
+        metavar="HOW",
+        help=f"{' or '.join(CACHES)}: step caching where callers name none (default: %(default)s)",
+    )
 
 
 def options() -> str:
@@ -193,6 +200,8 @@ def check_ranges(flags: argparse.Namespace) -> None:
         raise BadInputError(f"--default-steps must be 1 to {MAX_STEPS}")
     if flags.shift is not None and not adapter_defaults.SHIFTS[0] <= flags.shift <= adapter_defaults.SHIFTS[1]:
         raise BadInputError("--shift must be {:g} to {:g}".format(*adapter_defaults.SHIFTS))
+    if flags.cache not in CACHES:
+        raise BadInputError(f"--cache must be {' or '.join(CACHES)}")
     if guidance is not None and not (math.isfinite(guidance) and 1 <= guidance <= MAX_GUIDANCE):
         raise BadInputError(f"--guidance-when-zero must be 1 to {MAX_GUIDANCE:g}")
 
@@ -223,6 +232,7 @@ def export(flags: argparse.Namespace) -> None:
         own_defaults,
         flags.calibration or rehearsal.OWN,
         flags.accept_quality,
+        flags.cache,
     )
     report = Report()
     run.export(checkpoint, engine, chosen, Store(flags.repository), report)

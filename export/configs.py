@@ -102,6 +102,7 @@ def edit(contract: str, settings: Settings) -> str:
         "max_images": str(settings.max_images),
         "max_pixels": str(settings.max_pixels),
         "negative_prompt": str(settings.negative_prompt).lower(),
+        "cache": settings.cache,
         "generation_size": "{}x{}".format(*rule.square) if rule else "",
     }
     return "\n".join([HEADER, contract.rstrip(), *parameters(said)]) + "\n"

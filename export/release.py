@@ -89,6 +89,7 @@ def settings(
         shift=options.shift,
         adapter_defaults=options.adapter_defaults,
         safety=_safety(options.safety_checker),
+        cache=options.cache,
     )
 
 

@@ -26,6 +26,7 @@ from families.errors import BadCheckpointError
 from families.interface import DENOISER, PIXELS, Component, Limits, Table
 from families.preview_decoder import table as preview_decoder
 from families.safety_checker import table as safety_checker
+from families.step_cache import OFF
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +54,8 @@ class Options:
     """Pictures and sentences that narrowed engines are calibrated on and compared with."""
     accept_quality: bool = False
     """Whether pictures may be as unlike the exact ones as they come out."""
+    cache: str = OFF
+    """One of `families.step_cache.CACHES`, of edits that name none."""
 
 
 def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Store, report: Report) -> None:

@@ -25,6 +25,7 @@ from families.masks import require_fitting
 from families.picture import RESPONSE_FORMATS, own_size
 from families.settings import Settings
 from families.sizes import Size, WorkingSize, own_rule, require_within, same_aspect, within
+from families.step_cache import CACHES, OFF
 
 MAX_STEPS = 50
 MAX_GUIDANCE = 100.0
@@ -42,7 +43,7 @@ class Edit:
     first image, upright; without images a picture is made from text alone, and it is None. `mask`: a PNG as large as
     the first image, which changes where its alpha is 0; "" for everywhere. `negative_prompt`: "" for the family's own.
     `guidance_scale`: up to 1 is off. `image_guidance_scale`: how closely the picture is kept, where a family has it.
-    `shift`: of the noise schedule, 0 for the checkpoint's own.
+    `shift`: of the noise schedule, 0 for the checkpoint's own. `cache`: one of `families.step_cache.CACHES`.
     """
 
     images: tuple[bytes, ...]
@@ -59,6 +60,7 @@ class Edit:
     mask: bytes = b""
     negative_prompt: str = ""
     shift: float = 0.0
+    cache: str = OFF
 
 
 def read(given: Tensors, settings: Settings) -> Edit:
@@ -92,6 +94,7 @@ def read(given: Tensors, settings: Settings) -> Edit:
         mask=_mask(given, **sizes),
         negative_prompt=_negative_prompt(given, settings),
         shift=own.get("shift", settings.shift),
+        cache=_cache(given, settings),
     )
 
 
@@ -110,6 +113,13 @@ def _negative_prompt(given: Tensors, settings: Settings) -> str:
     if prompt and not settings.negative_prompt:
         raise InvalidEditError(NEGATIVE_PROMPT_UNAVAILABLE, "this model takes no negative prompt: leave it out")
     return prompt
+
+
+def _cache(given: Tensors, settings: Settings) -> str:
+    cache = _text(given, "cache", PARAMETER_INVALID) or settings.cache
+    if cache not in CACHES:
+        raise InvalidEditError(PARAMETER_INVALID, f"cache must be {' or '.join(CACHES)}")
+    return cache
 
 
 def _mask(given: Tensors, size: Size, working: Size, own: Size | None = None) -> bytes:  # noqa: ARG001

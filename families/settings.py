@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from families.step_cache import OFF
+
 FILE = "settings.json"
 
 
@@ -50,6 +52,8 @@ class Settings:
     """By route, what takes the place of `num_inference_steps`, `guidance_scale` and `shift` above."""
     safety: Mapping[str, Any] | None = None
     """How the safety checker's pictures are prepared, and its thresholds, by the names of its tensors; None without."""
+    cache: str = OFF
+    """One of `families.step_cache.CACHES`, of edits that name none."""
 
     @classmethod
     def read(cls, folder: Path) -> "Settings":

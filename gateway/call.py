@@ -56,6 +56,7 @@ def edit_of(asked: PictureParameters, response_format: ImageFormat) -> Edit:
         size=size_of(sized.size if sized else AUTO),
         negative_prompt=negative if negative.strip() else "",
         n=sized.n if sized else 1,
+        cache=asked.cache or "",
     )
 
 

@@ -65,6 +65,7 @@ def _entries(models: Models, name: str, offer: Offer) -> list[dict[str, object]]
         "steps": offer.steps,
         "max_pixels": offer.max_pixels,
         "negative_prompt": offer.negative_prompt,
+        "cache": offer.cache,
         "masks": True,
     }
     own = [{"id": models.called(name, adapter), **entry, "parent": name} for adapter in offer.adapters]

@@ -23,6 +23,8 @@ class Offer:
     max_pixels: int | None
     """The most of an answer; None where the repository was exported before it was told."""
     negative_prompt: bool
+    cache: str | None
+    """Of steps, where none is asked for; None where the repository was exported before it was told."""
 
 
 def offer_of(config: model_config_pb2.ModelConfig) -> Offer:
@@ -39,6 +41,7 @@ def offer_of(config: model_config_pb2.ModelConfig) -> Offer:
             generation_size=said["generation_size"],
             max_pixels=int(said["max_pixels"]) if "max_pixels" in said else None,
             negative_prompt=said.get("negative_prompt") == "true",
+            cache=said.get("cache"),
         )
     except (KeyError, ValueError):
         raise PublicError("unavailable") from None

@@ -104,6 +104,12 @@ class PictureParameters(BaseModel):
         description="What the picture should not be, for models that take it: `GET /v1/models` tells.",
         json_schema_extra=optional(**EXTENSION),
     )
+    cache: Literal["off", "balanced"] | None = Field(
+        None,
+        description="Whether steps that can be foretold from those before are computed (`off`) or not (`balanced`: "
+        "sooner done, nearly the same picture). When absent, the model repository's own, told by `GET /v1/models`.",
+        json_schema_extra=optional(**EXTENSION),
+    )
 
     @field_validator("prompt")
     @classmethod
@@ -190,6 +196,6 @@ def validated(model: type[P], fields: Any) -> P:
         about["expected"] = about["expected"].replace("'", "").lower()
     reason = SHAPES.get(name) or REASONS.get(first["type"], first["msg"]).format(**about)
     code = "prompt_invalid" if name in ("prompt", "negative_prompt") else "parameter_invalid"
-    if "output_format" in model.model_fields and first["type"] == "literal_error":
+    if "output_format" in model.model_fields and first["type"] == "literal_error" and name != "cache":
         code = "unsupported_parameter"
     raise PublicError(code, param=name, message=f"{name}: {reason}.")

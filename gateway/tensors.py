@@ -27,7 +27,7 @@ class Edit:
     `images`: encoded pictures; without any, a picture is made from text alone. `model`: as the request has
     it, or for Triton its adapters alone; "" for the base. `size`: width
     and height of the answer, zeros for the rule of `auto`. `mask`: a PNG, empty for none. `negative_prompt`: "" for
-    the family's own. `n`: 1 to 10 pictures, of seeds seed, seed + 1, ...
+    the family's own. `n`: 1 to 10 pictures, of seeds seed, seed + 1, ... `cache`: of steps, "" for the repository's.
     """
 
     images: Sequence[bytes]
@@ -43,6 +43,7 @@ class Edit:
     negative_prompt: str = ""
     n: int = 1
     low_priority: bool = False
+    cache: str = ""
 
     def of(self, images: Sequence[bytes], mask: bytes = b"") -> Self:
         """The same edit of other images, and another mask."""
@@ -98,6 +99,7 @@ def inputs(edit: Edit, watch: Watch | None = None) -> list[Tensor]:
         Tensor("negative_prompt", "BYTES", (1,), [edit.negative_prompt.encode()]),
         Tensor("n", "INT32", (1,), [edit.n]),
         Tensor("low_priority", "BOOL", (1,), [edit.low_priority]),
+        Tensor("cache", "BYTES", (1,), [edit.cache.encode()]),
         Tensor("progress", "BOOL", (1,), [asked.progress]),
         Tensor("partial_images", "INT32", (1,), [asked.partial_images]),
     ]

@@ -49,6 +49,7 @@ EDIT_INPUTS = {
     "negative_prompt": ("BYTES", (1,)),
     "n": ("INT32", (1,)),
     "low_priority": ("BOOL", (1,)),
+    "cache": ("BYTES", (1,)),
 }
 STREAM_INPUTS = {"progress": ("BOOL", (1,)), "partial_images": ("INT32", (1,))}
 REQUIRED = {"image", "prompt", "seed"}
@@ -124,7 +125,8 @@ def test_edit_and_edit_stream_are_the_contract(configs: dict[str, Any]) -> None:
 
 
 def test_the_gateways_requests_are_the_contract() -> None:
-    edit = Edit([b"a", b"b"], "p", 20, 0.0, 1.5, 2**64 - 1, "", "jpeg", (8, 8), b"c", "not p", 2, low_priority=True)
+    several = Edit([b"a", b"b"], "p", 20, 0.0, 1.5, 2**64 - 1, "", "jpeg", (8, 8), b"c", "not p", 2)
+    edit = replace(several, low_priority=True, cache="balanced")
     for asked, taken in ((inputs(edit), EDIT_INPUTS), (inputs(edit, Watch(True, 3)), EDIT_INPUTS | STREAM_INPUTS)):
         sent = {tensor.name: (tensor.datatype, tensor.shape) for tensor in asked}
         assert list(sent) == list(taken)

@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "demo" / "README.md"])
 MODULE = re.compile(r"python3? -m (\S+)(.*)")
-FOREIGN = {"pip"}
+FOREIGN = {"pytest", "pip"}
 """Modules that commands run and that are not ours."""
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 

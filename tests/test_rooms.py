@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "export.component.check",
         "export.component.graph",
         "export.engines",
+        "export.likeness",
         "families",
         "gateway.deadline",
         "gateway.errors",

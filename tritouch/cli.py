@@ -79,6 +79,7 @@ def edit(
     guidance: flags.Guidance = None,
     image_guidance: flags.ImageGuidance = None,
     negative_prompt: flags.NegativePrompt = None,
+    cache: flags.Cache = None,
     model: flags.Model = None,
     size: flags.Size = None,
     mask: flags.Mask = None,
@@ -99,6 +100,7 @@ def edit(
             "guidance": guidance,
             "image_guidance": image_guidance,
             "negative_prompt": negative_prompt,
+            "cache": cache,
             "model": model,
             "size": _checked(size),
             "mask": None if mask is None else content_of(mask),
@@ -182,6 +184,7 @@ def _defaults(entry: dict[str, Any]) -> list[str]:
         "num_inference_steps": "--steps",
         "guidance_scale": "--guidance",
         "image_guidance_scale": "--image-guidance",
+        "cache": "--cache",
         "max_images": "most pictures of one edit",
         "max_pixels": "largest picture, width x height",
     }

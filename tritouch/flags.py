@@ -36,6 +36,9 @@ ImageGuidance: TypeAlias = Annotated[
     float | None, typer.Option(metavar="X", help="how closely the picture is kept (default: the model's)")
 ]
 NegativePrompt: TypeAlias = Annotated[str | None, typer.Option(metavar="TEXT", help="what is not wanted")]
+Cache: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="HOW", help="off, or balanced: sooner, of nearly the same pixels")
+]
 Model: TypeAlias = Annotated[
     str | None, typer.Option(metavar="ROUTE", help="an adapter, or several: oil:0.7+ink (default: none)")
 ]
@@ -79,7 +82,7 @@ OF_FIELDS = {
     "image_guidance_scale": "--image-guidance",
     "negative_prompt": "--negative-prompt",
     "output_compression": "--quality",
-    **{name: f"--{name}" for name in ("model", "seed", "size", "mask", "n", "stream")},
+    **{name: f"--{name}" for name in ("model", "seed", "size", "mask", "n", "stream", "cache")},
 }
 """The API's fields, as the server's messages name them, and the flags that set them."""
 

@@ -32,6 +32,7 @@ _FIELDS: Final = {
     "guidance": "guidance_scale",
     "image_guidance": "image_guidance_scale",
     "negative_prompt": "negative_prompt",
+    "cache": "cache",
     "size": "size",
     "format": "output_format",
     "quality": "output_compression",
@@ -48,6 +49,7 @@ class Options(TypedDict, total=False):
     steps: denoising steps. guidance: how closely the prompt is followed. image_guidance: how closely the picture is
     kept.
     negative_prompt: what is not wanted.
+    cache: `off`, or `balanced`: steps that can be foretold from those before are not computed.
     seed: 0 to 2^64 - 1; drawn here below 2^53 where absent, so that a request that is sent again is the same edit.
     size: `auto`, or `WIDTHxHEIGHT` in pixels.
     mask: a picture with alpha, as large as the first one; the edit is made where alpha is 0.
@@ -61,6 +63,7 @@ class Options(TypedDict, total=False):
     guidance: float | None
     image_guidance: float | None
     negative_prompt: str | None
+    cache: str | None
     seed: int | None
     size: str | None
     mask: ImageSource | None

@@ -54,6 +54,7 @@ def test_what_is_not_set_is_left_to_the_exports_own_defaults(export_flags):
         "TRITOUCH_DEFAULT_STEPS": "--default-steps",
         "TRITOUCH_SHIFT": "--shift",
         "TRITOUCH_GUIDANCE_WHEN_ZERO": "--guidance-when-zero",
+        "TRITOUCH_CACHE": "--cache",
         "TRITOUCH_SAFETY_CHECKER": "--safety-checker",
         "TRITOUCH_PREVIEW_DECODER": "--preview-decoder",
         "TRITOUCH_CALIBRATION": "--calibration",

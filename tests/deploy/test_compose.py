@@ -119,7 +119,8 @@ def test_the_examples_values_are_the_defaults(compose):
     for name, default in re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", COMPOSE.read_text()):
         assert shown[name] == default
     export = vars(parse(["--model", "x"]))
-    for name in ("REVISION", "PRECISION", "MAX_PIXELS", "MAX_BATCH", "DEFAULT_STEPS", "SHIFT", "GUIDANCE_WHEN_ZERO"):
+    names = "REVISION", "PRECISION", "MAX_PIXELS", "MAX_BATCH", "DEFAULT_STEPS", "SHIFT", "GUIDANCE_WHEN_ZERO", "CACHE"
+    for name in names:
         default = export[name.lower()]
         assert shown[f"TRITOUCH_{name}"] == ("" if default is None else str(default)), name
     settings = GatewaySettings(**{name[9:].lower(): shown[name] for name in shown if name in gateway() - FIXED})

@@ -170,6 +170,7 @@ def test_a_bad_checkpoint_is_one_clear_line(
         (["--model", ".", "--precision", "fp32,bf16"], "2 precisions for all"),
         (["--model", ".", "--max-images", "0"], "--max-images"),
         (["--model", ".", "--default-steps", "51"], "--default-steps"),
+        (["--model", ".", "--cache", "on"], "--cache must be off or balanced"),
         (["--model", ".", "--max-pixels", "100"], "--max-pixels"),
         (["--model", ".", "--max-batch", "0"], "--max-batch"),
         (["--model", ".", "--guidance-when-zero", "0.5"], "--guidance-when-zero"),

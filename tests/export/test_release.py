@@ -36,6 +36,13 @@ def test_default_steps_are_the_familys_unless_given(given: int | None, told: int
     assert offer(tiny.checkpoint("flux2_klein"), options).num_inference_steps == told
 
 
+@pytest.mark.parametrize(("given", "told"), [({}, "off"), ({"cache": "balanced"}, "balanced")])
+def test_steps_are_cached_where_callers_say_nothing_only_if_the_export_says_so(
+    given: dict[str, str], told: str
+) -> None:
+    assert offer(tiny.checkpoint("flux2_klein"), Options(Limits(256 * 256, 8), **given)).cache == told  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("family", "max_pixels", "told"),
     [

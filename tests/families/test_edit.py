@@ -85,6 +85,8 @@ def given(**changed: Any) -> Tensors:
         ({"image": [], "size": [512, 513]}, "size_unavailable"),
         ({"negative_prompt": [b"a\0b"]}, "prompt_invalid"),
         ({"negative_prompt": [b"x" * 10_001]}, "prompt_invalid"),
+        ({"cache": [b"on"]}, "parameter_invalid"),
+        ({"cache": [b"\xff"]}, "parameter_invalid"),
         ({"mask": [ONE]}, "mask_invalid"),
         ({"mask": [HOLE], "image": [TWO]}, "mask_invalid"),
         ({"mask": [HOLE], "size": [131, 250]}, "mask_invalid"),
@@ -112,6 +114,13 @@ def test_what_is_absent_or_zero_takes_the_exports_default() -> None:
     zeros = given(num_inference_steps=[0], guidance_scale=[0], image_guidance_scale=[0], model=[b""])
     expected = Edit((ONE,), "make it snow", 12, 7.5, 1.5, 7, (), "jpeg", (250, 131), (248, 128), (250, 131))
     assert read(given(), SETTINGS) == read(zeros, SETTINGS) == expected
+
+
+def test_steps_are_cached_as_the_request_says_or_else_the_export() -> None:
+    balanced = replace(SETTINGS, cache="balanced")
+    assert [read(given(), settings).cache for settings in (SETTINGS, balanced)] == ["off", "balanced"]
+    assert read(given(cache=[b"balanced"]), SETTINGS).cache == "balanced"
+    assert [read(given(cache=[cache]), balanced).cache for cache in (b"off", b"")] == ["off", "balanced"]
 
 
 def test_values_inside_are_taken_as_they_are() -> None:

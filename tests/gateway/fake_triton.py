@@ -27,6 +27,7 @@ OFFER = {
     "generation_size": "512x512",
     "max_pixels": "262144",
     "negative_prompt": "true",
+    "cache": "off",
 }
 """What the export says in `edit`'s configuration."""
 TOKENS = (77, 32, 16)

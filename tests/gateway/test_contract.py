@@ -64,8 +64,9 @@ def _schema(gateway: Gateway, *, forms: bool) -> Any:
 
 
 def test_edits(gateway: Gateway, triton: FakeTriton) -> None:
-    seen = _tried(_schema(gateway, forms=True)[EDITS]["POST"], GenerationMode.POSITIVE, CASES)
-    assert sum(seen.values()) >= CASES * 0.9
+    cases = max(CASES, 40)  # few of them have a picture that is one
+    seen = _tried(_schema(gateway, forms=True)[EDITS]["POST"], GenerationMode.POSITIVE, cases)
+    assert sum(seen.values()) >= cases * 0.9
     assert {200, 422} <= seen.keys() <= {200, 400, 422}
 
 

@@ -17,7 +17,7 @@ from tests.gateway.serving import Gateway, Loop, serving
 
 OPENAI = {"images": [{"image_url": PNG64}, {"image_url": "data:image/png;base64," + PNG64}], "prompt": "x"}
 JSON = {"friendli": body(), "openai": OPENAI}
-ASKED = {"n": 2, "size": "640x480", "negative_prompt": "rain", "seed": 2**64 - 1}
+ASKED = {"n": 2, "size": "640x480", "negative_prompt": "rain", "seed": 2**64 - 1, "cache": "balanced"}
 
 
 def asked(dialect: str, **fields: Any) -> dict[str, Any]:
@@ -37,6 +37,7 @@ def test_every_dialect_has_the_same_fields(gateway: Gateway, triton: FakeTriton,
     sent = tensors(request)
     assert struct.unpack("<2i", sent["size"]) == (640, 480)
     assert (element(sent["mask"]), element(sent["negative_prompt"])) == (PNG, b"rain")
+    assert element(sent["cache"]) == b"balanced"
     assert number(request, "n") == 2
     assert "low_priority" not in sent
     content = answer.json()
@@ -59,7 +60,21 @@ def test_forms_of_a_mask(gateway: Gateway, triton: FakeTriton, mask: object) -> 
     assert element(tensors(triton.requests[0])["mask"]) == PNG
 
 
-@pytest.mark.parametrize("name", ["n", "size", "mask", "negative_prompt", "seed", "model", "stream", "partial_images"])
+@pytest.mark.parametrize("cache", ["on", "Balanced", 1, True, ["off"]])
+@pytest.mark.parametrize("dialect", ["form", "friendli", "openai"])
+def test_another_way_to_cache_steps_is_one_clear_line(
+    gateway: Gateway, triton: FakeTriton, dialect: str, cache: object
+) -> None:
+    answer = post(gateway, **asked(dialect, cache=cache))
+    assert failure(answer) == (422, "parameter_invalid")
+    assert answer.json()["error"]["param"] == "cache"
+    assert answer.json()["detail"] == "cache: only off or balanced is served."
+    assert not triton.requests
+
+
+@pytest.mark.parametrize(
+    "name", ["n", "size", "mask", "negative_prompt", "cache", "seed", "model", "stream", "partial_images"]
+)
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_null_and_empty_are_as_good_as_left_out_everywhere(
     gateway: Gateway, triton: FakeTriton, name: str, nothing: object
@@ -68,7 +83,7 @@ def test_null_and_empty_are_as_good_as_left_out_everywhere(
         assert post(gateway, json=request | {name: nothing}).status_code == 200
     assert post(gateway, files={"image": PNG}, data={"prompt": "x", name: ""}).status_code == 200
     assert post(gateway, GENERATIONS, json={"prompt": "x", **({name: nothing} if name != "mask" else {})}).is_success
-    assert not {"n", "mask", "negative_prompt"} & {name for one in triton.requests for name in tensors(one)}
+    assert not {"n", "mask", "negative_prompt", "cache"} & {name for one in triton.requests for name in tensors(one)}
 
 
 NO_PNG = "The mask cannot be used. The mask is not a PNG with an alpha channel."

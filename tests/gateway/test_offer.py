@@ -74,13 +74,14 @@ def test_models_tell_the_defaults_of_an_edit(gateway: Gateway, triton: FakeTrito
 
 def test_models_tell_what_may_be_asked_for(gateway: Gateway, triton: FakeTriton) -> None:
     (base,) = get(gateway, "/v1/models").json()["data"]
-    assert (base["max_pixels"], base["negative_prompt"], base["masks"]) == (262144, True, True)
-    del triton.offer["max_pixels"], triton.offer["negative_prompt"]  # exported before they were told
+    assert (base["max_pixels"], base["negative_prompt"], base["masks"], base["cache"]) == (262144, True, True, "off")
+    for name in ("max_pixels", "negative_prompt", "cache"):  # exported before they were told
+        del triton.offer[name]
     (base,) = get(gateway, "/v1/models").json()["data"]
-    assert (base["max_pixels"], base["negative_prompt"], base["masks"]) == (None, False, True)
+    assert (base["max_pixels"], base["negative_prompt"], base["masks"], base["cache"]) == (None, False, True, None)
 
 
-@pytest.mark.parametrize("missing", sorted(OFFER.keys() - {"max_pixels", "negative_prompt"}))
+@pytest.mark.parametrize("missing", sorted(OFFER.keys() - {"max_pixels", "negative_prompt", "cache"}))
 def test_a_repository_that_says_no_defaults_is_not_one_of_ours(
     gateway: Gateway, triton: FakeTriton, missing: str
 ) -> None:

@@ -12,7 +12,7 @@ from bench.callers import infer_input
 from gateway.tensors import Edit, Watch, inputs
 from tests.server.asking import Client, png
 
-EVERY = Edit([b""], "x", 1, 1.0, 1.0, 1, "x", "raw", (1, 1), b"x", "x", 2, low_priority=True)
+EVERY = Edit([b""], "x", 1, 1.0, 1.0, 1, "x", "raw", (1, 1), b"x", "x", 2, low_priority=True, cache="off")
 DATATYPES = {tensor.name: tensor.datatype for tensor in inputs(EVERY, Watch(progress=True, partial_images=1))}
 """Of every input of `edit_stream`; the last two are not of `edit`."""
 

@@ -19,6 +19,7 @@ from tests.server.test_fidelity import LEAST_DB, SEED, reference
 SAMPLES = sorted((Path(__file__).parents[2] / "demo" / "samples").glob("*.jpg"))
 KINDS = [Kind("night"), Kind("pencil sketch"), Kind("inverted"), Kind("border", "red")]
 GAIN_DB = 4.0
+CACHED_DB = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,20 @@ def test_a_sentence_is_followed_as_diffusers_follows_it(demo: Client, kind: Kind
     assert psnr(ours, reference(CHECKPOINT, picture, 1.0, 1.5, prompt=sentence)) >= LEAST_DB
     wanted = np.asarray(true_edit(kind, as_picture(picture))) * 255
     assert psnr(ours, wanted) >= psnr(np.asarray(picture), wanted) + GAIN_DB
+
+
+def test_cached_steps_make_nearly_the_same_picture_of_fewer_rows(demo: Client) -> None:
+    picture = Image.open(SAMPLES[1]).convert("RGB").resize((128, 96))
+    asked = {"num_inference_steps": 20, "seed": SEED, "guidance_scale": 4, "image_guidance_scale": 1.2}
+    made, rows = [], []
+    for cache in ("off", "balanced"):
+        before = demo.denoiser_calls(), demo.figure("tritouch_denoiser_rows_total")
+        made.append(demo.edit(picture, plain_sentence(KINDS[1]), cache=cache, **asked).pixels)
+        rows.append((demo.denoiser_calls() - before[0], demo.figure("tritouch_denoiser_rows_total") - before[1]))
+    assert rows[0] == (20, 60)
+    assert rows[1][0] < 15
+    assert rows[1][1] < 40
+    assert psnr(made[1], made[0]) >= CACHED_DB
 
 
 def test_previews_come_nearer_to_the_picture(demo: Client) -> None:

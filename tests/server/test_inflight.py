@@ -16,6 +16,8 @@ EDITS: list[dict[str, Any]] = [
     {"num_inference_steps": 9, "guidance_scale": 1, "seed": 6, "prompt": "a vase"},
     {"num_inference_steps": 12, "guidance_scale": 2, "image_guidance_scale": 2.0, "seed": 7, "prompt": "fog"},
     {"num_inference_steps": 15, "guidance_scale": 0, "seed": 8, "prompt": "sepia"},
+    {"num_inference_steps": 16, "guidance_scale": 4, "seed": 9, "prompt": "fog", "cache": "balanced"},
+    {"num_inference_steps": 14, "guidance_scale": 0, "seed": 10, "model": "ink", "cache": "balanced"},
 ]
 
 

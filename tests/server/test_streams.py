@@ -45,6 +45,20 @@ def test_a_stream_ends_with_the_picture_of_the_unary_edit(faulty: tuple[Client, 
     assert {response.kind for response in told} == {"preview", "progress"}
 
 
+def test_of_cached_steps_each_is_told_too(faulty: tuple[Client, Faults]) -> None:
+    client, faults = faulty
+    alone, calls = unary(client, steps=16, cache=[b"balanced"]), client.denoiser_calls()
+    faults.set(delay=PREVIEWED)
+    inputs: dict[str, Any] = {"steps": 16, "cache": [b"balanced"], "progress": [True], "partial_images": [3]}
+    with stream(client.server, PICTURE, **inputs) as responses:
+        begun, *told, last = list(responses)
+    assert client.denoiser_calls() - calls < 16
+    assert (begun.step, last.step, last.kind) == ((0, 16), (16, 16), "picture")
+    assert [one.step for one in told if one.kind == "preview"] == [(4, 16), (8, 16), (12, 16)]
+    assert last.tensors["image"].tolist() == alone.as_numpy("image").tolist()
+    assert last.tensors["tokens"].tolist() == alone.as_numpy("tokens").tolist()
+
+
 def test_nothing_is_told_that_was_not_asked_for(client: Client) -> None:
     with stream(client.server, PICTURE, steps=6) as responses:
         assert [response.kind for response in responses] == ["begun", "picture"]

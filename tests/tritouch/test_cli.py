@@ -37,7 +37,7 @@ def test_flags_become_fields(server, photo):
     mask = photo.with_name("mask.png")
     mask.write_bytes(b"a mask")
     flags = "--seed 3 --steps 5 --guidance 2.5 --image-guidance 1.5 --model oil:0.7+ink --size 32x16 --n 2"
-    more = ["--quality", "80", "--negative-prompt", "rain", "--low-priority", "--mask", mask]
+    more = ["--quality", "80", "--negative-prompt", "rain", "--low-priority", "--mask", mask, "--cache", "balanced"]
     result = edit(photo, photo, NIGHT, "-o", photo.with_name("n.jpg"), *flags.split(), *more)
     assert result.exit_code == 0
     (asked,) = server.asked
@@ -45,7 +45,7 @@ def test_flags_become_fields(server, photo):
         "prompt": NIGHT, "seed": "3", "num_inference_steps": "5", "guidance_scale": "2.5",
         "image_guidance_scale": "1.5", "model": "oil:0.7+ink", "size": "32x16", "n": "2", "output_format": "jpeg",
         "output_compression": "80",
-        "negative_prompt": "rain",
+        "negative_prompt": "rain", "cache": "balanced",
     }  # fmt: skip
     assert [name for name, _ in asked.files] == ["image[]", "image[]", "mask"]
     assert asked.headers["x-priority"] == "low"

@@ -40,14 +40,14 @@ def test_what_is_said_is_sent_and_nothing_else(asks, server):
     options = {
         "model": "ink", "steps": 5, "guidance": 2.5, "image_guidance": 1.25, "negative_prompt": "rain",
         "seed": 2**64 - 1, "size": "16x8", "mask": b"mask", "format": "jpeg", "quality": 80,
-        "low_priority": True, "key": "mine",
+        "low_priority": True, "key": "mine", "cache": "balanced",
     }  # fmt: skip
     asks("edits", [jpeg(), b"two"], SNOW, 3, **options)
     whole = server.asked[1]
     assert whole.fields == {
         "prompt": SNOW, "model": "ink", "num_inference_steps": "5", "guidance_scale": "2.5",
         "image_guidance_scale": "1.25", "negative_prompt": "rain", "seed": str(2**64 - 1), "size": "16x8",
-        "output_format": "jpeg", "output_compression": "80", "n": "3",
+        "output_format": "jpeg", "output_compression": "80", "n": "3", "cache": "balanced",
     }  # fmt: skip
     assert whole.files == [("image[]", jpeg()), ("image[]", b"two"), ("mask", b"mask")]
     assert (whole.headers["x-priority"], whole.headers["idempotency-key"]) == ("low", "mine")

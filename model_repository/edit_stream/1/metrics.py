@@ -32,7 +32,7 @@ class TritonMetrics:
         self._stages = {stage: stages.Metric(labels={"stage": stage}) for stage in STAGES}
         self._calls = self._counter("tritouch_denoiser_calls_total", "Denoiser calls")
         self._rows = self._counter("tritouch_denoiser_rows_total", "Rows of all denoiser calls")
-        self._steps = self._counter("tritouch_steps_total", "Steps of all edits")
+        self._steps = self._counter("tritouch_steps_total", "Steps of all edits, those that had a call")
         self._call_seconds = self._counter("tritouch_denoiser_seconds_total", "Seconds in denoiser calls")
         self._engine_seconds = self._counter("tritouch_engine_seconds_total", "Seconds that the engine tells of")
         self._turn_seconds = self._counter("tritouch_turn_seconds_total", "Seconds in turns, calls included")

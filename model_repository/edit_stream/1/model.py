@@ -32,6 +32,7 @@ from families.safety_checker import RULE
 from families.safety_checker.decision import require_safe
 from families.schedules import NoiseSchedules
 from families.settings import Settings, count
+from families.step_cache import cached
 from intake import STOP_FILE, Intake
 from jobs import Job, Request
 from metrics import TritonMetrics
@@ -162,7 +163,8 @@ class TritonPythonModel:
         tensors = self._condition(edit, call_type(self._settings, edit.adapters, self._callers))
         edits = [replace(edit, seed=seed) for seed in asked.seeds(edit.seed, pictures)]
         schedules = self._schedules.shifted(edit.shift)
-        plans: list[Plan] = [self._plan(one, tensors, schedules, self._settings) for one in edits]
+        made: list[Plan] = [self._plan(one, tensors, schedules, self._settings) for one in edits]
+        plans = [cached(plan, edit.cache) for plan in made]
         rows = len(next(iter(plans[0].constant.values())))
         banked = bank_rows(self._settings, DENOISER, edit.adapters, rows)
         return [replace(plan, constant={**plan.constant, **banked}) for plan in plans]

@@ -266,9 +266,8 @@ class Step:
 Loop = Generator[Step, Array, Tensors]
 """A denoising loop turned inside out: yields steps, is sent their predictions, returns the decoder's inputs.
 
-A prediction may be overwritten once the loop has yielded and was asked for its preview: who keeps it, copies. Along an
-axis that is `padded` it may be longer than what was yielded.
-"""
+A prediction may be overwritten once the loop has yielded and was asked for its preview: who keeps it, copies. Along a
+`padded` axis it may be longer than what was yielded."""
 
 
 @dataclass(frozen=True)
@@ -277,10 +276,10 @@ class Plan:
 
     `key`: what must be equal, beside the shapes of the inputs, for two edits to share a call. `constant`: the inputs
     that are the same at every step. `tokens`: of one row. `steps`: that the loop yields. `usage`: how many tokens of
-    text, of pictures that are looked at and of the one to be made the caller is told; where the denoiser is no
-    transformer, a latent is one. `padded`: by axis, the inputs whose second axis it is, where zeros behind them are
-    tokens that nothing sees: edits that differ in its length may share a call, whose prediction is then as long as the
-    longest of them, and the loop takes what is its own. The lengths of these axes are the row's tokens.
+    text, of pictures that are looked at and of the one to be made the caller is told (of a UNet, latents). `padded`:
+    by axis, the inputs whose second axis it is, where zeros behind them are tokens that nothing sees: edits that
+    differ in its length may share a call, whose prediction is then as long as the longest of them, and the loop takes
+    what is its own. The lengths of these axes are the row's tokens.
     """
 
     key: Hashable

@@ -39,7 +39,7 @@ def cached(plan: Plan, cache: str) -> Plan:
     """The plan by one of CACHES: with "balanced" its loop wants fewer rows and calls, unless it has few steps."""
     if cache == OFF or plan.steps < FEWEST_STEPS:
         return plan
-    return replace(plan, loop=_Saving(plan.steps).loop(plan.loop))
+    return replace(plan, loop=_Saving(plan).loop(plan.loop))
 
 
 def constant_of(plan: Plan, step: Step) -> dict[str, Array]:
@@ -75,8 +75,9 @@ class Line:
 class _Saving:
     """Of one edit's loop."""
 
-    def __init__(self, steps: int) -> None:
-        self._steps, self._first = steps, round(COMPUTED * steps)
+    def __init__(self, plan: Plan) -> None:
+        self._steps, self._first = plan.steps, round(COMPUTED * plan.steps)
+        self._padded = {name for names in plan.padded.values() for name in names}
         self._predictions, self._guidance = Line(TOLERANCE), Line(GUIDANCE_TOLERANCE)
 
     def loop(self, loop: Loop) -> Loop:
@@ -96,13 +97,19 @@ class _Saving:
             yield Step({}, step.preview)
             return self._predictions.at(place)
         if turn == "prompt":
-            of_prompt = yield Step({name: array[:1] for name, array in step.inputs.items()}, step.preview)
+            only = Step({name: array[:1] for name, array in step.inputs.items()}, step.preview)
+            of_prompt = self._own((yield only), step)
             made: Array = np.concatenate([of_prompt, of_prompt + self._guidance.at(place)])
         else:
-            made = (yield step).copy()
+            made = self._own((yield step), step).copy()
             self._guidance.add(place, made[1:] - made[:1], made)
         self._predictions.add(place, made, made)
         return made
+
+    def _own(self, prediction: Array, step: Step) -> Array:
+        """What of a prediction is the edit's: behind it stands what pads it to the length of others in its call."""
+        lengths = [array.shape[1] for name, array in step.inputs.items() if name in self._padded]
+        return prediction[:, : lengths[0]] if lengths else prediction
 
     def _turn(self, place: int) -> str:
         """What is computed of a step."""

@@ -14,6 +14,7 @@ from choosing import Turns
 from families.alone import denoise_alone
 from families.interface import Loop, Plan, Step, Tensors
 from families.qwen_image_edit.table import TEXT_STEP
+from families.step_cache import BALANCED, cached
 from jobs import Job, Request
 from mixing import CALL_TOKENS
 from rows import Denoiser, Part
@@ -251,3 +252,28 @@ def test_those_that_bear_no_padding_are_as_before() -> None:
     finished(harness, {"one": plan(1.0, 3), "two": plan(2.0, 3, key="wide")})
     assert harness.metrics.calls == [(1, 1)] * 6
     assert harness.results["one"] == denoise_alone(plan(1.0, 3), denoiser)
+
+
+def nearly_still(rows: Tensors) -> NDArray[Any]:
+    """As `attending`, of predictions that lie nearly on a line."""
+    found: NDArray[Any] = attending(rows) / 1000 + rows["timestep"][:, :, None] / 8
+    return found
+
+
+def test_cached_edits_of_different_lengths_share_calls_and_are_none_the_less_their_own() -> None:
+    """What pads a prediction is neither kept nor judged by: the decisions of each are those of the edit alone."""
+    asked = [(8, 1, 1, 20), (9, 2, 2, 20), (12, 1, 2, 13), (7, 3, 1, 20)]  # the longest leaves before the others
+    edits: list[dict[str, Any]] = [
+        {"target": target, "text": text, "rows": rows, "tag": float(place + 1), "steps": steps}
+        for place, (target, text, rows, steps) in enumerate(asked)
+    ]
+    harness = Harness(nearly_still, max_rows=8, max_tokens=MOST)
+    for name, edit in enumerate(edits):
+        harness.submit(str(name), cached(uneven(**edit), BALANCED))
+    harness.turns(60)
+    assert max(edits_of_call for _, edits_of_call in harness.metrics.calls) >= 3
+    assert sum(rows for rows, _ in harness.metrics.calls) < sum(rows * steps for *_, rows, steps in asked)
+    for name, edit in enumerate(edits):
+        alone = denoise_alone(cached(uneven(**edit), BALANCED), nearly_still)["latents"]
+        assert harness.results[str(name)]["latents"].shape == alone.shape
+        assert np.allclose(harness.results[str(name)]["latents"], alone)

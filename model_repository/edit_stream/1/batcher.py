@@ -1,10 +1,9 @@
 """In-flight batching: edits join and leave the batch at every step of their denoising loops.
 
-In a turn a thread takes edits of one group, makes ONE denoiser call for all their rows, each at its own timestep, and
-moves every edit a step on: one that arrives behind a long one joins at the next step. While the engine computes one
-thread's call, the other steps another group and has its next call ready. Workers do what is before the loop and after.
-
-A caller's request is one job or several, which are conditioned together and otherwise make their way alone.
+In a turn a thread takes edits that may share a call, makes ONE denoiser call for all their rows, each at its own
+timestep, and moves every edit a step on: one that arrives behind a long one joins at the next step. While the engine
+computes one thread's call, the other steps other edits and has its next call ready. Workers do what is before the loop
+and after. A caller's request is one job or several, which are conditioned together and otherwise make their way alone.
 
 Knows plans, jobs, rows and one denoiser callable; nothing of Triton, of models, or of what tensors mean.
 """

@@ -4,7 +4,9 @@ Needs nothing but the standard library: whoever starts Triton asks here too, and
 """
 
 import math
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -16,6 +18,26 @@ PROTOCOL: Final = "http/protobuf"
 SAMPLERS: Final = frozenset(
     f"{parent}{kind}" for parent in ("", "parentbased_") for kind in ("always_on", "always_off", "traceidratio")
 )
+QUEUE: Final = "OTEL_BSP_MAX_QUEUE_SIZE"
+BATCH: Final = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
+_COUNTS: Final = {DELAY: 86_400_000, "OTEL_BSP_EXPORT_TIMEOUT": 86_400_000, QUEUE: 1_000_000, BATCH: 1_000_000}
+"""Whole numbers from 1 up to these; of the first two they are milliseconds."""
+_LIMITS: Final = tuple(
+    f"OTEL_{what}_LIMIT"
+    for what in (
+        "ATTRIBUTE_COUNT",
+        "ATTRIBUTE_VALUE_LENGTH",
+        "EVENT_ATTRIBUTE_COUNT",
+        "LINK_ATTRIBUTE_COUNT",
+        "SPAN_ATTRIBUTE_COUNT",
+        "SPAN_ATTRIBUTE_VALUE_LENGTH",
+        "SPAN_EVENT_COUNT",
+        "SPAN_LINK_COUNT",
+    )
+)
+_COMPRESSIONS: Final = ("none", "gzip", "deflate")
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+ *=[ -~]*", re.ASCII)
+_ATTRIBUTE: Final = re.compile(r"[^=\s]+\s*=.*")
 
 
 def traces_url(environ: Mapping[str, str]) -> str:
@@ -35,8 +57,8 @@ def traces_url(environ: Mapping[str, str]) -> str:
     _check_url(name, url)
     _check_protocol(environ)
     _check_sampler(environ)
-    if not (environ.get(DELAY, "") or "1").isdecimal() or environ.get(DELAY, "1") == "0":
-        raise ValueError(f"{DELAY}: must be milliseconds, a whole number more than 0")
+    _check_numbers(environ)
+    _check_exporter(environ)
     return url if name == TRACES_ENDPOINT else url.removesuffix("/") + TRACES_PATH
 
 
@@ -72,3 +94,52 @@ def _check_sampler(environ: Mapping[str, str]) -> None:
             share = math.nan
         if not 0 <= share <= 1:
             raise ValueError("OTEL_TRACES_SAMPLER_ARG: must be the share of requests that are traced, 0 to 1")
+
+
+def _check_numbers(environ: Mapping[str, str]) -> None:
+    """What the SDK gives up at, or would take its default for without a word."""
+    for name, most in _COUNTS.items():
+        given = environ.get(name, "").strip()
+        if given and not (_is_whole(given) and 1 <= int(given) <= most):
+            what = "milliseconds, a whole number" if most == _COUNTS[DELAY] else "a whole number"
+            raise ValueError(f"{name}: must be {what} from 1 to {most}")
+    for name in _LIMITS:
+        given = environ.get(name, "").strip()
+        if given and not _is_whole(given) and given.lower() != "unset":
+            raise ValueError(f"{name}: must be a whole number, 0 or more, or unset")
+    batch, queue = (int(environ.get(name, "").strip() or own) for name, own in ((BATCH, 512), (QUEUE, 2048)))
+    if batch > queue:
+        raise ValueError(f"{QUEUE}: is {queue}, and must be at least {BATCH}, which is {batch}")
+
+
+def _is_whole(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,9}", text) is not None
+
+
+def _check_exporter(environ: Mapping[str, str]) -> None:
+    """What would lose every span. Values may be keys, and are not told."""
+    for prefix in ("OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"):
+        for name in (f"{prefix}CERTIFICATE", f"{prefix}CLIENT_KEY", f"{prefix}CLIENT_CERTIFICATE"):
+            if environ.get(name) and not _is_readable(Path(environ[name])):
+                raise ValueError(f"{name}: must be a file that can be read")
+        if environ.get(f"{prefix}COMPRESSION", "").strip().lower() not in ("", *_COMPRESSIONS):
+            raise ValueError(f"{prefix}COMPRESSION: must be one of {', '.join(_COMPRESSIONS)}")
+        seconds = environ.get(f"{prefix}TIMEOUT", "").strip() or "10"
+        if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,9})?", seconds) or float(seconds) == 0:
+            raise ValueError(f"{prefix}TIMEOUT: must be seconds, a number more than 0")
+        _check_pairs(f"{prefix}HEADERS", environ, _HEADER)
+    _check_pairs("OTEL_RESOURCE_ATTRIBUTES", environ, _ATTRIBUTE)
+
+
+def _is_readable(file: Path) -> bool:
+    try:
+        with file.open("rb"):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def _check_pairs(name: str, environ: Mapping[str, str], pair: re.Pattern[str]) -> None:
+    listed = [one.strip() for one in environ.get(name, "").split(",")]
+    if not all(pair.fullmatch(one) for one in listed if one):
+        raise ValueError(f"{name}: must be NAME=VALUE, with commas between several")

@@ -17,7 +17,10 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 PORTS_APART: Final = 10
 """Tritons of one host listen on ports that are so far apart."""
 MOST: Final = 64
-_ADDRESS: Final = re.compile(r"([^\s|=*]+):([0-9]{1,5})(?:\*([0-9]{1,2}))?", re.ASCII)
+_ADDRESS: Final = re.compile(
+    r"((?:dns:(?://[a-z0-9_.:-]*/)?)?(?:[a-z0-9_.-]+|\[[0-9a-f:.]+(?:%[a-z0-9_.-]+)?\])):([0-9]{1,5})(?:\*([0-9]{1,2}))?",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 def parse(text: str) -> Mapping[str, tuple[str, ...]]:

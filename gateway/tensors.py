@@ -17,6 +17,8 @@ MODEL: Final = "edit"
 STREAM_MODEL: Final = "edit_stream"
 RAW_INPUT_CONTENTS: Final = bytes([7 << 3 | 2])  # the tag of this field in ModelInferRequest: number, kind of content
 SLICE: Final = 1 << 20
+LEAST: Final = 2.0**-126
+"""The least normal number of FP32."""
 _CODES: Final = {"INT32": "i", "FP32": "f", "UINT64": "Q", "BOOL": "?"}
 
 
@@ -107,14 +109,19 @@ def inputs(edit: Edit, watch: Watch | None = None) -> list[Tensor]:
         Tensor("image", "BYTES", (len(edit.images),), edit.images),
         Tensor("prompt", "BYTES", (1,), [edit.prompt.encode()]),
         Tensor("num_inference_steps", "INT32", (1,), [edit.num_inference_steps]),
-        Tensor("guidance_scale", "FP32", (1,), [edit.guidance_scale]),
-        Tensor("image_guidance_scale", "FP32", (1,), [edit.image_guidance_scale]),
+        Tensor("guidance_scale", "FP32", (1,), [_float32(edit.guidance_scale)]),
+        Tensor("image_guidance_scale", "FP32", (1,), [_float32(edit.image_guidance_scale)]),
         Tensor("seed", "UINT64", (1,), [edit.seed]),
         Tensor("model", "BYTES", (1,), [edit.model.encode()]),
         Tensor("response_format", "BYTES", (1,), [edit.response_format.encode()]),
         Tensor("size", "INT32", (2,), edit.size),
         *(tensor for tensor in more if tensor.values[0] and (tensor.name, tensor.values[0]) != ("n", 1)),
     ]
+
+
+def _float32(scale: float) -> float:
+    """As FP32 has it, but for one so small that it would be 0 there, which stands for the repository's own."""
+    return max(scale, LEAST) if scale > 0 else 0.0
 
 
 def packed(tensor: Tensor) -> list[bytes]:

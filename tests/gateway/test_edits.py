@@ -56,6 +56,14 @@ def test_every_field_reaches_triton(gateway: Gateway, triton: FakeTriton) -> Non
     assert element(sent["model"]) == b"adapter-1"
 
 
+def test_a_scale_too_small_for_fp32_is_still_off(gateway: Gateway, triton: FakeTriton) -> None:
+    """It would become 0 on its way, which stands for the repository's own default."""
+    assert post(gateway, json=body(guidance_scale=1e-300, image_guidance_scale=5e-324)).status_code == 200
+    sent = tensors(triton.requests[0])
+    for name in ("guidance_scale", "image_guidance_scale"):
+        assert 0 < struct.unpack("<f", sent[name])[0] < 1e-37
+
+
 def test_two_edits_without_a_seed_draw_two(gateway: Gateway, triton: FakeTriton) -> None:
     assert post(gateway).json()["seed"] != post(gateway).json()["seed"]
 

@@ -5,8 +5,8 @@ else adapters of the first. `base` is the first model, unless one is called so.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -54,10 +54,11 @@ class Models:
 
     async def edit(self, edit: Edit, *, deadline: Deadline, request_id: str = "") -> list[Picture]:
         """Run one edit before `deadline`: its `n` pictures. Raises `PublicError`, never with upstream text in it."""
-        spread, edit = self._chosen(edit)
+        name, edit = self._chosen(edit)
         ask = await self._ask(edit, deadline, request_id)
         del edit  # Its images are large, and copied by now.
-        return await spread.edit(ask, deadline)
+        with self._named(name):
+            return await self._spreads[name].edit(ask, deadline)
 
     async def stream(
         self, edit: Edit, watch: Watch, *, deadline: Deadline, request_id: str = ""
@@ -66,12 +67,13 @@ class Models:
 
         Raises as `edit` does. Closing the generator cancels the edit.
         """
-        spread, edit = self._chosen(edit)
+        name, edit = self._chosen(edit)
         ask = await self._ask(edit, deadline, request_id, watch)
         del edit
-        async with aclosing(spread.stream(ask, deadline)) as events:
-            async for event in events:
-                yield event
+        with self._named(name):
+            async with aclosing(self._spreads[name].stream(ask, deadline)) as events:
+                async for event in events:
+                    yield event
 
     async def ready(self) -> bool:
         """Whether an edit would work now, of one model at least."""
@@ -99,15 +101,25 @@ class Models:
             for called in (name, *(self.called(name, adapter) for adapter in offer.adapters))
         ]
 
-    def _chosen(self, edit: Edit) -> tuple[Spread, Edit]:
-        """Who makes it, and the edit as they are asked for it. Raises `PublicError("unknown_model")`."""
+    @contextmanager
+    def _named(self, name: str) -> Iterator[None]:
+        """Lets an error say which model has no such adapter, where there are several: another may have it."""
+        try:
+            yield
+        except PublicError as error:
+            if error.code == "unknown_model" and len(self._spreads) > 1:
+                error.message = error.message.replace("No adapter is", f"No adapter of {name} is")
+            raise
+
+    def _chosen(self, edit: Edit) -> tuple[str, Edit]:
+        """The model that makes it, and the edit as they are asked for it. Raises `PublicError("unknown_model")`."""
         name, rest = adapters.split(edit.model)
         if not name and rest in self._spreads:
             name, rest = rest, ""
         name = name if name in self._spreads or name not in ("", BASE_MODEL) else next(iter(self._spreads))
         if name not in self._spreads:
             raise PublicError("unknown_model", param="model")
-        return self._spreads[name], replace(edit, model="" if rest == BASE_MODEL else rest)
+        return name, replace(edit, model="" if rest == BASE_MODEL else rest)
 
     async def _ask(self, edit: Edit, deadline: Deadline, request_id: str, watch: Watch | None = None) -> Ask:
         trace = self._onward()

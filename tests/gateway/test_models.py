@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+import grpc
 import pytest
 
 from tests.gateway.asking import body, failure, get, post, until
-from tests.gateway.fake_triton import FakeTriton, element, tensors
+from tests.gateway.fake_triton import FakeTriton, element, failing, telling, tensors
 from tests.gateway.serving import Gateway, Loop, serving
 from tests.gateway.streaming import streamed, watched
 
@@ -86,6 +87,16 @@ def test_what_is_not_there_is_told(both: Gateway, large: FakeTriton, model: str,
     assert failure(answer) == (422, code)
     assert answer.json()["detail"].startswith(told)
     assert not both.triton.requests + large.requests
+
+
+def test_an_adapter_of_another_model_is_told_to_be_none_of_this_one(both: Gateway, large: FakeTriton) -> None:
+    said = "tritouch:unknown_model no adapter is called 'small'"
+    large.behave, large.tell = failing(grpc.StatusCode.INVALID_ARGUMENT, said), telling(said)
+    told = "There is no such model. No adapter of large is called 'small'. There are: small, oil, small/large,"
+    for fields in (body(model="large/small"), watched(model="large/small")):
+        answer = post(both, json=fields)
+        assert failure(answer) == (422, "unknown_model")
+        assert answer.json()["detail"].startswith(told)
 
 
 def test_all_are_listed_with_what_each_offers(both: Gateway) -> None:

@@ -31,7 +31,10 @@ def parse(arguments: Sequence[str]) -> AdapterDefaults:
         if not equals or route in made:
             why = "is there twice" if route in made else "must be ROUTE=steps:N,guidance:X,shift:Y"
             raise BadInputError(f"{FLAG} {argument} {why}")
-        made[route] = dict(_default(argument, part) for part in said.split(","))
+        parts = [_default(argument, part) for part in said.split(",")]
+        made[route] = dict(parts)
+        if len(made[route]) < len(parts):
+            raise BadInputError(f"{FLAG} {argument} has one of {', '.join(NAMES)} twice")
     return made
 
 

@@ -29,6 +29,8 @@ class Precisions:
         common, named = [], dict[str, str]()
         for part in text.split(","):
             single = NAMED.fullmatch(part)
+            if single and single[1] in named:
+                raise BadInputError(f"--precision {text} has {single[1]} twice")
             if single:
                 named[single[1]] = single[2]
             else:

@@ -8,7 +8,7 @@ from export.component.build import Make
 from export.component.schemes import SCHEMES
 from export.engines import Engine
 from export.errors import BadInputError
-from export.rehearsal import Picture, files
+from export.rehearsal import OWN, Picture, files
 from export.report import Report
 from export.trial import Known, Trial
 
@@ -29,7 +29,13 @@ class Judge:
         return [make for make in self.makes if make.precision in SCHEMES]
 
     def require_able(self) -> None:
-        """Raises BadInputError where a component is too large to be calibrated, or its pictures cannot be compared."""
+        """Raises BadInputError where a component is too large to be calibrated, its pictures cannot be compared, or
+        pictures are given for nothing."""
+        if self.trial.pictures != OWN and not self.narrowed:
+            raise BadInputError(
+                f"--calibration {self.trial.pictures}: nothing is narrowed: name {', '.join(SCHEMES)} "
+                "with --precision, or leave the flag out"
+            )
         self.trial.require_small(self.narrowed)
         if self.narrowed and not self.engine.runs_here() and not self.trial.accept:
             raise BadInputError(

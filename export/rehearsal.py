@@ -56,7 +56,7 @@ Picture = NDArray[np.uint8]
 class Request:
     """One edit to make."""
 
-    image: bytes
+    picture: Path
     prompt: str
     steps: int
     seed: int
@@ -64,7 +64,7 @@ class Request:
     def tensors(self) -> Tensors:
         """As `families.edit.read` takes them."""
         return {
-            "image": np.array([self.image], np.object_),
+            "image": np.array([self.picture.read_bytes()], np.object_),
             "prompt": np.array([self.prompt.encode()], np.object_),
             "num_inference_steps": np.array([self.steps], np.int32),
             "seed": np.array([self.seed], np.uint64),
@@ -79,7 +79,7 @@ def requests(folder: Path, settings: Settings) -> tuple[list[Request], list[Requ
     pictures, sentences = _files(folder)
     steps = _steps(settings)
     made = [
-        Request(picture.read_bytes(), sentences[place % len(sentences)], steps[place % len(steps)], SEED + place)
+        Request(picture, sentences[place % len(sentences)], steps[place % len(steps)], SEED + place)
         for place, picture in enumerate(pictures)
     ]
     held = made[HELD_OUT - 1 :: HELD_OUT]
@@ -93,12 +93,15 @@ def files(folder: Path) -> list[Path]:
 
 def _files(folder: Path) -> tuple[list[Path], list[str]]:
     try:
-        sentences = [line.strip() for line in (folder / SENTENCES).read_text("utf-8").splitlines() if line.strip()]
+        sentences = [line.strip() for line in (folder / SENTENCES).read_text("utf-8-sig").splitlines() if line.strip()]
         pictures = sorted(file for file in folder.iterdir() if file.suffix.lower() in KINDS)
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"--calibration {folder}: {SENTENCES}, a sentence a line, cannot be read") from error
     if not sentences:
         raise BadInputError(f"--calibration {folder}: {SENTENCES} has no sentences")
+    odd = next((file for file in pictures if not file.is_file()), None)
+    if odd:
+        raise BadInputError(f"--calibration {odd} is named as a picture, and is no file")
     if not FEWEST <= len(pictures) <= MOST:
         message = f"has {len(pictures)} pictures ({', '.join(KINDS)}); {FEWEST} to {MOST} are needed"
         raise BadInputError(f"--calibration {folder} {message}")
@@ -159,7 +162,8 @@ class Rehearsal:
                 tensors = conditioner(edit, engines)
                 plan = load(family, "denoising").plan(edit, tensors, schedules, self.settings)
             except InvalidEditError as error:
-                raise BadInputError(f"--calibration: {request.prompt!r} cannot be made: {error}") from error
+                message = f"{request.prompt!r} of {request.picture} cannot be made: {error}"
+                raise BadInputError(f"--calibration: {message}") from error
             latents = denoise_alone(plan, lambda inputs: engines(DENOISER, inputs)[PREDICTION])
             pixels: NDArray[Any] = engines(engines.decoder, latents)[PIXELS]
             yield cast("Picture", finishing.finished(from_tensor(pixels), finishing.inputs(edit), DecodingLimits()))

@@ -32,6 +32,7 @@ def test_what_is_given_is_read() -> None:
     [
         (["lightning"], "must be ROUTE="),
         (["a=steps:4", "a=shift:3"], "is there twice"),
+        (["a=steps:4,shift:3,steps:5"], "has one of steps, guidance, shift twice"),
         (["a=speed:4"], "'speed' is none of steps, guidance, shift"),
         (["a="], "'' is none of"),
         (["a=steps:4.5"], "steps must be a whole number from 1 to 50"),

@@ -66,6 +66,7 @@ def test_a_narrow_one_for_all_means_where_it_pays() -> None:
         ("int8", "auto or one of fp16, bf16, fp32, and not 'int8'"),
         ("any=int8", "and not 'int8'"),
         ("fp16,bf16", "2 precisions for all components"),
+        ("any=fp16,any=fp32", "has any twice"),
         ("", "and not ''"),
     ],
 )

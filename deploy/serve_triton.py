@@ -15,6 +15,7 @@ from pathlib import Path
 
 HEALTH = "tritouch-health"
 """File of temporary ones that names where each Triton says whether it is ready; read by `healthy.py`."""
+MOST_PORT = 65535
 EDIT_SECONDS = 300.0
 """How long edits in flight may take to finish, unless TRITOUCH_EDIT_TIMEOUT_SECONDS says; Docker waits longer."""
 
@@ -25,6 +26,14 @@ def number(name: str, default: int) -> int:
     if not text.isdecimal():
         sys.exit(f"{name} is {text!r}, and must be a whole number")
     return int(text)
+
+
+def port(name: str, default: int, more: int) -> int:
+    """A port, so many after that of the environment. Ends the program when there is none such."""
+    found = number(name, default) + more
+    if not 1 <= found <= MOST_PORT:
+        sys.exit(f"{name}: port {found} is none: ports are 1 to {MOST_PORT}")
+    return found
 
 
 def seconds(name: str, default: float) -> float:
@@ -58,9 +67,9 @@ def supervised_triton(repository: Path, shm_bytes: int, place: int) -> list[str]
         repository,
         "0.0.0.0",  # noqa: S104 - the container's networks decide who may call
         command.TritonPorts(
-            number("TRITOUCH_TRITON_HTTP_PORT", 8000) + more,
-            number("TRITOUCH_TRITON_GRPC_PORT", 8001) + more,
-            number("TRITOUCH_TRITON_METRICS_PORT", 8002) + more,
+            port("TRITOUCH_TRITON_HTTP_PORT", 8000, more),
+            port("TRITOUCH_TRITON_GRPC_PORT", 8001, more),
+            port("TRITOUCH_TRITON_METRICS_PORT", 8002, more),
         ),
         exit_seconds,
         cache_bytes=number("TRITOUCH_TRITON_CACHE_BYTES", command.CACHE_BYTES),

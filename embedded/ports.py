@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # between its choice and its use, or while a killed server is away.
 _FREE = range(20000, 32000)
 _ATTEMPTS = 200
+MOST = 65535
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -48,11 +49,13 @@ def choose(host: str, wanted: Iterable[tuple[str, int]]) -> list[int]:
         wanted: what each is called in an error, and the port or 0.
 
     Raises:
-        EmbeddedError: a wanted port is busy, or wanted twice; names it.
+        EmbeddedError: a wanted port is none, busy, or wanted twice; names it.
     """
     held: list[socket.socket] = []
     try:
         for name, port in wanted:
+            if port > MOST:
+                raise EmbeddedError(f"{name}: port {port} is more than {MOST}, the last there is: choose a lower one")
             try:
                 held.append(bind(host, port) if port else _bind_free(host))
             except EmbeddedError as error:

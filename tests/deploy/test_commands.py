@@ -151,6 +151,14 @@ def test_a_setting_of_triton_that_is_no_number_is_named(installed):
     assert (done.returncode, done.stderr) == (1, "TRITOUCH_TRITON_SHM_BYTES is '8M', and must be a whole number\n")
 
 
+def test_a_port_of_triton_that_is_none_is_named(installed):
+    env = {**installed, "TRITOUCH_TRITON_GRPC_PORT": "65536"}
+    command = run_here(dockerfile_commands()["triton"])
+    done = subprocess.run(command, env=base_environment() | env, capture_output=True, text=True, check=False)
+    said = "TRITOUCH_TRITON_GRPC_PORT: port 65536 is none: ports are 1 to 65535\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 @pytest.mark.parametrize("value", ["5m", "0", "-1", "inf", "nan"])
 def test_a_deadline_that_is_none_is_named(installed, value):
     env = {**installed, "TRITOUCH_EDIT_TIMEOUT_SECONDS": value}

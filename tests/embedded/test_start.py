@@ -14,6 +14,7 @@ import pytest
 from embedded import ports, serve, wheel
 from embedded.__main__ import _announce
 from embedded.errors import EmbeddedError
+from embedded.replica import listening
 from embedded.repository import check_repository
 from embedded.server import Embedded, _drain_seconds
 from embedded.service import telling_lines
@@ -37,6 +38,21 @@ def test_a_wrong_setting_is_named(monkeypatch):
     monkeypatch.setenv("TRITOUCH_TRITON_HTTP_PORT", "70000")
     with pytest.raises(EmbeddedError, match=r"^TRITOUCH_TRITON_HTTP_PORT=70000: .*65535"):
         load_settings()
+
+
+@pytest.mark.parametrize("name", ["STOP_SECONDS", "EDIT_TIMEOUT_SECONDS", "TRITON_START_SECONDS"])
+@pytest.mark.parametrize("value", ["inf", "nan", "1e999", "0"])
+def test_a_wait_without_end_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"TRITOUCH_{name}", value)
+    with pytest.raises(EmbeddedError, match=rf"^TRITOUCH_{name}=\S+: Input should be"):
+        load_settings()
+
+
+def test_a_port_of_a_further_triton_that_is_none_is_named() -> None:
+    """Sockets take a port modulo 65536, and would listen on another."""
+    settings = Settings(triton_grpc_port=65530)
+    with pytest.raises(EmbeddedError, match="Triton's gRPC: port 65540 is more than 65535, the last there is"):
+        listening(settings, 2)
 
 
 def test_a_wrong_setting_of_the_gateway_is_named(monkeypatch, tmp_path):

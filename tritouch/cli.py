@@ -168,18 +168,20 @@ def _run(client: AsyncClient, order: Order, jobs: list[Job], at_once: int, scree
 
 @app.command()
 def models(url: flags.Url = None, as_json: flags.Json = False) -> None:
-    """List the model, its adapters and its defaults."""
+    """List each model, its adapters and its defaults."""
     with _one_line(), Client(url, retries=0) as client:
         listed = client.models()
         if as_json:
             typer.echo(json.dumps(listed))
             return
-        for line in (*(str(entry["id"]) for entry in listed), *_defaults(listed[0] if listed else {})):
-            typer.echo(line)
+        for model in (entry for entry in listed if entry.get("parent") is None):
+            adapters = [entry["id"] for entry in listed if entry.get("parent") == model["id"]]
+            for line in (model["id"], *adapters, *_defaults(model)):
+                typer.echo(line)
 
 
 def _defaults(entry: dict[str, Any]) -> list[str]:
-    """What holds for all models of a server, a line for each that it tells."""
+    """What holds for a model and its adapters, a line for each that it tells."""
     names = {
         "num_inference_steps": "--steps",
         "guidance_scale": "--guidance",

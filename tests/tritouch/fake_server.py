@@ -18,8 +18,13 @@ STEPS = 4
 MODELS = {
     "object": "list",
     "data": [
-        {"id": name, "parent": parent, "num_inference_steps": 20, "guidance_scale": 7.5, "max_images": 4}
-        for name, parent in (("base", None), ("ink", "base"), ("sdxl", None), ("sdxl/oil", "sdxl"))
+        {"id": name, "parent": parent, "num_inference_steps": steps, "guidance_scale": 7.5, "max_images": 4}
+        for name, parent, steps in (
+            ("base", None, 20),
+            ("ink", "base", 20),
+            ("sdxl", None, 28),
+            ("sdxl/oil", "sdxl", 28),
+        )
     ],
 }
 METRICS = "# HELP tritouch_gateway_edits_in_flight Edits\ntritouch_gateway_edits_in_flight 3.0\n"

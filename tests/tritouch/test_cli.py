@@ -190,7 +190,8 @@ def test_a_file_that_comes_to_be_while_its_edit_runs_is_kept(server, photo):
 
 def test_models(server):
     assert run("models").stdout.splitlines() == [
-        "base", "ink", "sdxl", "sdxl/oil", "  --steps: 20", "  --guidance: 7.5", "  most pictures of one edit: 4"
+        "base", "ink", "  --steps: 20", "  --guidance: 7.5", "  most pictures of one edit: 4",
+        "sdxl", "sdxl/oil", "  --steps: 28", "  --guidance: 7.5", "  most pictures of one edit: 4",
     ]  # fmt: skip
     assert [one["id"] for one in json.loads(run("models", "--json").stdout)] == ["base", "ink", "sdxl", "sdxl/oil"]
 

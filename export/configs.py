@@ -3,6 +3,7 @@
 Their shape is the same for all families; what their tensors are called and how large they are is not.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -89,8 +90,9 @@ def _decoded(name: str, decoder: Component, table: Sequence[Component]) -> Ensem
 def edit(contract: str, settings: Settings) -> str:
     """`edit`'s file: its contract, written by hand, and as parameters what callers may ask of this export.
 
-    Values are text: numbers, true and false as JSON has them; lists with commas. `max_pixels`: of the largest answer.
-    `generation_size`: of a picture from text alone, as in `512x512`, where none is asked for; "" where there are none.
+    Values are text: numbers, true, false and objects as JSON has them; lists with commas. `max_pixels`: of the
+    largest answer. `generation_size`: of a picture from text alone, as in `512x512`, where none is asked for; ""
+    where there are none.
     """
     rule = canvas(settings)
     said = {
@@ -103,6 +105,7 @@ def edit(contract: str, settings: Settings) -> str:
         "max_pixels": str(settings.max_pixels),
         "negative_prompt": str(settings.negative_prompt).lower(),
         "cache": settings.cache,
+        "adapter_defaults": json.dumps(settings.adapter_defaults),
         "generation_size": "{}x{}".format(*rule.square) if rule else "",
     }
     return "\n".join([HEADER, contract.rstrip(), *parameters(said)]) + "\n"

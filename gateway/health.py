@@ -68,7 +68,10 @@ def _entries(models: Models, name: str, offer: Offer) -> list[dict[str, object]]
         "cache": offer.cache,
         "masks": True,
     }
-    own = [{"id": models.called(name, adapter), **entry, "parent": name} for adapter in offer.adapters]
+    own = [
+        {"id": models.called(name, adapter), **entry, **offer.adapter_defaults.get(adapter, {}), "parent": name}
+        for adapter in offer.adapters
+    ]
     return [{"id": name, **entry, "parent": None}, *own]
 
 

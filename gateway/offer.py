@@ -1,8 +1,9 @@
 """What the model repository lets callers ask for, as the export has put it down in the configuration of `edit`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import orjson
 from tritonclient.grpc import model_config_pb2
 
 from gateway.errors import PublicError
@@ -25,6 +26,8 @@ class Offer:
     negative_prompt: bool
     cache: str | None
     """Of steps, where none is asked for; None where the repository was exported before it was told."""
+    adapter_defaults: Mapping[str, Mapping[str, float]]
+    """What an adapter's edits have in place of the model's `num_inference_steps` and `guidance_scale`, by its name."""
 
 
 def offer_of(config: model_config_pb2.ModelConfig) -> Offer:
@@ -42,6 +45,16 @@ def offer_of(config: model_config_pb2.ModelConfig) -> Offer:
             max_pixels=int(said["max_pixels"]) if "max_pixels" in said else None,
             negative_prompt=said.get("negative_prompt") == "true",
             cache=said.get("cache"),
+            adapter_defaults=_adapter_defaults(said.get("adapter_defaults", "{}")),
         )
     except (KeyError, ValueError):
         raise PublicError("unavailable") from None
+
+
+def _adapter_defaults(said: str) -> Mapping[str, Mapping[str, float]]:
+    """Of what callers may ask for: an adapter's shift is its own affair. Raises ValueError."""
+    kinds = {"num_inference_steps": int, "guidance_scale": float}
+    read: Mapping[str, Mapping[str, float]] = orjson.loads(said)
+    return {
+        name: {asked: kind(own[asked]) for asked, kind in kinds.items() if asked in own} for name, own in read.items()
+    }

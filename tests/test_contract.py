@@ -64,6 +64,7 @@ STATUSES = {GENERATIONS_UNAVAILABLE: 404, MASK_INVALID: 400, NEGATIVE_PROMPT_UNA
 STREAM_OUTPUTS = {"step": ("INT32", (2,)), "index": ("INT32", (1,)), "partial_index": ("INT32", (1,))}
 ENSEMBLES = ("reference", "render", "view")
 FAMILIES = sorted(set(PIPELINES.values()))
+OWN = {"ink": {"num_inference_steps": 4.0, "guidance_scale": 1.5, "shift": 3.0}}
 
 Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
 
@@ -93,7 +94,7 @@ def configs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     for ensemble in written.ensembles(table):
         found[ensemble.name] = parse(ensemble.config())
     contract = (ROOT / "model_repository" / "edit" / "contract.pbtxt").read_text()
-    found["edit"] = parse(written.edit(contract, replace(SETTINGS, adapters=("oil", "ink"))))
+    found["edit"] = parse(written.edit(contract, replace(SETTINGS, adapters=("oil", "ink"), adapter_defaults=OWN)))
     return found
 
 
@@ -174,6 +175,7 @@ def test_the_gateway_reads_what_the_export_says(configs: dict[str, Any]) -> None
     for name in ("num_inference_steps", "guidance_scale", "image_guidance_scale", "max_images"):
         assert getattr(offer, name) == getattr(SETTINGS, name)
     assert offer.generation_size == "512x512"
+    assert offer.adapter_defaults == {"ink": {"num_inference_steps": 4, "guidance_scale": 1.5}}
 
 
 def test_edit_stream_calls_its_models_with_what_they_take(configs: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """`config.pbtxt` of an engine model, written from the family's tensor table."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from backends.signature import MAX_DIMS, TILES, WARM_UP
@@ -57,7 +58,8 @@ def ports(tensors: Iterable[Tensor], batched: bool = False, *, optional: bool = 
 
 def parameters(values: Mapping[str, str]) -> Sequence[str]:
     """One line each."""
-    return [f'parameters {{ key: "{key}" value: {{ string_value: "{value}" }} }}' for key, value in values.items()]
+    quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+    return [f'parameters {{ key: "{key}" value: {{ string_value: {value} }} }}' for key, value in quoted.items()]
 
 
 def _most(component: Component) -> Mapping[str, str]:

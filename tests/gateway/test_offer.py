@@ -1,5 +1,7 @@
 """What the repository offers, and what callers are told of it: models, steps, limits."""
 
+import json
+
 import grpc
 import pytest
 
@@ -70,6 +72,15 @@ def test_models_tell_the_defaults_of_an_edit(gateway: Gateway, triton: FakeTrito
     assert sketch == base | {"id": "sketch", "parent": "base"}
     assert (base["id"], base["steps"], base["max_images"]) == ("base", [4, 8, 12], 2)
     assert {name: base[name] for name in USED} == USED
+
+
+def test_models_tell_an_adapters_own_defaults(gateway: Gateway, triton: FakeTriton) -> None:
+    own = {"sketch": {"num_inference_steps": 4.0, "shift": 3.0}, "oil": {"guidance_scale": 2.5}}
+    triton.offer |= {"adapters": "sketch,oil,ink", "adapter_defaults": json.dumps(own)}
+    base, sketch, oil, ink = get(gateway, "/v1/models").json()["data"]
+    assert sketch == base | {"id": "sketch", "parent": "base", "num_inference_steps": 4}
+    assert oil == base | {"id": "oil", "parent": "base", "guidance_scale": 2.5}
+    assert ink == base | {"id": "ink", "parent": "base"}
 
 
 def test_models_tell_what_may_be_asked_for(gateway: Gateway, triton: FakeTriton) -> None:

@@ -72,6 +72,7 @@ _PASSING: Final = re.compile(
     r"Stub process .{0,200} is not healthy"  # it was killed; Triton is about to be ended and started anew
     r"|unknown model: |is not ready|Server not ready|stopped accepting new|server is stopping"  # Triton stops
     r"|shared memory pool|No space left on device|Unable to allocate |MemoryError|bad_alloc"
+    r"|Internal error from Core"  # gRPC's own: a balancer with nobody behind it ended a stream at once
 )
 """What an upstream failure says that is nobody's fault, and passes: the same edit can be done later."""
 BUSY_CODES: Final = {

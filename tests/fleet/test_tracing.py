@@ -1,6 +1,7 @@
 """What the chart has traced: variables of every pod that makes spans, and the way to the collector, for nobody else."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,12 +34,14 @@ def roads(documents: list[dict[str, Any]], peers: Any) -> dict[str, list[Any]]:
     }
 
 
-def test_gateways_and_tritons_get_every_variable_and_nothing_else_does(tools: Tools) -> None:
+def test_gateways_and_tritons_get_every_variable_and_nothing_else_does(tools: Tools, tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text("an authority")
     found = list(traced(tools.render(CHART, "--values", EXAMPLE)))
     assert [container["name"] for _, container in found] == ["gateway", "triton"]
     for template, container in found:
         variables = environment(container)
-        assert traces_url(variables) == "https://collector.observability:4318/v1/traces"
+        here = {"OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "ca.crt")}
+        assert traces_url(variables | here) == "https://collector.observability:4318/v1/traces"
         assert variables["OTEL_TRACES_SAMPLER"] == "parentbased_traceidratio"
         assert variables["OTEL_TRACES_SAMPLER_ARG"] == "0.01"
         assert variables["OTEL_BSP_SCHEDULE_DELAY"] == "5000"

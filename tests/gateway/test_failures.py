@@ -63,6 +63,7 @@ SECRET = "/opt/secret/model.py line 7"
         ("CANCELLED", "", (503, "unavailable")),
         ("UNAVAILABLE", "tritouch:stopping the server is stopping", (503, "unavailable")),
         ("INTERNAL", "Stub process 'edit_0_0' is not healthy.", (503, "unavailable")),
+        ("INTERNAL", "Internal error from Core", (503, "unavailable")),
         ("INTERNAL", "tritouch:failed in 'x', Stub process 'denoiser_0_0' is not healthy.", (503, "unavailable")),
         ("INTERNAL", "tritouch:failed Model x - Error when running inference: Server not ready", (503, "unavailable")),
         ("INTERNAL", "tritouch:failed Request for unknown model: 'render' is not found", (503, "unavailable")),

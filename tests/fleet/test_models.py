@@ -59,8 +59,9 @@ def of_few_steps(faults: Faults, original: Path) -> Faults:
 
 
 def models(fleet: Fleet) -> list[dict[str, Any]]:
-    """What the door says of models and adapters."""
-    return list(httpx.get(f"{fleet.url}/v1/models", trust_env=False).json()["data"])
+    """What the door says of models and adapters: nothing while it does not know the gateway, which has just begun."""
+    answer = httpx.get(f"{fleet.url}/v1/models", trust_env=False)
+    return list(answer.json()["data"]) if answer.is_success else []
 
 
 def told(fleet: Fleet) -> dict[str, int]:

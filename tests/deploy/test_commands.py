@@ -125,12 +125,16 @@ def test_triton_makes_the_same_spans_in_containers(triton_flags, tmp_path):
     assert len(traced) == 5
 
 
+def started(installed, **settings):
+    """Exit code and errors of Triton's container."""
+    command, env = run_here(dockerfile_commands()["triton"]), base_environment() | installed | settings
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
 def test_a_collector_that_is_none_is_named(installed):
-    env = {**installed, "OTEL_EXPORTER_OTLP_ENDPOINT": "a:4318"}
-    command = run_here(dockerfile_commands()["triton"])
-    done = subprocess.run(command, env=base_environment() | env, capture_output=True, text=True, check=False)
     said = "OTEL_EXPORTER_OTLP_ENDPOINT: must be a URL, as in http://collector:4318\n"
-    assert (done.returncode, done.stderr) == (1, said)
+    assert started(installed, OTEL_EXPORTER_OTLP_ENDPOINT="a:4318") == (1, said)
 
 
 def test_triton_in_a_container_is_reached_from_outside_and_takes_its_settings(triton_flags, tmp_path):
@@ -145,18 +149,13 @@ def test_triton_in_a_container_is_reached_from_outside_and_takes_its_settings(tr
 
 
 def test_a_setting_of_triton_that_is_no_number_is_named(installed):
-    env = {**installed, "TRITOUCH_TRITON_SHM_BYTES": "8M"}
-    command = run_here(dockerfile_commands()["triton"])
-    done = subprocess.run(command, env=base_environment() | env, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (1, "TRITOUCH_TRITON_SHM_BYTES is '8M', and must be a whole number\n")
+    said = "TRITOUCH_TRITON_SHM_BYTES is '8M', and must be a whole number\n"
+    assert started(installed, TRITOUCH_TRITON_SHM_BYTES="8M") == (1, said)
 
 
 def test_a_port_of_triton_that_is_none_is_named(installed):
-    env = {**installed, "TRITOUCH_TRITON_GRPC_PORT": "65536"}
-    command = run_here(dockerfile_commands()["triton"])
-    done = subprocess.run(command, env=base_environment() | env, capture_output=True, text=True, check=False)
     said = "TRITOUCH_TRITON_GRPC_PORT: port 65536 is none: ports are 1 to 65535\n"
-    assert (done.returncode, done.stderr) == (1, said)
+    assert started(installed, TRITOUCH_TRITON_GRPC_PORT="65536") == (1, said)
 
 
 @pytest.mark.parametrize("value", ["5m", "0", "-1", "inf", "nan"])

@@ -19,6 +19,8 @@ EVEN = 0.2
 """How far from its even share a replica may be."""
 DNS_SECONDS = 2.0
 """How long Envoy still has the address of a replica that is dead."""
+FLUSHED_SECONDS = 1.0
+"""In which Envoy has written what ended into its log: it does so five times a second."""
 PAUSE_SECONDS = 1.0
 """Until what was on its way is done, or has arrived."""
 FROZEN_SECONDS = 10.0
@@ -126,6 +128,7 @@ def assert_answered(answers: list[Answer]) -> None:
 def assert_computed_once(fleet: Fleet, storm: Storm) -> None:
     """What each replica began, it answered; only the killed one began what others answered."""
     assert storm.killed is not None
+    time.sleep(FLUSHED_SECONDS)
     calls = fleet.calls()
     answered = finished(calls)
     for replica in fleet.hosts:

@@ -37,7 +37,7 @@ class EventStream(Response):
             try:
                 await until_disconnect(receive, self._sent(scope, send))
             except CallerGoneError:
-                scope["state"]["reason"] = "caller_gone"
+                scope["state"].setdefault("reason", "caller_gone")  # who was told of a failure leaves at once
 
     async def _sent(self, scope: Scope, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

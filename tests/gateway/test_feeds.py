@@ -1,11 +1,16 @@
 """What is told to several, each at his own pace, and held only within the budget."""
 
 import asyncio
+from contextlib import ExitStack
+
+from starlette.types import Message
 
 from gateway.admission import Memory
 from gateway.errors import PublicError
-from gateway.feeds import Feed, Publish, Told
+from gateway.event_stream import EventStream
+from gateway.feeds import Feed, Listener, Publish, Told
 from gateway.work import failed
+from tests.gateway import clock
 
 
 def passing(step: int, of: int = 0) -> Told:
@@ -90,3 +95,24 @@ def test_an_error_of_our_own_is_told_without_its_words() -> None:
         assert isinstance(feed.problem, PublicError)
 
     asyncio.run(scene())
+
+
+def test_who_leaves_as_soon_as_he_is_told_of_a_failure_has_not_left_before() -> None:
+    async def scene() -> str:
+        listener, gone, scope = Listener(Memory(1000).hold()), asyncio.Event(), {"state": {}}
+        listener.put(failed(PublicError("edit_failed")))
+        listener.end()
+
+        async def receive() -> Message:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            if not message.get("more_body", True):
+                gone.set()
+                await asyncio.sleep(60)
+
+        await EventStream(listener, ExitStack(), 10, lambda _: None)(scope, receive, send)
+        return scope["state"]["reason"]
+
+    assert clock.run(scene()) == "edit_failed"

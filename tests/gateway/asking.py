@@ -56,8 +56,8 @@ def failure(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, content["error"]["code"]
 
 
-def until(condition: Callable[[], bool], seconds: float = 5) -> bool:
-    """Wait for `condition`. Returns whether it came true in time."""
+def until(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    """Wait for `condition`, for longer than any machine needs. Returns whether it came true in time."""
     end = time.monotonic() + seconds
     while not (true := condition()) and time.monotonic() < end:
         time.sleep(0.01)

@@ -15,6 +15,14 @@ def _quiet() -> None:
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _unhurried() -> Iterator[None]:
+    """A Triton that is late in saying that it is ready, as on a busy machine, is not taken for one that is away."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("gateway.triton.READY_SECONDS", 30)
+        yield
+
+
 @pytest.fixture(scope="session")
 def loop() -> Iterator[Loop]:
     loop = Loop()
@@ -45,5 +53,5 @@ def _gateway(loop: Loop, _triton: FakeTriton) -> Iterator[Gateway]:
 
 @pytest.fixture
 def gateway(_gateway: Gateway, triton: FakeTriton) -> Gateway:
-    """A gateway with the settings' defaults, in front of `triton`."""
+    """A gateway with the settings' defaults, but for its patience, in front of `triton`."""
     return _gateway

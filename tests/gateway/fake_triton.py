@@ -4,6 +4,7 @@ import asyncio
 import io
 import struct
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -203,14 +204,23 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     def __init__(self) -> None:
         self.reset()
 
+    @property
+    def active(self) -> int:
+        """Requests of this test that are being worked on."""
+        return self._counts["active"]
+
+    @property
+    def cancelled(self) -> int:
+        """Requests of this test that were cancelled."""
+        return self._counts["cancelled"]
+
     def reset(self) -> None:
         self.behave: Behaviour = at_once
         self.tell: StreamBehaviour = told
         self.is_ready = True
         self.offer = dict(OFFER)
         self.requests: list[Any] = []
-        self.active = 0
-        self.cancelled = 0
+        self._counts: Counter[str] = Counter()  # what an earlier test left is counted in its own
         self.timeouts: list[float] = []
         self.metadata: list[dict[str, str]] = []
 
@@ -218,19 +228,20 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.requests.append(request)
         self.timeouts.append(context.time_remaining())
         self.metadata.append(dict(context.invocation_metadata()))
-        self.active += 1
+        counts = self._counts
+        counts["active"] += 1
         try:
             return await self.behave(request, context)
         except asyncio.CancelledError:
-            self.cancelled += 1
+            counts["cancelled"] += 1
             raise
         finally:
-            self.active -= 1
+            counts["active"] -= 1
 
     async def ModelStreamInfer(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         """Each request in its turn; a text stands for a failure in band. What is closed early counts as cancelled."""
-        self.active += 1
-        done = False
+        counts, done = self._counts, False
+        counts["active"] += 1
         try:
             async for request in requests:
                 assert request.model_name == "edit_stream"
@@ -245,8 +256,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             done = True
             raise
         finally:
-            self.active -= 1
-            self.cancelled += not done
+            counts["active"] -= 1
+            counts["cancelled"] += not done
 
     async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802
         return service_pb2.ServerReadyResponse(ready=self.is_ready)
@@ -260,14 +271,14 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             config.parameters[name].string_value = value
         return service_pb2.ModelConfigResponse(config=config)
 
-    async def start(self, port: int = 0) -> int:
-        """Listen, and return the port."""
+    async def start(self, address: str = "127.0.0.1:0") -> None:
+        """Listen at `address`: a socket's path for who is to come back there, for a port may be another's by then."""
         unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         self._server = grpc.aio.server(options=[*unlimited, ("grpc.so_reuseport", 0)])
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        port = self._server.add_insecure_port(address)
+        self.address = address if address.startswith("unix:") else f"127.0.0.1:{port}"
         await self._server.start()
-        return self.port
 
     async def stop(self) -> None:
         """Stop at once, failing what is in flight."""

@@ -13,6 +13,8 @@ from gateway.settings import Settings
 from tests.gateway.fake_triton import FakeTriton
 
 T = TypeVar("T")
+PATIENT = {"orphan_grace_seconds": 60, "head_timeout_seconds": 60, "body_pause_seconds": 60}
+"""So much time that no test runs out of it that is not about time."""
 
 
 class Loop:
@@ -76,8 +78,8 @@ class Gateway:
 @contextmanager
 def serving(loop: Loop, triton: FakeTriton, tracing: Any = None, **overrides: Any) -> Iterator[Gateway]:
     """A gateway in front of `triton`, with these settings changed."""
-    target = {"triton_grpc": f"127.0.0.1:{triton.port}"}
-    gateway = Gateway(loop, triton, Settings(**(target | overrides)), tracing)
+    settings = Settings(**(PATIENT | {"triton_grpc": triton.address} | overrides))
+    gateway = Gateway(loop, triton, settings, tracing)
     loop.run(gateway.start())
     try:
         yield gateway

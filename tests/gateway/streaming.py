@@ -19,7 +19,7 @@ def watched(**fields: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def opened(gateway: Gateway, path: str = EDITS, timeout: float = 20, **request: Any) -> Iterator[httpx.Response]:
+def opened(gateway: Gateway, path: str = EDITS, timeout: float = 60, **request: Any) -> Iterator[httpx.Response]:
     """A stream that has begun."""
     if not request.keys() & {"json", "content", "files", "data"}:
         request["json"] = watched()

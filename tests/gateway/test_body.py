@@ -10,9 +10,14 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request
 
 from families.picture import DecodingLimits
+from gateway.admission import Memory
+from gateway.body import Bounds, read
+from gateway.errors import PublicError
 from gateway.settings import Settings
+from tests.gateway import clock
 from tests.gateway.asking import EDITS, PNG, PNG64, body, failure, post, until
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.sending import HEAD, code_of, raw, received, sending
@@ -43,16 +48,46 @@ def _trickled(gateway: Gateway, pieces: list[bytes], pause: float = 0.02) -> tup
 
 
 @pytest.mark.parametrize(
-    ("pieces", "slow"),
-    [([], {}), ([b"{"], {}), ([b"x"] * 500, {}), ([b"x" * 500_000], {})],
+    "pieces",
+    [[], [b"{"], [b"x"] * 500, [b"x" * 500_000]],
     ids=["nothing", "a byte", "a byte now and then", "much, then nothing"],
 )
-def test_a_body_must_go_on_arriving(loop: Loop, triton: FakeTriton, pieces: list[bytes], slow: dict[str, Any]) -> None:
-    with serving(loop, triton, **({"body_pause_seconds": 0.2} | slow)) as gateway:
-        start = time.monotonic()
+def test_a_body_must_go_on_arriving(loop: Loop, triton: FakeTriton, pieces: list[bytes]) -> None:
+    with serving(loop, triton, body_pause_seconds=0.2) as gateway:
         assert _trickled(gateway, pieces) == (408, "body_too_slow")
-        assert time.monotonic() - start < 3
         assert until(lambda: gateway.app.state.edits.memory.held == 0)
+
+
+async def _read(pieces: int, pause: float, bounds: Bounds) -> bytes:
+    """The body that comes so, a byte at a time."""
+
+    async def receive() -> dict[str, Any]:
+        nonlocal pieces
+        await asyncio.sleep(pause)
+        pieces -= 1
+        return {"type": "http.request", "body": b"x", "more_body": pieces > 0}
+
+    request = Request({"type": "http", "headers": []}, receive)
+    with Memory(1000).hold() as held:
+        return await read(request, held, bounds)
+
+
+def test_a_steady_body_is_read_though_it_takes_longer_than_a_pause() -> None:
+    bounds = Bounds(max_bytes=100, seconds=60, bytes_per_second=10, pause_seconds=0.5)
+    assert clock.run(_read(40, 0.03, bounds)) == b"x" * 40
+
+
+@pytest.mark.parametrize(
+    ("slow", "seconds"), [({"pause_seconds": 0.02}, 0.02), ({"bytes_per_second": 1000}, 0.517), ({"seconds": 1.0}, 1.0)]
+)
+def test_who_is_too_slow_is_not_waited_for(slow: dict[str, float], seconds: float) -> None:
+    async def scene() -> float:
+        bounds = Bounds(**({"max_bytes": 100, "seconds": 60, "bytes_per_second": 10, "pause_seconds": 0.5} | slow))
+        with pytest.raises(PublicError, match="body_too_slow"):
+            await _read(40, 0.03, bounds)
+        return asyncio.get_running_loop().time()
+
+    assert clock.run(scene()) == pytest.approx(seconds, abs=0.001)
 
 
 def test_a_body_has_so_much_time_in_all(loop: Loop, triton: FakeTriton) -> None:
@@ -61,25 +96,13 @@ def test_a_body_has_so_much_time_in_all(loop: Loop, triton: FakeTriton) -> None:
         assert _trickled(gateway, [b"x"] * 3) == (408, "body_too_slow")
 
 
-def test_a_steady_body_is_read_though_it_takes_longer_than_a_pause(loop: Loop, triton: FakeTriton) -> None:
-    content = json.dumps(body()).encode().ljust(100)
-    with (
-        serving(loop, triton, body_pause_seconds=0.5, body_bytes_per_second=10) as gateway,
-        sending(gateway, len(content), content[:-40]) as connection,
-    ):
-        for one in content[-40:]:
-            time.sleep(0.03)
-            connection.sendall(bytes([one]))
-        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
-
-
 def test_a_caller_who_leaves_while_sending(gateway: Gateway) -> None:
     with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
         connection.sendall(HEAD.encode() + b"Content-Length: 100\r\n\r\n{")
         assert until(lambda: gateway.app.state.edits.memory.held == 1)
         assert gateway.app.state.edits.arriving.inside == 1
-    assert until(lambda: gateway.app.state.edits.arriving.inside == 0)
-    assert gateway.app.state.edits.memory.held == 0
+    edits = gateway.app.state.edits
+    assert until(lambda: (edits.arriving.inside, edits.memory.held) == (0, 0))
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "x"])
@@ -130,14 +153,14 @@ def test_live_while_large_bodies_are_worked_on(gateway: Gateway, triton: FakeTri
     waits: list[float] = []
 
     async def scene() -> Any:
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=20, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60, trust_env=False) as client:
             large = asyncio.ensure_future(
                 client.post(EDITS, content=content, headers={"content-type": "application/json"})
             )
             while not large.done():
-                start = time.perf_counter()
+                start = time.process_time()  # what others compute meanwhile does not count
                 assert (await client.get("/livez")).status_code == 200
-                waits.append(time.perf_counter() - start)
+                waits.append(time.process_time() - start)
             return large.result()
 
     assert failure(asyncio.run(scene())) == (422, "image_unreadable")

@@ -29,8 +29,8 @@ from tests.gateway.fake_triton import (
     telling,
     tensors,
 )
-from tests.gateway.serving import Gateway
-from tests.gateway.streaming import held
+from tests.gateway.serving import Gateway, Loop, serving
+from tests.gateway.streaming import NOTHING, held
 
 PREVIEWS = ["image_edit.partial_image"] * 2
 KEY: dict[str, Any] = {"api_key": "k", "max_retries": 0}
@@ -94,14 +94,17 @@ def test_openais_stream_raises_what_fails_midway(gateway: Gateway, triton: FakeT
     assert (caught.value.message, caught.value.code) == ("The edit failed.", "edit_failed")
 
 
-def test_openais_stream_closed_early(gateway: Gateway, triton: FakeTriton) -> None:
+def test_openais_stream_closed_early(loop: Loop, triton: FakeTriton) -> None:
     triton.tell = telling(begun(), lambda request: preview(request, 0), threading.Event())
-    with openai.OpenAI(base_url=gateway.url + "/v1", **KEY) as client:
+    with (
+        serving(loop, triton, orphan_grace_seconds=3600) as gateway,
+        openai.OpenAI(base_url=gateway.url + "/v1", **KEY) as client,
+    ):
         asked = client.images.edit(image=PNG, prompt="x", stream=True, partial_images=1)
         next(iter(asked))
         asked.close()
-        assert until(lambda: triton.active == 0, 1)
-    assert until(lambda: held(gateway)[3] == 0, 1)
+        assert until(lambda: triton.active == 0)
+        assert until(lambda: held(gateway) == NOTHING)
 
 
 def test_openais_several(gateway: Gateway, triton: FakeTriton) -> None:

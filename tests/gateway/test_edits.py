@@ -239,7 +239,7 @@ def test_other_content_types_are_415(gateway: Gateway) -> None:
 
 
 def test_other_paths_and_methods(gateway: Gateway) -> None:
-    with httpx.Client(base_url=gateway.url, trust_env=False) as client:
+    with httpx.Client(base_url=gateway.url, timeout=60, trust_env=False) as client:
         assert failure(client.get("/nothing")) == (404, "not_found")
         answer = client.get(EDITS)
         assert failure(answer) == (405, "method_not_allowed")

@@ -2,14 +2,15 @@
 
 import asyncio
 import gzip
-import time
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 
-from tests.gateway.asking import PNG, PNG64, body, failure, post
+from tests.gateway.asking import PNG, PNG64, body, failure, post, until
 from tests.gateway.fake_triton import FakeTriton, element, tensors
 from tests.gateway.serving import Gateway, Loop, serving
 from tests.gateway.test_addresses import FOREIGN, PRIVATE_V4, PRIVATE_V6, SPELLINGS
@@ -78,8 +79,9 @@ def host(_host: Host) -> Host:
 @contextmanager
 def reaching(loop: Loop, triton: FakeTriton, host: Host, **settings: Any) -> Iterator[Gateway]:
     """A gateway that may fetch from `host`."""
-    allowed = {"url_private_hosts": ("127.0.0.1",), "url_ports": (host.port,), "url_total_seconds": 1.5}
-    with serving(loop, triton, **(allowed | settings)) as gateway:
+    allowed = {"url_private_hosts": ("127.0.0.1",), "url_ports": (host.port,)}
+    patient = {"url_connect_seconds": 60, "url_total_seconds": 60}
+    with serving(loop, triton, **(allowed | patient | settings)) as gateway:
         yield gateway
 
 
@@ -109,14 +111,14 @@ def test_beside_base64(loop: Loop, triton: FakeTriton, host: Host) -> None:
 
 async def _slowly(writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n" + PNG)
-    for _ in range(100):
+    for _ in range(9000):
         await asyncio.sleep(0.1)
         writer.write(b"x")
         await writer.drain()
 
 
 async def _never(writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(5)
+    await asyncio.sleep(900)
 
 
 async def _endless(writer: asyncio.StreamWriter) -> None:
@@ -172,11 +174,9 @@ def near(loop: Loop, _triton: FakeTriton, _host: Host) -> Iterator[Gateway]:
 
 def _check_failure(gateway: Gateway, host: Host, given: bytes | Answer) -> None:
     host.answers["/bad"] = given
-    start = time.monotonic()
     answer = ask(gateway, host, "/bad")
     assert failure(answer) == (422, "image_url_unusable")
     assert answer.json()["detail"] == "An image could not be had from its URL."
-    assert time.monotonic() - start < 4
     assert not gateway.triton.requests
 
 
@@ -188,7 +188,7 @@ def test_every_failure_is_the_same(near: Gateway, triton: FakeTriton, host: Host
 
 @pytest.mark.parametrize("slow", [_slowly, _never])
 def test_taking_too_long_is_that_failure_too(loop: Loop, triton: FakeTriton, host: Host, slow: Answer) -> None:
-    with reaching(loop, triton, host, url_total_seconds=0.3) as gateway:
+    with reaching(loop, triton, host, url_total_seconds=1) as gateway:
         _check_failure(gateway, host, slow)
     assert len(host.asked) == 1
 
@@ -254,18 +254,19 @@ def test_what_is_fetched_counts_as_held(loop: Loop, triton: FakeTriton, host: Ho
     with reaching(loop, triton, host, **limits) as gateway:
         assert failure(ask(gateway, host, "/large.png")) == (429, "queue_full")
         assert ask(gateway, host, "/cat.png").status_code == 200
-        assert gateway.app.state.edits.memory.held == 0
+        assert until(lambda: gateway.app.state.edits.memory.held == 0)
 
 
 def test_waiting_for_a_turn_is_bounded_by_the_deadline(loop: Loop, triton: FakeTriton, host: Host) -> None:
     host.answers["/never"] = _never
-    limits = {"url_fetches": 1, "url_total_seconds": 1, "edit_timeout_seconds": 0.3}
+    limits = {"url_fetches": 1, "edit_timeout_seconds": 0.3}
     with reaching(loop, triton, host, **limits) as gateway:
         assert failure(ask(gateway, host, "/never")) == (504, "deadline_exceeded")
 
 
 def test_fetches_are_bounded_in_number(loop: Loop, triton: FakeTriton, host: Host) -> None:
     running = most = 0
+    released = threading.Event()
 
     @asynccontextmanager
     async def counted() -> AsyncGenerator[None]:
@@ -277,13 +278,16 @@ def test_fetches_are_bounded_in_number(loop: Loop, triton: FakeTriton, host: Hos
 
     async def answer(writer: asyncio.StreamWriter) -> None:
         async with counted():
-            await asyncio.sleep(0.05)
+            while not released.is_set():
+                await asyncio.sleep(0.01)
             writer.write(whole(PNG))
             await writer.drain()
 
     host.answers["/counted"] = answer
-    from concurrent.futures import ThreadPoolExecutor
-
     with reaching(loop, triton, host, url_fetches=2) as gateway, ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: ask(gateway, host, "/counted").status_code, range(8)))
-    assert (answers, most) == ([200] * 8, 2)
+        answers = [pool.submit(ask, gateway, host, "/counted") for _ in range(8)]
+        assert until(lambda: gateway.app.state.edits.running.inside == 8)
+        assert until(lambda: running == 2)
+        released.set()
+        assert [answer.result().status_code for answer in answers] == [200] * 8
+    assert most == 2

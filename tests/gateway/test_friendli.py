@@ -11,7 +11,7 @@ from tests.gateway.asking import PNG64
 from tests.gateway.fake_triton import JPEG, RAW, FakeTriton, element, tensors
 from tests.gateway.serving import Gateway
 
-ASK = {"prompt": "make it snow", "timeout_ms": 10_000}
+ASK = {"prompt": "make it snow", "timeout_ms": 60_000}
 
 
 @pytest.fixture(autouse=True)

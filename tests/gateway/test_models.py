@@ -12,16 +12,16 @@ from tests.gateway.streaming import streamed, watched
 
 
 @pytest.fixture(scope="module")
-def _large(loop: Loop) -> Iterator[FakeTriton]:
+def _large(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeTriton]:
     triton = FakeTriton()
-    loop.run(triton.start())
+    loop.run(triton.start(f"unix:{tmp_path_factory.mktemp('triton')}/large"))
     yield triton
     loop.run(triton.stop())
 
 
 @pytest.fixture(scope="module")
 def _both(loop: Loop, _triton: FakeTriton, _large: FakeTriton) -> Iterator[Gateway]:
-    names = f"small=127.0.0.1:{_triton.port},large=127.0.0.1:{_large.port}"
+    names = f"small={_triton.address},large={_large.address}"
     with serving(loop, _triton, triton_grpc=names) as gateway:
         yield gateway
 
@@ -120,6 +120,6 @@ def test_one_that_is_away_does_not_take_the_other_along(
     assert [entry["id"] for entry in get(both, "/v1/models").json()["data"]] == ["small", "oil", "small/large"]
     ready = 'tritouch_gateway_triton_ready{model="large",triton="0"} '
     assert f"{ready}0.0" in get(both, "/metrics").text
-    loop.run(large.start(large.port))
+    loop.run(large.start(large.address))
     assert until(lambda: f"{ready}1.0" in get(both, "/metrics").text)
     assert post(both, json=body(model="large")).status_code == 200

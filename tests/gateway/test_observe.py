@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -17,8 +16,9 @@ from bench.collector import collecting
 from gateway.collector import ENDPOINT
 from gateway.metrics import Metrics
 from gateway.observe import Observed
-from tests.gateway.asking import EDITS, PNG, body, get, post
+from tests.gateway.asking import EDITS, PNG, body, get, post, until
 from tests.gateway.fake_triton import FakeTriton, after, failing
+from tests.gateway.sending import leave
 from tests.gateway.serving import Gateway, Loop, serving
 from tests.gateway.test_main import process
 
@@ -53,6 +53,17 @@ def test_every_answer_has_one(gateway: Gateway, path: str) -> None:
     assert get(gateway, path).headers["x-request-id"]
 
 
+def counted(route: str, status: str, reason: str) -> str:
+    """The line of the metrics that says that one request was answered so."""
+    return f'tritouch_gateway_requests_total{{reason="{reason}",route="{route}",status="{status}"}} 1.0'
+
+
+def shown(gateway: Gateway, *lines: str) -> bool:
+    """Whether the metrics have all of these lines; an answer is counted after it is sent."""
+    text = get(gateway, "/metrics").text
+    return all(line in text for line in lines)
+
+
 def test_metrics(loop: Loop, triton: FakeTriton) -> None:
     with serving(loop, triton) as gateway:
         post(gateway)
@@ -60,15 +71,14 @@ def test_metrics(loop: Loop, triton: FakeTriton) -> None:
         triton.behave = failing(grpc.StatusCode.INTERNAL, "")
         post(gateway)
         get(gateway, "/no/such/path")
+        wanted = [("200", "ok"), ("422", "prompt_invalid"), ("500", "edit_failed")]
+        lines = [counted(EDITS, status, reason) for status, reason in wanted]
+        assert until(lambda: shown(gateway, *lines, counted("none", "404", "not_found")))
         metrics = get(gateway, "/metrics").text
-    wanted = [("200", "ok"), ("422", "prompt_invalid"), ("500", "edit_failed")]
-    for status, reason in wanted:
-        assert f'tritouch_gateway_requests_total{{reason="{reason}",route="{EDITS}",status="{status}"}} 1.0' in metrics
-    assert 'requests_total{reason="not_found",route="none",status="404"} 1.0' in metrics
     for stage in ("read", "parse", "load", "edit", "encode"):
         assert f'tritouch_gateway_stage_seconds_count{{stage="{stage}"}}' in metrics
     for gauge in ("callers", "edits_in_flight", "held_bytes"):
-        assert f"tritouch_gateway_{gauge} 0.0" in metrics
+        assert f"tritouch_gateway_{gauge} 0.0" in metrics, "for what was answered has been counted"
     assert "process_resident_memory_bytes" in metrics
 
 
@@ -108,11 +118,12 @@ def _ask_in_every_way(url: str, triton: FakeTriton) -> None:
         client.post(EDITS, files={"image": (s["path"], PNG + s["file"].encode())}, data=form)
         client.post(EDITS, content=s["prompt"].encode(), headers={"content-type": "multipart/form-data; boundary=x"})
         client.get(f"/{s['path']}?{s['query']}")
-        for behave in (failing(grpc.StatusCode.INTERNAL, f"{UPSTREAM}: '{s['prompt']}', {image}"), after(30)):
-            triton.behave = behave
-            client.headers["idempotency-key"] = s["idempotency"] + str(id(behave))
-            with suppress(httpx.TimeoutException):
-                client.post(EDITS, json=body(image=image, prompt=s["prompt"]), timeout=0.3)
+        asked = body(image=image, prompt=s["prompt"])
+        triton.behave = failing(grpc.StatusCode.INTERNAL, f"{UPSTREAM}: '{s['prompt']}', {image}")
+        client.post(EDITS, json=asked, headers={"idempotency-key": s["idempotency"] + "1"})
+        triton.behave = after(600)
+        headers |= {"idempotency-key": s["idempotency"] + "2"}
+        leave(url, lambda: triton.active == 1, json=asked, headers=headers)
 
 
 def test_no_secret_in_any_log_metric_or_span(triton: FakeTriton) -> None:
@@ -122,7 +133,7 @@ def test_no_secret_in_any_log_metric_or_span(triton: FakeTriton) -> None:
     with collecting() as collector, process(triton, **settings, **headers, **{ENDPOINT: collector.endpoint}) as running:
         gateway, url = running
         _ask_in_every_way(url, triton)
-        metrics = httpx.get(url + "/metrics", trust_env=False).text
+        metrics = httpx.get(url + "/metrics", timeout=60, trust_env=False).text
         gateway.terminate()
         written = gateway.communicate(timeout=60)[0]
     encoded = [base64.b64encode(value.encode()).decode().rstrip("=")[:-2] for value in SECRETS.values()]

@@ -45,14 +45,14 @@ def test_a_setting_that_is_none_is_one_line() -> None:
 
 def test_the_page_and_all_that_it_names(gateway: Gateway) -> None:
     """What the page or one of its files asks for is served, and nothing is served that none asks for."""
-    index = httpx.get(gateway.url)
+    index = httpx.get(gateway.url, timeout=60)
     assert (index.status_code, index.headers["content-type"]) == (200, "text/html; charset=utf-8")
     named = set(re.findall(r'(?:src|href)="(playground/[^"]+)"', index.text))
     seen: set[str] = set()
     while fresh := named - seen:
         seen |= fresh
         for name in fresh:
-            answer = httpx.get(f"{gateway.url}/{name}")
+            answer = httpx.get(f"{gateway.url}/{name}", timeout=60)
             assert answer.status_code == 200, name
             assert answer.headers["content-type"] == page.TYPES[Path(name).suffix]
             if name.endswith(".js"):
@@ -63,7 +63,7 @@ def test_the_page_and_all_that_it_names(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/playground/app.js"])
 def test_its_policy_lets_nothing_in_from_elsewhere(gateway: Gateway, path: str) -> None:
-    headers = httpx.get(gateway.url + path).headers
+    headers = httpx.get(gateway.url + path, timeout=60).headers
     policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'self'"
     assert policy["img-src"] == "'self' blob: data:"
@@ -73,32 +73,33 @@ def test_its_policy_lets_nothing_in_from_elsewhere(gateway: Gateway, path: str) 
 
 
 def test_a_file_that_is_known_is_not_sent_again(gateway: Gateway) -> None:
-    first = httpx.get(gateway.url)
-    again = httpx.get(gateway.url, headers={"If-None-Match": first.headers["etag"]})
+    first = httpx.get(gateway.url, timeout=60)
+    again = httpx.get(gateway.url, headers={"If-None-Match": first.headers["etag"]}, timeout=60)
     assert (again.status_code, again.content) == (304, b"")
-    assert httpx.get(gateway.url, headers={"If-None-Match": '"other"'}).content == first.content
-    assert httpx.head(gateway.url).headers["content-length"] == str(len(first.content))
+    assert httpx.get(gateway.url, headers={"If-None-Match": '"other"'}, timeout=60).content == first.content
+    assert httpx.head(gateway.url, timeout=60).headers["content-length"] == str(len(first.content))
 
 
 @pytest.mark.parametrize("path", ["/playground", "/playground/", "/playground/index.html", "/playground/../page.py"])
 def test_there_is_nothing_else(gateway: Gateway, path: str) -> None:
-    assert httpx.get(gateway.url + path).json()["error"]["code"] == "not_found"
-    assert httpx.post(gateway.url + "/").status_code == 405
+    assert httpx.get(gateway.url + path, timeout=60).json()["error"]["code"] == "not_found"
+    assert httpx.post(gateway.url + "/", timeout=60).status_code == 405
     assert all(
-        "playground" not in one and one != "/" for one in httpx.get(gateway.url + "/openapi.json").json()["paths"]
+        "playground" not in one and one != "/"
+        for one in httpx.get(gateway.url + "/openapi.json", timeout=60).json()["paths"]
     )
 
 
 def test_off_it_is_not_there(loop: Loop, triton: FakeTriton) -> None:
     with serving(loop, triton, playground="false") as off:
-        assert httpx.get(off.url).json()["error"]["code"] == "not_found"
-        assert httpx.get(off.url + "/playground/app.js").status_code == 404
+        assert httpx.get(off.url, timeout=60).json()["error"]["code"] == "not_found"
+        assert httpx.get(off.url + "/playground/app.js", timeout=60).status_code == 404
 
 
 def test_with_keys_the_page_is_open_and_the_api_is_not(loop: Loop, triton: FakeTriton) -> None:
     with serving(loop, triton, playground="true", api_keys=KEY) as keyed:
-        assert httpx.get(keyed.url).status_code == 200
-        assert httpx.get(keyed.url + "/v1/models").status_code == 401
+        assert httpx.get(keyed.url, timeout=60).status_code == 200
+        assert httpx.get(keyed.url + "/v1/models", timeout=60).status_code == 401
 
 
 def test_its_files_are_short_and_its_sample_is_the_demos() -> None:

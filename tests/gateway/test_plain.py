@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from gateway.cors import Shared
 from gateway.metrics import Metrics
 from gateway.observe import Observed
-from tests.gateway.asking import EDITS, body, failure, get
+from tests.gateway.asking import EDITS, body, failure, get, until
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.serving import Gateway, Loop, serving
 from tests.gateway.test_protocol import connected, rest
@@ -76,7 +76,7 @@ def test_other_targets_lead_nowhere(gateway: Gateway, target: str) -> None:
 
 def test_an_edit_by_its_whole_url_is_known_as_that(gateway: Gateway, triton: FakeTriton) -> None:
     assert raw(gateway, f"POST http://x{EDITS}")[0].startswith(b"HTTP/1.1 415 ")
-    assert f'route="{EDITS}",status="415"' in get(gateway, "/metrics").text
+    assert until(lambda: f'route="{EDITS}",status="415"' in get(gateway, "/metrics").text)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_pages_may_read_what_nobody_foresaw() -> None:
 def test_any_origin_is_without_credentials(loop: Loop, triton: FakeTriton) -> None:
     with serving(loop, triton, cors_origins=("*",)) as gateway:
         answers = [preflight(gateway), ask(gateway, "GET", "/livez", origin="https://any.example.com")]
-        with httpx.Client(base_url=gateway.url, trust_env=False) as client:
+        with httpx.Client(base_url=gateway.url, timeout=60, trust_env=False) as client:
             answers.append(client.post(EDITS, json=body(), headers={"origin": "null"}))
     assert [one.status_code for one in answers] == [204, 200, 200]
     for one in answers:

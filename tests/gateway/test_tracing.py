@@ -145,9 +145,9 @@ def test_probes_and_unknown_paths(traced: Traced, collector: Collector) -> None:
 
 def test_a_collector_that_is_away_holds_nothing_up(triton: FakeTriton) -> None:
     with process(triton, **{ENDPOINT: "http://127.0.0.1:9"}) as (gateway, url):
-        assert httpx.post(url + EDITS, json=body(), trust_env=False).status_code == 200
+        assert httpx.post(url + EDITS, json=body(), timeout=60, trust_env=False).status_code == 200
         gateway.terminate()
-        assert gateway.wait(20) == 0
+        assert gateway.wait(60) == 0
 
 
 OFF = """

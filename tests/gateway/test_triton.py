@@ -1,7 +1,7 @@
 """The request as Triton reads it: what is put together by hand must be what protobuf would write."""
 
 import asyncio
-import time
+import threading
 
 import pytest
 from tritonclient.grpc import service_pb2
@@ -41,23 +41,25 @@ def test_a_request_that_is_sent_again_has_the_time_that_is_left() -> None:
 
 
 async def _edited_after(busy: float, deadline: float, triton: FakeTriton) -> Picture:
-    """An edit whose one work thread is busy at first."""
-    threads = Threads(1)
-    async with Models({"base": [f"127.0.0.1:{triton.port}"]}, threads, Metrics()) as client:
-        other = asyncio.ensure_future(threads.run(time.sleep, busy))
+    """An edit whose one work thread is busy for so long once it waits."""
+    threads, over = Threads(1), threading.Event()
+    async with Models({"base": [triton.address]}, threads, Metrics()) as client:
+        other = asyncio.ensure_future(threads.run(over.wait))
         await asyncio.sleep(0)
-        try:
-            return await client.edit(Edit([PNG], "x", 20, 0, 1.5, 1, "", "jpeg"), deadline=Deadline(deadline))
-        finally:
-            await other
+        edit = Edit([PNG], "x", 20, 0, 1.5, 1, "", "jpeg")
+        edited = asyncio.ensure_future(client.edit(edit, deadline=Deadline(deadline)))
+        await asyncio.wait({edited}, timeout=busy)
+        over.set()
+        await other
+        return await edited
 
 
 def test_the_time_left_is_taken_when_the_request_is_made(loop: Loop, triton: FakeTriton) -> None:
-    loop.run(_edited_after(0.2, 2, triton))
-    assert triton.requests[0].parameters["timeout"].int64_param < 1_850_000
+    loop.run(_edited_after(0.2, 60, triton))
+    assert triton.requests[0].parameters["timeout"].int64_param <= 59_800_000
 
 
 def test_expired_work_never_reaches_triton(loop: Loop, triton: FakeTriton) -> None:
     with pytest.raises(PublicError, match="deadline_exceeded"):
-        loop.run(_edited_after(0.2, 0.1, triton))
+        loop.run(_edited_after(60, 0.1, triton))
     assert not triton.requests

@@ -40,8 +40,9 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _KILL_SECONDS = 10.0
 _WATCH_SECONDS = 1.0
-# What is watched starts with the command; so new ones are looked for, which takes milliseconds, ever more rarely.
-_MOST_ROUNDS = 8
+# What is watched starts with the command; so new ones, for which looking takes milliseconds, are looked for less often.
+# Not much less: that one has died is never noticed where it had not been seen alive.
+_MOST_ROUNDS = 2
 _LOCK_SECONDS = 0.05
 # Of the grace: for the command itself to end, once what was under way is done or has had its time.
 _END_SECONDS = 5.0

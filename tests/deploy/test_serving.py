@@ -21,6 +21,7 @@ from embedded.command import PYTHON_PROCESS
 from embedded.ports import choose
 from embedded.wheel import environment, find_triton, lay_out_backends
 from tests.conftest import ROOT
+from tests.embedded.asking import looked
 from tests.toy import build
 
 from .conftest import DEPLOY, base_environment, dockerfile_commands, dockerfile_engines, healthy, run_here
@@ -58,7 +59,7 @@ def running(
             time.sleep(0.2)
         yield process
         process.terminate()
-        assert process.wait(60) == code
+        assert process.wait(180) == code
     finally:
         process.kill()
         process.wait()
@@ -117,8 +118,8 @@ def test_a_container_ends_when_a_process_that_triton_needs_dies(triton_environme
     own |= {"TRITOUCH_REPOSITORY": str(build(tmp_path / "models")), "ENGINES": "openvino"}
     command, ready = run_here(dockerfile_commands()["triton"]), f"http://127.0.0.1:{http}/v2/health/ready"
     with running(command, triton_environment | own, tmp_path, ready, code=128 + signal.SIGKILL) as triton:
-        time.sleep(2.5)  # longer than it takes to look for what is to be watched
+        looked(triton.pid, rounds=4)
         for process in psutil.Process(triton.pid).children(recursive=True):
             if process.name().startswith(PYTHON_PROCESS[:15]):
                 process.kill()
-        triton.wait(10)
+        triton.wait(180)

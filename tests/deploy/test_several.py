@@ -24,14 +24,16 @@ from pathlib import Path
 ports = [argument.rpartition("=")[2] for argument in sys.argv if argument.startswith("--grpc-port=")]
 stop = os.environ["TRITOUCH_STOP_FILE"]
 said = {{"pid": os.getpid(), "arguments": sys.argv[1:], "stop": stop}}
-Path("{folder}", ports[0]).write_text(json.dumps(said))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+whole = Path("{folder}", ports[0] + ".new")
+whole.write_text(json.dumps(said))
+whole.replace(Path("{folder}", ports[0]))
 while True:
     signal.pause()
 """
 
 
-def until(holds: Callable[[], bool], seconds: float = 20) -> bool:
+def until(holds: Callable[[], bool], seconds: float = 120) -> bool:
     end = time.monotonic() + seconds
     while not (true := holds()) and time.monotonic() < end:
         time.sleep(0.05)
@@ -56,7 +58,6 @@ class Container:
 
     def of(self, port: int) -> dict[str, object]:
         assert until((self.told / str(port)).exists)
-        assert until(lambda: (self.told / str(port)).read_text() != "")
         return dict(json.loads((self.told / str(port)).read_text()))
 
 
@@ -79,7 +80,7 @@ def test_each_has_its_ports_and_is_started_again_by_itself(container: Container,
     assert until(lambda: container.of(8001)["pid"] != first["pid"])
     assert container.of(8011)["pid"] == second["pid"]
     container.process.terminate()
-    said, _ = container.process.communicate(timeout=20)
+    said, _ = container.process.communicate(timeout=120)
     assert container.process.returncode == 0
     assert said == "error: Triton 0 ended with exit code 137: started again in 0 s\n"
     for pid in (container.of(8001)["pid"], second["pid"]):

@@ -56,7 +56,18 @@ def addresses(process):
     return found["Triton"], found.get("gateway", ""), found["logs"]
 
 
-def until(condition, seconds):
+def looked(supervisor, rounds=2):
+    """Wait until a supervisor has gone round that often, and has seen what it is to watch; each time it sleeps once."""
+
+    def slept():
+        status = Path(f"/proc/{supervisor}/status").read_text()
+        return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.MULTILINE)[1])
+
+    before = slept()
+    assert until(lambda: slept() >= before + rounds)
+
+
+def until(condition, seconds=120):
     """Whether something comes to hold in time."""
     end = time.monotonic() + seconds
     while not (true := condition()) and time.monotonic() < end:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import pytest
 
 from embedded.settings import ROOT
 from tests.toy import build
+
+from .asking import until
 
 
 @pytest.fixture(scope="session")
@@ -39,25 +40,19 @@ class Marked:
                         found.append(int(process.name))
         return found
 
-    def gone_within(self, seconds: float) -> bool:
-        """Whether all are gone within ``seconds``."""
-        end = time.monotonic() + seconds
-        while self.pids():
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.05)
-        return True
+    def gone(self) -> bool:
+        """Whether all are gone, sooner or later."""
+        return until(lambda: not self.pids())
 
 
 def wait_busy(pid):
-    """Wait until a process uses its processor all the time."""
-    busy, last = 0, 0
-    end = time.monotonic() + 20
-    while busy < 3:
-        assert time.monotonic() < end
-        time.sleep(0.1)
-        used = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11])
-        busy, last = (busy + 1 if used - last >= 2 else 0), used
+    """Wait until a process that had nothing to do has computed for a third of a second."""
+
+    def used():
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11])
+
+    before = used()
+    assert until(lambda: used() >= before + os.sysconf("SC_CLK_TCK") / 3)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import psutil
 import pytest
 import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException
@@ -20,7 +21,7 @@ from embedded.errors import ServiceFailedError
 from embedded.shared_memory import SHM
 from tests.toy import write_model
 
-from .asking import STUB, addresses, arrays, regions, right, status, tensors, until
+from .asking import STUB, addresses, arrays, looked, regions, right, status, tensors, until
 from .conftest import wait_busy
 
 pytestmark = pytest.mark.server
@@ -61,7 +62,7 @@ def test_kill_9_leaves_no_process_even_with_a_model_that_is_stuck(command, tmp_p
     (stub,) = marked.pids(STUB)
     wait_busy(stub)
     process.kill()
-    assert marked.gone_within(5)
+    assert marked.gone()
     asking.join()
     assert not list(SHM.glob(own))
 
@@ -71,16 +72,16 @@ def test_what_dies_is_noticed_and_started_again_under_the_gateway(command, toy, 
     grpc, url, _ = addresses(process)
     x, t = arrays(1, 2, 1)
     for program in (STUB, "tritonserver"):
-        time.sleep(1.5)  # longer than it takes to look for what is to be watched
         before = marked.pids("tritonserver")
+        looked(psutil.Process(*before).ppid())
         os.kill(marked.pids(program)[-1], signal.SIGKILL)
-        assert until(lambda: status(f"{url}/readyz") == 503, 20)
-        assert until(lambda: status(f"{url}/readyz") == 200, 60)
+        assert until(lambda: status(f"{url}/readyz") == 503)
+        assert until(lambda: status(f"{url}/readyz") == 200)
         assert marked.pids("tritonserver") != before
         with grpcclient.InferenceServerClient(grpc) as client:
             assert right(x, t, client.infer("edit", tensors(grpcclient, x, t)).as_numpy("y"))
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=180)
     assert process.returncode == 0
     first, second = err.splitlines()
     assert re.fullmatch(
@@ -104,16 +105,16 @@ def test_a_triton_that_cannot_be_started_again_ends_the_servers_with_code_1(toy,
     with serve(toy, gateway=False, env=marked.env) as servers:
         assert marked.pids(STUB)
         servers.tritons[0].service._supervisor.kill()
-        assert until(lambda: not marked.pids("tritonserver"), 20)
+        assert until(lambda: not marked.pids("tritonserver"))
         host, port = servers.triton_grpc.split(":")
         taken: list[socket.socket] = []
-        assert until(lambda: _take(host, int(port), taken), 20), "what has died lets go of its ports"
+        assert until(lambda: _take(host, int(port), taken)), "what has died lets go of its ports"
         with (
             taken[0],
             pytest.raises(ServiceFailedError, match="Triton ended") as failed,
         ):
             servers.watch(told.append, waits=(0.1,))
-        assert marked.gone_within(20)
+        assert marked.gone()
     assert failed.value.exit_code == 1
     assert len(told) == 1
 
@@ -122,15 +123,14 @@ def test_of_several_each_is_started_again_by_itself(command, toy, marked):
     process = command("--repository", toy, "--port", 0, "--replicas", 2)
     _, url, _ = addresses(process)
     dying, living = marked.pids("tritonserver")
-    time.sleep(1.5)  # longer than it takes to look for what is to be watched
     os.kill(dying, signal.SIGKILL)
-    assert until(lambda: dying not in marked.pids("tritonserver"), 20)
-    assert status(f"{url}/readyz") == 200, "the other serves"
-    assert until(lambda: len(marked.pids("tritonserver")) == 2, 60)
+    assert until(lambda: dying not in marked.pids("tritonserver"))
+    assert until(lambda: status(f"{url}/readyz") == 200), "the other serves"
+    assert until(lambda: len(marked.pids("tritonserver")) == 2)
     assert living in marked.pids("tritonserver")
-    assert until(lambda: ready(url) == ["1.0", "1.0"], 60), "both are there again"
+    assert until(lambda: ready(url) == ["1.0", "1.0"]), "both are there again"
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=180)
     assert process.returncode == 0
     assert re.fullmatch(r"embedded: Triton [01] ended with exit code 137; its log: \S+: started .* \(1 of 5\)\n", err)
     assert marked.pids() == []
@@ -138,7 +138,7 @@ def test_of_several_each_is_started_again_by_itself(command, toy, marked):
 
 def ready(url):
     """What the gateway's metrics say of each Triton."""
-    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:
         return re.findall(r"^tritouch_gateway_triton_ready\{.*\} (\S+)$", answer.read().decode(), re.MULTILINE)
 
 
@@ -155,7 +155,7 @@ def test_a_second_signal_does_not_wait_for_what_is_in_flight(command, tmp_path, 
         time.sleep(1.5)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=180)
         asking.result()
     assert (process.returncode, err) == (0, "")
     assert marked.pids() == []

@@ -102,7 +102,7 @@ def raw_call(address, path, name, value):
     headers = [(one.encode(), what.encode()) for one, what in {**known, ":authority": "x", name: value}.items()]
     packed = b"".join(b"\0" + bytes([len(one)]) + one + bytes([len(what)]) + what for one, what in headers)
     host, port = address.split(":")
-    with socket.create_connection((host, int(port)), 5) as connection:
+    with socket.create_connection((host, int(port)), 60) as connection:
         sent = frame(4, 0, b"") + frame(1, 4, packed) + frame(0, 1, bytes(5))
         connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + sent)
         found = b""
@@ -119,7 +119,7 @@ def test_the_server_takes_no_orders_even_from_who_has_read_its_key(running):
     assert b"grpc-status\x010" in raw_call(running.triton_grpc, service + "ServerLive", "a", "b")
     assert b"grpc-status\x010" not in raw_call(running.triton_grpc, service + "SystemSharedMemoryStatus", *header)
     host, port = running.triton_http.split(":")
-    with socket.create_connection((host, int(port)), 5) as connection:
+    with socket.create_connection((host, int(port)), 60) as connection:
         connection.sendall(f"GET /v2/systemsharedmemory/status HTTP/1.1\r\nHost: x\r\n{name}: {value}\r\n\r\n".encode())
         assert b" 200 " not in connection.recv(65536)
 
@@ -135,7 +135,7 @@ def test_a_model_that_does_not_load_ends_the_command_with_the_reason(command, tm
     config = CONFIG.replace("TYPE_INT64 dims: [ 1 ]", "TYPE_INT32 dims: [ 1 ]")
     save_twice(write_model(tmp_path, "twice", config))
     process = command("--repository", tmp_path, "--no-gateway")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert process.returncode == 1
     assert out == ""
     assert "input t int32 [-1, 1] in config.pbtxt is t int64 [-1, 1] in the model" in err
@@ -152,7 +152,7 @@ def test_a_stop_that_is_asked_for_leaves_nothing(command, toy, marked, number):
     own = regions(*marked.pids("tritonserver"))
     assert list(SHM.glob(own))
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=180)
     assert (process.returncode, err) == (0, "")
     assert marked.pids() == []
     assert not Path(run).exists()
@@ -163,7 +163,7 @@ def test_a_busy_port_is_one_line_at_once(command, toy):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = command("--repository", toy, "--port", port)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=180)
     assert process.returncode == 2
     assert err.splitlines() == [f"embedded: port {port} on 127.0.0.1 is in use: stop what uses it, or choose another"]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from subprocess import PIPE
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPORT = [sys.executable, "-m", "export", "--engine", "openvino", "--precision", "fp32"]
@@ -23,6 +24,9 @@ ROUTES = {"ink": "ink:0.7", "kohya": "kohya.safetensors", "oil": "oil:1", "setti
 """The adapters of the tiny checkpoint's repository, as `tests.loras.write` leaves them: file and scale by route."""
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# How long an example takes, to be drawn or to be run, is the machine's: no test fails of it.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 logging.getLogger("transformers").setLevel(logging.ERROR)
 
 

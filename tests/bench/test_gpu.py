@@ -5,7 +5,6 @@ import os
 import select
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -24,13 +23,11 @@ LINE = """print('{"part": "a", "ms": 1}', flush=True); """
         ("", 30, None),
         ("raise MemoryError('no room')", 30, "MemoryError: no room"),
         ("import os; os.abort()", 30, "exit code -6"),
-        ("import time; time.sleep(60)", 1, "not done in 1 s"),
+        ("import time; time.sleep(600)", 3, "not done in 3 s"),
     ],
 )
 def test_a_part_that_ends_badly_keeps_its_results_and_says_so(capfd, code, most, failure):
-    began = time.monotonic()
     failed = run_part("a", [*PYTHON, LINE + code], most)
-    assert time.monotonic() - began < 50
     first, *rest = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert first == {"part": "a", "ms": 1}
     assert failed == (failure is not None)
@@ -42,11 +39,11 @@ def test_a_part_that_hangs_takes_its_own_processes_with_it(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    child = f"import time; w = open({str(pipe)!r}, 'wb', 0); w.write(b'begun'); time.sleep(5); w.write(b', done')"
-    run_part("a", [*PYTHON, f"import subprocess; subprocess.run([*{PYTHON!r}, {child!r}])"], 1)
+    child = f"import time; w = open({str(pipe)!r}, 'wb', 0); w.write(b'begun'); time.sleep(600); w.write(b', done')"
+    run_part("a", [*PYTHON, f"import subprocess; subprocess.run([*{PYTHON!r}, {child!r}])"], 3)
     ended = select.poll()
     ended.register(reader, select.POLLHUP)
-    assert ended.poll(3000), "its process has the pipe open still"
+    assert ended.poll(60_000), "its process has the pipe open still"
     assert os.read(reader, 99) == b"begun"
     os.close(reader)
 

@@ -17,6 +17,9 @@ from jobs import StoppingError
 from rows import JoinedRows
 from tests.edit.harness import TOKENS, Harness, Intake, Metrics, denoiser, one, plan
 
+SECONDS = 60
+"""How long anything is waited for."""
+
 
 def make(
     denoise: Callable[[Tensors], NDArray[Any]], metrics: Metrics, max_jobs: int = 8, threads: int = 4, calls: int = 1
@@ -64,7 +67,7 @@ def test_the_thread_serves_many_threads_and_stops() -> None:
     ]
     for sender in senders:
         sender.start()
-    assert all(arrived.acquire(timeout=60) for _ in senders)
+    assert all(arrived.acquire(timeout=SECONDS) for _ in senders)
     assert all(isinstance(value, dict) for value in done)
     batcher.stop()
     with pytest.raises(StoppingError):
@@ -77,11 +80,11 @@ def test_no_answer_waits_behind_edits_that_have_not_begun(fail_at: int | None, a
 
     def stuck() -> Plan:
         begun.set()
-        assert release.wait(10)
+        assert release.wait(SECONDS)
         return plan(1.0, 1)
 
     def slow(rows: Tensors) -> NDArray[Any]:
-        assert begun.wait(10)
+        assert begun.wait(SECONDS)
         return denoiser(rows)
 
     answers: list[Any] = []
@@ -95,7 +98,7 @@ def test_no_answer_waits_behind_edits_that_have_not_begun(fail_at: int | None, a
     batcher.start()
     batcher.submit(*one(lambda: plan(1.0, 5, fail_at=fail_at), note, note))
     batcher.submit(*one(stuck, print, print))
-    assert answered.wait(10)
+    assert answered.wait(SECONDS)
     assert isinstance(answers[0], answer)
     release.set()
     batcher.stop()
@@ -113,7 +116,7 @@ def test_a_caller_who_leaves_is_noticed_while_the_engine_computes() -> None:
     def slow(rows: Tensors) -> NDArray[Any]:
         calls.append(len(rows["sample"]))
         gone.set()
-        assert release.wait(10)
+        assert release.wait(SECONDS)
         return denoiser(rows)
 
     answered = threading.Event()
@@ -121,10 +124,10 @@ def test_a_caller_who_leaves_is_noticed_while_the_engine_computes() -> None:
     batcher = make(slow, metrics)
     batcher.start()
     batcher.submit(*one(lambda: plan(1.0, 50), print, lambda _: answered.set(), cancelled=cancelled))
-    assert noticed.wait(10)
+    assert noticed.wait(SECONDS)
     with batcher._asking:  # what was noticed is noted
         release.set()
-    assert answered.wait(10)
+    assert answered.wait(SECONDS)
     batcher.stop()
     assert calls == [1], "it left before the next call"
     assert metrics.published > 0
@@ -140,15 +143,26 @@ def test_metrics_that_cannot_be_published_harm_nobody(caplog: pytest.LogCaptureF
                 raise ConnectionError("no Triton")
 
     def prepare() -> Plan:
-        assert failed.wait(10)
+        assert failed.wait(SECONDS)
         return plan(1.0, 5)
 
     batcher = make(denoiser, Unpublished())
     batcher.start()
     batcher.submit(*one(prepare, lambda _: answered.set(), print))
-    assert answered.wait(10)
+    assert answered.wait(SECONDS)
     batcher.stop()
     assert "no Triton" in caplog.text
+
+
+def stopped(batcher: Batcher, release: threading.Event) -> None:
+    """Stop it while its calls are under way, which are released once the stop has begun."""
+    stopper = threading.Thread(target=batcher.stop)
+    with batcher._changed:
+        stopper.start()
+        assert batcher._changed.wait_for(lambda: batcher._stopping, SECONDS)
+    release.set()
+    stopper.join(SECONDS)
+    assert not stopper.is_alive()
 
 
 def test_stopping_fails_what_is_in_flight() -> None:
@@ -156,19 +170,15 @@ def test_stopping_fails_what_is_in_flight() -> None:
 
     def slow(rows: Tensors) -> NDArray[Any]:
         entered.set()
-        release.wait(10)
+        release.wait(SECONDS)
         return denoiser(rows)
 
     results: list[Any] = []
     batcher = make(slow, Metrics())
     batcher.start()
     batcher.submit(*one(lambda: plan(1.0, 50), results.append, results.append))
-    assert entered.wait(10)
-    stopper = threading.Thread(target=batcher.stop)
-    stopper.start()
-    release.set()
-    stopper.join(10)
-    assert not stopper.is_alive()
+    assert entered.wait(SECONDS)
+    stopped(batcher, release)
     assert isinstance(results[0], StoppingError)
 
 
@@ -189,7 +199,7 @@ class Engine:
             self.seen.append(tuple(sorted(self.under_way)))
             self.rows.append(len(rows["sample"]))
         self.entered.release()
-        assert self.release.wait(10)
+        assert self.release.wait(SECONDS)
         with self._lock:
             self.under_way.remove(group)
         return denoiser(rows)
@@ -211,11 +221,11 @@ def test_one_group_is_handed_over_while_another_computes() -> None:
     for name, one_plan in plans.items():
         batcher.submit(*one(lambda made=one_plan: made, answer(name), answer(name)))
     for _ in range(2):
-        assert engine.entered.acquire(timeout=10)
+        assert engine.entered.acquire(timeout=SECONDS)
     assert not engine.entered.acquire(timeout=0.05), "two calls are under way, and no third"
     engine.release.set()
     for _ in plans:
-        assert done.acquire(timeout=10)
+        assert done.acquire(timeout=SECONDS)
     batcher.stop()
     alone = {"square": plan(1.0, 7), "wide": wide(2.0, 9), "wider": wide(3.0, 5, columns=4)}
     assert answers == {name: denoise_alone(one_plan, denoiser) for name, one_plan in alone.items()}
@@ -227,13 +237,13 @@ def test_who_joins_a_group_under_way_shares_its_next_call() -> None:
     batcher = make(engine, Metrics(), calls=2)
     batcher.start()
     batcher.submit(*one(lambda: plan(1.0, 3), lambda _: done.release(), print))
-    assert engine.entered.acquire(timeout=10)
+    assert engine.entered.acquire(timeout=SECONDS)
     for tag in (2.0, 3.0):
         batcher.submit(*one(lambda tag=tag: plan(tag, 2), lambda _: done.release(), print))
     batcher._preparers.shutdown()  # they are ready
     engine.release.set()
     for _ in range(3):
-        assert done.acquire(timeout=10)
+        assert done.acquire(timeout=SECONDS)
     batcher.stop()
     assert engine.rows == [1, 3, 3]
 
@@ -245,11 +255,7 @@ def test_stopping_waits_for_all_calls_and_fails_what_is_in_flight() -> None:
     for made in (plan(1.0, 50), wide(2.0, 50), plan(3.0, 50, key="later")):
         batcher.submit(*one(lambda made=made: made, results.append, results.append))
     for _ in range(2):
-        assert engine.entered.acquire(timeout=10)
-    stopper = threading.Thread(target=batcher.stop)
-    stopper.start()
-    engine.release.set()
-    stopper.join(10)
-    assert not stopper.is_alive()
+        assert engine.entered.acquire(timeout=SECONDS)
+    stopped(batcher, engine.release)
     assert [type(result) for result in results] == [StoppingError] * 3
     assert len(engine.rows) == 2

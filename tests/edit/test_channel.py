@@ -80,7 +80,7 @@ def test_each_call_under_way_has_a_channel_and_the_engine_computes_one_at_a_time
     both = threading.Barrier(2)
 
     def denoise(edit: int) -> None:
-        both.wait(10)
+        both.wait(60)
         for step in range(50):
             check(engine.rows, [part(edit, step=step, group=f"{edit}")])
 

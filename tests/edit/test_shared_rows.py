@@ -1,6 +1,7 @@
 """Large rows stand in memory that the denoiser's side reads in place: both sides, without Triton between them."""
 
 import contextlib
+import gc
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -221,6 +222,7 @@ def held() -> int:
 
 def test_memory_is_given_back() -> None:
     rows, _ = shared()
+    gc.collect()  # what other tests have left is gone before, and not meanwhile
     before, sizes = held(), []
     for count in (1, 8, 16):
         check(rows, [part(edit) for edit in range(count)])

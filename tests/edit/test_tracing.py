@@ -39,6 +39,7 @@ def traced(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> Iterator[An
     monkeypatch.setenv(ENDPOINT, collector.endpoint)
     made = tracing.start({ENDPOINT: collector.endpoint})
     assert made is not None
+    monkeypatch.setattr(sys.modules["spans"], "FLUSH_SECONDS", 60)
     yield made
     made.close()
     for name in ("calls", "spans"):

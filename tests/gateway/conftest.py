@@ -6,7 +6,7 @@ import pytest
 import structlog
 
 from tests.gateway.fake_triton import FakeTriton
-from tests.gateway.serving import Gateway, Loop, serving
+from tests.gateway.serving import Gateway, Loop, serving, unhurried
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,9 +17,7 @@ def _quiet() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _unhurried() -> Iterator[None]:
-    """A Triton that is late in saying that it is ready, as on a busy machine, is not taken for one that is away."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("gateway.triton.READY_SECONDS", 30)
+    with unhurried():
         yield
 
 

@@ -7,6 +7,8 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import pytest
+
 from gateway.main import create_app
 from gateway.server import Server
 from gateway.settings import Settings
@@ -15,6 +17,14 @@ from tests.gateway.fake_triton import FakeTriton
 T = TypeVar("T")
 PATIENT = {"orphan_grace_seconds": 60, "head_timeout_seconds": 60, "body_pause_seconds": 60}
 """So much time that no test runs out of it that is not about time."""
+
+
+@contextmanager
+def unhurried() -> Iterator[None]:
+    """A Triton that is late in saying that it is ready, as on a busy machine, is not taken for one that is away."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("gateway.triton.READY_SECONDS", 30)
+        yield
 
 
 class Loop:

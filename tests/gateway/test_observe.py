@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
 from bench.collector import collecting
-from gateway.collector import ENDPOINT
+from gateway.collector import DELAY, ENDPOINT
 from gateway.metrics import Metrics
 from gateway.observe import Observed
 from tests.gateway.asking import EDITS, PNG, body, get, post, until
@@ -130,7 +130,10 @@ def test_no_secret_in_any_log_metric_or_span(triton: FakeTriton) -> None:
     settings = {"TRITOUCH_LOG_LEVEL": "debug", "TRITOUCH_API_KEYS": f"other,{SECRETS['key']}"}
     settings |= {"PYTHONASYNCIODEBUG": "1", "TRITOUCH_ORPHAN_GRACE_SECONDS": "0.2", "OTEL_SERVICE_NAME": "own"}
     headers = {"OTEL_EXPORTER_OTLP_HEADERS": "x-key=abc"}
-    with collecting() as collector, process(triton, **settings, **headers, **{ENDPOINT: collector.endpoint}) as running:
+    with (
+        collecting() as collector,
+        process(triton, **settings, **headers, **{ENDPOINT: collector.endpoint, DELAY: "100"}) as running,
+    ):
         gateway, url = running
         _ask_in_every_way(url, triton)
         metrics = httpx.get(url + "/metrics", timeout=60, trust_env=False).text

@@ -32,13 +32,14 @@ def collector() -> Iterator[Collector]:
 @pytest.fixture
 def traced(loop: Loop, triton: FakeTriton, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> Traced:
     """A gateway that is traced; when it has stopped the collector has all spans."""
-    from gateway.tracing import Tracing
+    from gateway import tracing
 
+    monkeypatch.setattr(tracing, "FLUSH_SECONDS", 60)
     monkeypatch.setenv(ENDPOINT, collector.endpoint)
 
     @contextmanager
     def running() -> Iterator[Gateway]:
-        with serving(loop, triton, Tracing()) as gateway:
+        with serving(loop, triton, tracing.Tracing()) as gateway:
             yield gateway
 
     return running

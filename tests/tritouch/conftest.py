@@ -13,7 +13,7 @@ import structlog
 from PIL import Image
 
 from tests.gateway.fake_triton import FakeTriton
-from tests.gateway.serving import Gateway, Loop, serving
+from tests.gateway.serving import Gateway, Loop, serving, unhurried
 from tests.tritouch.fake_server import FakeServer
 from tritouch import AsyncClient, Client, exchange
 
@@ -72,7 +72,7 @@ def _gateway() -> Iterator[Gateway]:
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     loop, triton = Loop(), FakeTriton()
     loop.run(triton.start())
-    with serving(loop, triton, api_keys=("secret",), max_edits=2) as gateway:
+    with unhurried(), serving(loop, triton, api_keys=("secret",), max_edits=2) as gateway:
         yield gateway
     loop.run(triton.stop())
     loop.close()

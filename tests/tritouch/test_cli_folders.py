@@ -74,7 +74,7 @@ def test_several_go_at_once_and_no_more_than_asked_for(server, photos, tmp_path)
         with lock:
             inside += 1
             most = max(most, inside)
-        together.wait(20)
+        together.wait(60)
         with lock:
             inside -= 1
         edited(handler, asked)

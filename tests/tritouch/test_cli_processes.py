@@ -8,15 +8,15 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.gateway.asking import until
 from tests.tritouch.conftest import jpeg
-from tests.tritouch.fake_server import Asked, FakeServer, Handler, edited
+from tests.tritouch.fake_server import Asked, Handler, edited
 from tests.tritouch.running import NIGHT, edit, left
 
 
@@ -28,13 +28,6 @@ def process(*arguments: object, **more: Any) -> subprocess.Popen[bytes]:
 
 def heeding() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def waiting_for(server: FakeServer, count: int) -> bool:
-    end = time.monotonic() + 20
-    while len(server.asked) < count and time.monotonic() < end:
-        time.sleep(0.01)
-    return len(server.asked) >= count
 
 
 def test_what_is_not_utf_8_is_told_or_written_as_it_can_be(server, photo):
@@ -58,7 +51,7 @@ def test_a_reader_that_has_gone_is_no_crash(server, photos, output, code):
     arguments = [photos / "a.jpg", NIGHT, output.replace("edited", str(photos / "edited"))]
     with process("edit", *arguments, stdout=writing, stderr=subprocess.PIPE) as running:
         os.close(writing)
-        _, stderr = running.communicate(timeout=30)
+        _, stderr = running.communicate(timeout=120)
     assert running.returncode == code
     assert len(stderr.splitlines()) == 1
     assert (b"Broken pipe" in stderr) == bool(code)
@@ -70,16 +63,16 @@ def test_an_interrupt_leaves_what_is_done_and_no_pieces(server, photos, tmp_path
 
     def behave(handler: Handler, asked: Asked) -> None:
         if len(server.asked) > 1:
-            released.wait(20)
+            released.wait(120)
         else:
             edited(handler, asked)
 
     server.always = behave
     command = ["edit", photos, NIGHT, "--out-dir", out, "--jobs", 1]
     with process(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        assert waiting_for(server, 2)
+        assert until(lambda: len(server.asked) >= 2)
         running.send_signal(signal.SIGINT)
-        _, stderr = running.communicate(timeout=60)
+        _, stderr = running.communicate(timeout=120)
     released.set()
     assert running.returncode == 130
     assert stderr.decode() == "tritouch: interrupted: 1 edited; the same command goes on with the rest\n"
@@ -96,7 +89,7 @@ def test_progress_is_for_terminals_alone(server, photos, tmp_path):
         "edit", photos, NIGHT, "--out-dir", tmp_path / "edited", "--json",
         stdout=subprocess.PIPE, stderr=slave, env=environment,
     ) as running:  # fmt: skip
-        stdout, _ = running.communicate(timeout=30)
+        stdout, _ = running.communicate(timeout=120)
     os.close(slave)
     shown = b""
     while select.select([master], [], [], 0)[0]:

@@ -33,19 +33,25 @@ def test_the_real_gateway_joins_what_is_sent_again(gateway, waits):
     """A connection that breaks while an edit runs: the same edit answers the second request."""
     released = threading.Event()
     gateway.triton.behave = when(released)
+
+    def broken(doing: str, _: object) -> None:
+        if doing == "http11.receive_response_headers.started":
+            assert until(lambda: len(gateway.triton.requests) == 1)
+            raise httpx.ReadError("broken", request=tried[0])
+
+    tried: list[httpx.Request] = []
     with Client() as client:
-        send, tried = client._send, []
+        send = client._send
 
         def breaking(request: httpx.Request) -> httpx.Response | httpx.RequestError:
             tried.append(request)
             if len(tried) > 1:
                 released.set()
                 return send(request)
-            request.extensions["timeout"]["read"] = 0.01
+            request.extensions["trace"] = broken
             came = send(request)
-            assert until(lambda: len(gateway.triton.requests) == 1)
-            assert isinstance(came, httpx.ReadTimeout)
-            return httpx.ReadError("broken", request=request)
+            assert isinstance(came, httpx.ReadError)
+            return came
 
         client._send = breaking  # type: ignore[method-assign]
         picture = client.edit(jpeg(), SNOW)

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from tritouch.errors import RefusedError, problem_of
+from tritouch.errors import ADDRESS, RefusedError, problem_of
 
 if TYPE_CHECKING:
     import os
@@ -79,8 +79,11 @@ class AnswerError(RefusedError):
     """What came is not an answer of this API."""
 
 
-def pictures_of(answer: Any, seed: int) -> list[Picture]:
-    """The pictures of an answer, in the order of their seeds, of which the first is `seed`. Raises `AnswerError`."""
+def pictures_of(answer: Any, seed: int, address: str = ADDRESS) -> list[Picture]:
+    """The pictures of an answer, in the order of their seeds, of which the first is `seed`. Raises `AnswerError`.
+
+    `address`: what the caller gave the server's address as.
+    """
     try:
         entries = answer["data"]
         pictures = [
@@ -88,7 +91,7 @@ def pictures_of(answer: Any, seed: int) -> list[Picture]:
             for index, entry in enumerate(entries)
         ]
     except (KeyError, TypeError, AttributeError, ValueError):
-        raise AnswerError("the server's answer holds no picture: is TRITOUCH_URL that of a Tritouch server?") from None
+        raise AnswerError(f"the server's answer holds no picture: is {address} that of a Tritouch server?") from None
     if not pictures:
         raise AnswerError("the server's answer holds no picture")
     return pictures

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 INTERRUPTED: Final = 130
+URL: Final = "--url"
 _SIZE: Final = re.compile(r"auto|[1-9][0-9]*x[1-9][0-9]*", re.ASCII)
 
 EXAMPLES: Final = """\b
@@ -110,7 +111,7 @@ def edit(
         order = Order(prompt, options, n, stream, force)
         planned = _planned(pictures, output, out_dir, file_format, order, as_json=as_json)
         screen = Screen(prompt, None if out_dir is None else len(planned), as_json=as_json, results=output != STANDARD)
-        client = AsyncClient(url, retries=retries, timeout=timeout, on_wait=screen.waits)
+        client = AsyncClient(url, url_name=URL, retries=retries, timeout=timeout, on_wait=screen.waits)
         raise typer.Exit(_run(client, order, planned, jobs, screen, counts=out_dir is not None))
 
 
@@ -169,7 +170,7 @@ def _run(client: AsyncClient, order: Order, jobs: list[Job], at_once: int, scree
 @app.command()
 def models(url: flags.Url = None, as_json: flags.Json = False) -> None:
     """List each model, its adapters and its defaults."""
-    with _one_line(), Client(url, retries=0) as client:
+    with _one_line(), Client(url, url_name=URL, retries=0) as client:
         listed = client.models()
         if as_json:
             typer.echo(json.dumps(listed))
@@ -196,7 +197,7 @@ def _defaults(entry: dict[str, Any]) -> list[str]:
 @app.command()
 def status(url: flags.Url = None, as_json: flags.Json = False) -> None:
     """Tell whether an edit would work now (else exit code 4)."""
-    with _one_line(), Client(url) as client:
+    with _one_line(), Client(url, url_name=URL) as client:
         found = client.status()
         ids = [str(entry["id"]) for entry in found.models]
         if as_json:

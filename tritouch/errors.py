@@ -60,21 +60,29 @@ class TimeOverError(TritouchError):
     exit_code = 5
 
 
+ADDRESS: Final = "TRITOUCH_URL"
+"""What errors call the server's address where the caller gave none."""
+
 _PASSING_STATUSES: Final = {408, 425, 429, 502, 503, 504}
 _PASSING_CODES: Final = {"queue_full", "unavailable", "shutting_down"}
 _HINTS: Final = {401: " Set TRITOUCH_API_KEY to one of its keys."}
 
 
-def problem_of(status: int, answer: object, headers: Mapping[str, str] | None = None) -> TritouchError:
-    """The error that an answer means: its status (0 within a stream), its JSON or None, its headers."""
+def problem_of(
+    status: int, answer: object, headers: Mapping[str, str] | None = None, address: str = ADDRESS
+) -> TritouchError:
+    """The error that an answer means: its status (0 within a stream), its JSON or None, its headers.
+
+    `address`: what the caller gave the server's address as.
+    """
     told = answer.get("error") if isinstance(answer, dict) else None
     error = told if isinstance(told, dict) else {}
     code, headers = str(error.get("code") or ""), headers or {}
     message = str(error.get("message") or f"the server answered {status or 'an error'} without saying why")
     if not error and 400 <= status < 500:
-        message += ": is TRITOUCH_URL that of a Tritouch server?"
+        message += f": is {address} that of a Tritouch server?"
     if 300 <= status < 400:
-        message = f"the server sends elsewhere ({headers.get('location', status)}): set TRITOUCH_URL to where it is"
+        message = f"the server sends elsewhere ({headers.get('location', status)}): set {address} to where it is"
     kind: type[TritouchError] = RefusedError
     if code == "deadline_exceeded":
         kind = TimeOverError

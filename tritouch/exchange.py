@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import httpx
 
-from tritouch.errors import BusyError, TimeOverError, TritouchError, UnreachableError, problem_of
+from tritouch.errors import ADDRESS, BusyError, TimeOverError, TritouchError, UnreachableError, problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -49,8 +49,9 @@ Flow: TypeAlias = "Generator[Send | Wait, Came, T]"
 
 @dataclass
 class Server:
-    """What a client knows of its server: whether a connection to it was ever made."""
+    """What a client knows of its server: whether a connection to it was ever made, and what its address was given as."""
 
+    address: str = ADDRESS
     reached: bool = False
 
 
@@ -93,7 +94,7 @@ def exchange(request: httpx.Request, tries: Tries) -> Flow[httpx.Response]:
         if isinstance(came, httpx.Response):
             if came.status_code == 200:
                 return came
-            problem = problem_of(came.status_code, _json(came), came.headers)
+            problem = problem_of(came.status_code, _json(came), came.headers, tries.server.address)
         else:
             assert came is not None  # noqa: S101  # only a Wait brings None
             problem = lost(came, tries)
@@ -106,7 +107,8 @@ def lost(error: httpx.RequestError, tries: Tries) -> TritouchError:
         tries.left()
         return TimeOverError("the server fell silent: no answer came in time")
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
-        return UnreachableError(f"cannot reach {_origin(error)}: is the server up, and TRITOUCH_URL right?")
+        address = tries.server.address
+        return UnreachableError(f"cannot reach {_origin(error)}: is the server up, and {address} right?")
     if isinstance(error, httpx.PoolTimeout):
         return BusyError("all connections of this client are in use")
     return UnreachableError(f"lost the connection to {_origin(error)}")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from tritouch.answer import AnswerError, pictures_of
-from tritouch.errors import BusyError, TritouchError, UnreachableError, UsageError
+from tritouch.errors import ADDRESS, BusyError, TritouchError, UnreachableError, UsageError
 from tritouch.exchange import Flow, Server, Tries, exchange
 
 if TYPE_CHECKING:
@@ -34,13 +34,14 @@ class Settings(TypedDict, total=False):
     api_key: a bearer token (default: TRITOUCH_API_KEY). timeout: seconds that one edit may take, retries and waits
     included. retries: how often a request is sent again while the server is busy or cannot be reached, 3 times at most
     before it was ever reached; always under the same Idempotency-Key, so that it is one edit. on_wait: hears of each
-    wait for a retry, its seconds and the reason.
+    wait for a retry, its seconds and the reason. url_name: what errors call the address that was given.
     """
 
     api_key: str | None
     timeout: float
     retries: int
     on_wait: Callable[[float, TritouchError], None]
+    url_name: str
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,14 @@ class Requests:
     """Where the server is (TRITOUCH_URL unless given), and how each thing is asked of it. Raises `UsageError`."""
 
     def __init__(self, url: str | None = None, **settings: Unpack[Settings]) -> None:
-        self.url = _base(url or os.environ.get("TRITOUCH_URL") or DEFAULT_URL)
+        self._server = Server(settings.get("url_name", "url") if url else ADDRESS)
+        self.url = _base(url or os.environ.get(ADDRESS) or DEFAULT_URL, self._server.address)
         self._settings = settings
-        self._server = Server()
         given = settings.get("api_key")
         key = os.environ.get("TRITOUCH_API_KEY", "") if given is None else given
         if not (key.isascii() and key.isprintable()):
-            raise UsageError("TRITOUCH_API_KEY: a key is of printable ASCII characters alone")
+            name = "TRITOUCH_API_KEY" if given is None else "api_key"
+            raise UsageError(f"{name}: a key is of printable ASCII characters alone")
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def tries(self) -> Tries:
@@ -91,12 +93,12 @@ class Requests:
     def ask_edits(self, form: EditForm) -> Flow[list[Picture]]:
         """The pictures of an edit."""
         response = yield from exchange(self.edit_request(form), self.tries())
-        return pictures_of(_json_of(response), form.seed)
+        return pictures_of(self._json_of(response), form.seed, self._server.address)
 
     def ask_models(self) -> Flow[list[dict[str, Any]]]:
         """The base model and its adapters."""
         response = yield from exchange(self._get("/v1/models"), self.tries())
-        return _models_of(_json_of(response))
+        return self._models_of(response)
 
     def ask_status(self) -> Flow[Status]:
         """Three questions, each asked once."""
@@ -106,12 +108,30 @@ class Requests:
             yield from exchange(self._get("/readyz"), once)
         except BusyError as problem:
             return Status(str(problem), None, [])
-        models = _models_of(_json_of((yield from exchange(self._get("/v1/models"), once))))
+        models = self._models_of((yield from exchange(self._get("/v1/models"), once)))
         try:
             metrics = yield from exchange(self._get("/metrics"), once)
         except TritouchError:  # kept inside the network by many
             return Status("", None, models)
         return Status("", _edits_in_flight(metrics.text), models)
+
+    def _json_of(self, response: httpx.Response) -> Any:
+        """The JSON of an answer. Raises `AnswerError`."""
+        try:
+            return json.loads(response.content)
+        except ValueError:
+            raise AnswerError(f"the server's answer is not JSON: {self._is_it_one()}") from None
+
+    def _models_of(self, response: httpx.Response) -> list[dict[str, Any]]:
+        """The entries of a list of models. Raises `AnswerError`."""
+        answer = self._json_of(response)
+        listed = answer.get("data") if isinstance(answer, dict) else None
+        if not isinstance(listed, list) or not all(isinstance(one, dict) and "id" in one for one in listed):
+            raise AnswerError(f"the server's answer lists no models: {self._is_it_one()}")
+        return listed
+
+    def _is_it_one(self) -> str:
+        return f"is {self._server.address} that of a Tritouch server?"
 
 
 def streams(response: httpx.Response) -> bool:
@@ -127,22 +147,6 @@ def stream_of(response: httpx.Response) -> httpx.Response:
     return response
 
 
-def _json_of(response: httpx.Response) -> Any:
-    """The JSON of an answer. Raises `AnswerError`."""
-    try:
-        return json.loads(response.content)
-    except ValueError:
-        raise AnswerError("the server's answer is not JSON: is TRITOUCH_URL that of a Tritouch server?") from None
-
-
-def _models_of(answer: Any) -> list[dict[str, Any]]:
-    """The entries of a list of models. Raises `AnswerError`."""
-    listed = answer.get("data") if isinstance(answer, dict) else None
-    if not isinstance(listed, list) or not all(isinstance(one, dict) and "id" in one for one in listed):
-        raise AnswerError("the server's answer lists no models: is TRITOUCH_URL that of a Tritouch server?")
-    return listed
-
-
 def ended() -> UnreachableError:
     """A stream whose end came too early."""
     return UnreachableError("the server ended the stream before the picture was done")
@@ -154,8 +158,8 @@ def _edits_in_flight(metrics: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _base(url: str) -> str:
-    """An address as given, without what OpenAI's clients have at its end. Raises `UsageError`."""
+def _base(url: str, name: str) -> str:
+    """An address as given, without what OpenAI's clients have at its end. Raises `UsageError`, of `name`."""
     try:
         parts, host = urlsplit(url), httpx.URL(url).host
         plain = parts.port != 0 and not parts.query + parts.fragment
@@ -163,5 +167,5 @@ def _base(url: str) -> str:
     except (httpx.InvalidURL, ValueError):
         right = False
     if not right:
-        raise UsageError("TRITOUCH_URL: give the server's address, as http://localhost:8000")
+        raise UsageError(f"{name}: give the server's address, as http://localhost:8000")
     return url.rstrip("/").removesuffix("/v1").rstrip("/")

@@ -139,7 +139,7 @@ def test_retries_are_the_same_edit(server, photo, waits):
         (["photo.jpg", NIGHT, "--out-dir", "there.png"], "there.png is a file: --out-dir takes a folder"),
         (["photo.jpg", NIGHT, "-o", "n" * 300 + ".png"], "File name too long"),
         (["p" * 300, NIGHT, "-o", "n.png"], "File name too long"),
-        (["photo.jpg", NIGHT, "-o", "n.png", "--url", "nowhere"], "TRITOUCH_URL: give the server's address"),
+        (["photo.jpg", NIGHT, "-o", "n.png", "--url", "nowhere"], "--url: give the server's address"),
     ],
 )
 def test_a_wrong_command_is_told_before_anything_is_sent(server, photo, monkeypatch, arguments, message):

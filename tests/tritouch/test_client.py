@@ -205,13 +205,33 @@ def test_an_address_that_is_none_is_told(url, monkeypatch):
     if url:
         with pytest.raises(tritouch.UsageError, match="TRITOUCH_URL"):
             Client()
+        with pytest.raises(tritouch.UsageError, match="^url: give the server's address"):
+            Client(url)
     else:
         assert Client().url == "http://localhost:8000"
 
 
-def test_a_key_that_no_header_carries_is_told():
-    with pytest.raises(tritouch.UsageError, match="TRITOUCH_API_KEY"):
+@pytest.mark.parametrize(("given", "named"), [({}, "TRITOUCH_URL"), ({"url_name": "--url"}, "--url"), (None, "url")])
+def test_a_server_that_is_none_of_ours_is_told_by_what_named_it(server, asks, given, named):
+    settings = {} if given == {} else {**(given or {}), "url": server.url}
+    for answer, ask in (
+        (plain(200, b"<html>"), ("models",)),
+        (plain(200, b"{}"), ("models",)),
+        (plain(200, b"{}"), ("edit", jpeg(), SNOW)),
+        (plain(404, b"no such page"), ("models",)),
+        (plain(302, b""), ("models",)),
+    ):
+        server.script = [answer]
+        with pytest.raises(tritouch.RefusedError, match=f"(is|set) {named} (that|to)"):
+            asks(*ask, settings=settings)
+
+
+def test_a_key_that_no_header_carries_is_told(monkeypatch):
+    with pytest.raises(tritouch.UsageError, match="^api_key: a key is of"):
         Client("http://a", api_key="k\n")
+    monkeypatch.setenv("TRITOUCH_API_KEY", "s\u00e4sam")
+    with pytest.raises(tritouch.UsageError, match="^TRITOUCH_API_KEY: a key is of"):
+        Client("http://a")
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ Flow: TypeAlias = "Generator[Send | Wait, Came, T]"
 
 @dataclass
 class Server:
-    """What a client knows of its server: whether a connection to it was ever made, and what its address was given as."""
+    """What a client knows of its server: what its address was given as, and whether it was ever reached."""
 
     address: str = ADDRESS
     reached: bool = False

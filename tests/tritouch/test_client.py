@@ -205,7 +205,7 @@ def test_an_address_that_is_none_is_told(url, monkeypatch):
     if url:
         with pytest.raises(tritouch.UsageError, match="TRITOUCH_URL"):
             Client()
-        with pytest.raises(tritouch.UsageError, match="^url: give the server's address"):
+        with pytest.raises(tritouch.UsageError, match=r"^url: give the server's address"):
             Client(url)
     else:
         assert Client().url == "http://localhost:8000"
@@ -227,10 +227,10 @@ def test_a_server_that_is_none_of_ours_is_told_by_what_named_it(server, asks, gi
 
 
 def test_a_key_that_no_header_carries_is_told(monkeypatch):
-    with pytest.raises(tritouch.UsageError, match="^api_key: a key is of"):
+    with pytest.raises(tritouch.UsageError, match=r"^api_key: a key is of"):
         Client("http://a", api_key="k\n")
     monkeypatch.setenv("TRITOUCH_API_KEY", "s\u00e4sam")
-    with pytest.raises(tritouch.UsageError, match="^TRITOUCH_API_KEY: a key is of"):
+    with pytest.raises(tritouch.UsageError, match=r"^TRITOUCH_API_KEY: a key is of"):
         Client("http://a")
 
 

@@ -15,7 +15,7 @@ An edit passes: `edit.read` (validated, defaults filled in) -> `Conditioner` (en
 batcher (one `denoiser` call a step, with other edits' rows) -> `render` (decoder, picture file).
 """
 
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -267,15 +267,14 @@ A prediction may be overwritten once the loop has yielded and was asked for its 
 class Plan:
     """One edit, ready to be denoised. Rows of a call do not influence one another.
 
-    `key`: what must be equal, beside the shapes of the inputs, for two edits to share a call. `constant`: the inputs
-    that are the same at every step. `tokens`: of one row. `steps`: that the loop yields. `usage`: how many tokens of
-    text, of pictures that are looked at and of the one to be made the caller is told (of a UNet, latents). `padded`:
-    by axis, the inputs whose second axis it is, where zeros behind them are tokens that nothing sees: edits that
-    differ in its length may share a call, whose prediction is then as long as the longest of them, and the loop takes
-    what is its own. The lengths of these axes are the row's tokens.
+    Two edits share a call where the shapes of all their inputs are equal. `constant`: the inputs that are the same at
+    every step. `tokens`: of one row. `steps`: that the loop yields. `usage`: how many tokens of text, of pictures that
+    are looked at and of the one to be made the caller is told (of a UNet, latents). `padded`: by axis,
+    the inputs whose second axis it is, where zeros behind them are tokens that nothing sees: edits that differ in its
+    length may share a call, whose prediction is then as long as the longest of them, and the loop takes what is its
+    own. The lengths of these axes are the row's tokens.
     """
 
-    key: Hashable
     constant: Tensors
     loop: Loop
     tokens: int

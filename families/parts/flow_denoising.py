@@ -94,7 +94,6 @@ def plan(
     known, free = kept or (None, None)
     hold = Hold(_tokens(known), _tokens(latents), _tokens(free)) if known is not None and free is not None else None
     return Plan(
-        key=(),
         constant=rows,
         loop=denoise(packing.pack(latents), (height, width), guidance, schedule, hold),
         tokens=text + seen + made,

@@ -42,7 +42,6 @@ def plan(
     tokens = image_latents.shape[2] * image_latents.shape[3]
     hold = Hold(kept[0], latents, torch.from_numpy(kept[1])) if kept else None
     return Plan(
-        key=(),
         constant=constant,
         loop=denoise(latents, guidance.pictures(image_latents), guidance, schedule, hold),
         tokens=tokens,

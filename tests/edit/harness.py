@@ -60,6 +60,10 @@ class Intake:
         self.held = False
 
 
+COLUMNS = {"square": 2, "wide": 4, "later": 5, "tall": 6}
+"""Of the text of edits whose shapes are so called: those of different ones share no calls."""
+
+
 def count_steps(latents: float, steps: int, rows: int, fail_at: int | None = None) -> Loop:
     """A loop whose result tells which predictions it was sent: each step adds the mean of its own rows."""
     for step in range(steps):
@@ -72,10 +76,10 @@ def count_steps(latents: float, steps: int, rows: int, fail_at: int | None = Non
 
 
 def plan(
-    tag: float, steps: int, *, rows: int = 1, key: Any = "square", fail_at: int | None = None, tokens: int = TOKENS
+    tag: float, steps: int, *, rows: int = 1, shape: str = "square", fail_at: int | None = None, tokens: int = TOKENS
 ) -> Plan:
-    constant = {"text": np.full((rows, 2), tag)}
-    return Plan(key, constant, count_steps(tag, steps, rows, fail_at), tokens, steps, (2, 0, tokens))
+    constant = {"text": np.full((rows, COLUMNS[shape]), tag)}
+    return Plan(constant, count_steps(tag, steps, rows, fail_at), tokens, steps, (2, 0, tokens))
 
 
 def one(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from families.alone import denoise_alone
 from families.interface import Plan, Tensors
 from jobs import CancelledError, ExpiredError, StoppingError
-from tests.edit.harness import Harness, Later, denoiser, one, plan
+from tests.edit.harness import COLUMNS, Harness, Later, denoiser, one, plan
 
 
 def test_an_edit_joins_and_leaves_while_a_long_one_runs() -> None:
@@ -32,8 +32,8 @@ def test_an_edit_joins_and_leaves_while_a_long_one_runs() -> None:
 def test_a_result_does_not_depend_on_neighbours() -> None:
     edits = {f"{i}": (float(i), 3 + i, 1 + i % 3, "wide" if i % 2 else "square") for i in range(8)}
     harness = Harness()
-    for name, (tag, steps, rows, key) in edits.items():
-        harness.submit(name, plan(tag, steps, rows=rows, key=key))
+    for name, (tag, steps, rows, shape) in edits.items():
+        harness.submit(name, plan(tag, steps, rows=rows, shape=shape))
     harness.turns(60)
     for name, (tag, steps, rows, _) in edits.items():
         assert harness.results[name] == denoise_alone(plan(tag, steps, rows=rows), denoiser)
@@ -70,12 +70,13 @@ def test_rows_not_jobs_fill_a_call() -> None:
 def test_no_group_starves_and_the_oldest_goes_first() -> None:
     harness = Harness()
     harness.submit("square", plan(1.0, 4))
-    harness.submit("wide", plan(1.0, 4, key="wide"))
+    harness.submit("wide", plan(1.0, 4, shape="wide"))
     served = []
     for name in ("square", "wide"):
         harness.turns(1)
-        served.append(next(job.plan.key for job in harness.batcher._ready if job.begun and job.plan.key == name))
-    assert served == ["square", "wide"]
+        begun = [job.plan.constant["text"].shape[1] for job in harness.batcher._ready if job.begun]
+        served.append(COLUMNS[name] in begun)
+    assert served == [True, True]
     for i in range(3):  # a stream of newcomers of one group
         harness.submit(f"more {i}", plan(1.0, 4))
         harness.turns(2)
@@ -174,13 +175,13 @@ def test_tokens_fill_a_call_too() -> None:
     assert harness.metrics.calls == [(3, 3)], "two edits of four tokens, and one of two in what is left"
 
 
-def test_edits_share_a_call_by_key_and_by_the_shapes_of_their_inputs() -> None:
+def test_edits_share_a_call_by_the_shapes_and_types_of_their_inputs() -> None:
     harness = Harness()
-    wider = replace(plan(1.0, 2), constant={"text": np.ones((1, 3))})
+    narrow = replace(plan(1.0, 2), constant={"text": np.ones((1, COLUMNS["square"]), np.float32)})
     harness.submit("one", plan(1.0, 2))
     harness.submit("two", plan(2.0, 2, rows=3))
-    harness.submit("other key", plan(1.0, 2, key="wide"))
-    harness.submit("other shape", wider)
+    harness.submit("other shape", plan(1.0, 2, shape="wide"))
+    harness.submit("other type", narrow)
     harness.turns(3)
     assert harness.metrics.calls == [(4, 2), (1, 1), (1, 1)]
 

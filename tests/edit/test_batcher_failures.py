@@ -58,12 +58,12 @@ def test_a_failing_call_fails_its_own_edits_alone() -> None:
         return denoiser(rows)
 
     harness = Harness(broken_for_wide)
-    harness.submit("bad", plan(666.0, 3, key="wide"))
+    harness.submit("bad", plan(666.0, 3, shape="wide"))
     harness.submit("good", plan(1.0, 3))
     harness.turns(4)
     assert str(harness.results["bad"]) == "engine"
     assert isinstance(harness.results["good"], dict)
-    harness.submit("next", plan(2.0, 2, key="wide"))
+    harness.submit("next", plan(2.0, 2, shape="wide"))
     harness.turns(2)
     assert isinstance(harness.results["next"], dict)
 

@@ -252,7 +252,7 @@ def test_stopping_waits_for_all_calls_and_fails_what_is_in_flight() -> None:
     engine, results = Engine(), list[Any]()
     batcher = make(engine, Metrics(), calls=2)
     batcher.start()
-    for made in (plan(1.0, 50), wide(2.0, 50), plan(3.0, 50, key="later")):
+    for made in (plan(1.0, 50), wide(2.0, 50), plan(3.0, 50, shape="later")):
         batcher.submit(*one(lambda made=made: made, results.append, results.append))
     for _ in range(2):
         assert engine.entered.acquire(timeout=SECONDS)

@@ -24,8 +24,8 @@ def served(harness: Harness, turns: int) -> list[str]:
 
 def submit(harness: Harness, letters: str, **options: Any) -> None:
     for letter in letters:
-        low, group = letter.islower(), options.get("key", "square")
-        harness.submit(letter, plan(float(ord(letter)), 1000, key=group), low=low)
+        low, group = letter.islower(), options.get("shape", "square")
+        harness.submit(letter, plan(float(ord(letter)), 1000, shape=group), low=low)
 
 
 def test_low_priority_takes_what_others_leave_free() -> None:
@@ -43,7 +43,7 @@ def test_low_priority_has_calls_of_its_own_where_there_is_nothing_else() -> None
 def test_low_priority_never_starves() -> None:
     harness = Harness(max_rows=2)
     submit(harness, "a")
-    submit(harness, "bVW", key="wide")
+    submit(harness, "bVW", shape="wide")
     submit(harness, "XYZ")
     turns = served(harness, 4 * LOW_EVERY)
     for place in range(0, len(turns), 2 * LOW_EVERY):
@@ -61,7 +61,7 @@ def test_who_comes_late_of_normal_priority_goes_first() -> None:
     harness = Harness(max_rows=2)
     submit(harness, "ab")
     assert served(harness, 1) == ["ab"]
-    submit(harness, "XY", key="wide")
+    submit(harness, "XY", shape="wide")
     assert served(harness, 3) == ["XY"] * 3
 
 
@@ -74,7 +74,7 @@ class Calls:
 
     def _job(self, letter: str, group: str) -> Job:
         job = Job(Request(list, print, low=letter.islower()), print)
-        job.planned(plan(float(ord(letter)), 1000, key=group), ())
+        job.planned(plan(float(ord(letter)), 1000, shape=group), ())
         return job
 
     def begin(self) -> str:

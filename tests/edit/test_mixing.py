@@ -33,11 +33,11 @@ def stepping(tag: float, steps: int, rows: int, target: int) -> Loop:
     return {"latents": sample}
 
 
-def uneven(target: int, text: int = 1, *, tag: float = 1.0, steps: int = 1000, rows: int = 1, key: Any = ()) -> Plan:
-    """An edit of so many tokens, which bears padding."""
-    constant = {"text": np.full((rows, text, 1), tag)}
+def uneven(target: int, text: int = 1, *, tag: float = 1.0, steps: int = 1000, rows: int = 1, wider: int = 0) -> Plan:
+    """An edit of so many tokens, which bears padding. `wider`: of its text, as of another model."""
+    constant = {"text": np.full((rows, text, 1 + wider), tag)}
     loop, tokens = stepping(tag, steps, rows, target), target + text
-    return Plan(key, constant, loop, tokens, steps, (text, 0, target), PADDED)
+    return Plan(constant, loop, tokens, steps, (text, 0, target), PADDED)
 
 
 def attending(rows: Tensors) -> NDArray[Any]:
@@ -126,7 +126,7 @@ def test_padding_counts_towards_the_most_tokens_of_a_call() -> None:
 def test_those_of_other_kinds_do_not_come_along() -> None:
     calls = Calls()
     calls.join("A", 100)
-    calls.join("B", 100, key="other")
+    calls.join("B", 100, wider=1)
     assert [calls.turn(), calls.turn()] == ["A", "B"]
 
 
@@ -153,7 +153,7 @@ def test_low_priority_comes_along_after_all_others_and_past_none() -> None:
 def test_who_could_come_along_waits_for_the_call_under_way_and_for_no_other() -> None:
     calls = Calls()
     calls.join("A", 100)
-    calls.join("X", 100, key="other")
+    calls.join("X", 100, wider=1)
     assert [calls.begin(), calls.begin()] == ["A", "X"]
     calls.join("B", 101)
     assert calls.begin() == "", "its call would be a part of what one call can hold"
@@ -183,7 +183,7 @@ def test_nobody_starves(edits: list[tuple[int, int, int, bool]], ends_first: lis
     """Two calls under way at once, of which either ends first."""
     calls, made = Calls(max_rows=4), Counter[Hashable]()
     for target, text, rows, other in edits:
-        calls.join("A", target, text, rows=rows, key=other)
+        calls.join("A", target, text, rows=rows, wider=int(other))
     groups = {job.group: None for job in calls.ready}
     for first in ends_first:
         while calls.begin():
@@ -249,7 +249,7 @@ def test_the_memory_of_a_call_stays_until_all_its_edits_are_a_step_on(steps: tup
 
 def test_those_that_bear_no_padding_are_as_before() -> None:
     harness = Harness()
-    finished(harness, {"one": plan(1.0, 3), "two": plan(2.0, 3, key="wide")})
+    finished(harness, {"one": plan(1.0, 3), "two": plan(2.0, 3, shape="wide")})
     assert harness.metrics.calls == [(1, 1)] * 6
     assert harness.results["one"] == denoise_alone(plan(1.0, 3), denoiser)
 

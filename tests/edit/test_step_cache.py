@@ -15,9 +15,9 @@ from tests.edit.harness import Harness, Later, plan
 STEPS = 20
 
 
-def saving(tag: float, rows: int = 3, steps: int = STEPS, key: Any = "square") -> Plan:
+def saving(tag: float, rows: int = 3, steps: int = STEPS, shape: str = "square") -> Plan:
     """Of a denoiser whose predictions lie on a line."""
-    return cached(plan(tag, steps, rows=rows, key=key), BALANCED)
+    return cached(plan(tag, steps, rows=rows, shape=shape), BALANCED)
 
 
 def steady(rows: Tensors) -> Any:
@@ -28,8 +28,8 @@ def steady(rows: Tensors) -> Any:
 def test_a_result_does_not_depend_on_neighbours() -> None:
     harness = Harness(steady)
     edits = {f"{i}": (float(i + 1), 12 + i, 1 + i % 3, "wide" if i % 2 else "square") for i in range(8)}
-    for name, (tag, steps, rows, key) in edits.items():
-        made = saving(tag, rows, steps, key) if int(name) % 3 else plan(tag, steps, rows=rows, key=key)
+    for name, (tag, steps, rows, shape) in edits.items():
+        made = saving(tag, rows, steps, shape) if int(name) % 3 else plan(tag, steps, rows=rows, shape=shape)
         harness.submit(name, made)
     harness.turns(160)
     for name, (tag, steps, rows, _) in edits.items():

@@ -64,7 +64,7 @@ def euler(steps: int, rows: int) -> Loop:
 
 
 def plan(steps: int, rows: int) -> Plan:
-    return Plan((), {"mean": MEANS[:rows]}, euler(steps, rows), 64, steps, (0, 0, 64))
+    return Plan({"mean": MEANS[:rows]}, euler(steps, rows), 64, steps, (0, 0, 64))
 
 
 def made(steps: int, rows: int, cache: str, denoiser: Denoiser | None = None) -> tuple[Array, list[int]]:

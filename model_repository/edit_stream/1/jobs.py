@@ -146,7 +146,7 @@ class Job:
     lengths: Mapping[str, int] = field(default_factory=dict, init=False)
     """Of the axes that may be padded: its row's tokens."""
     kind: Hashable = field(default=None, init=False)
-    """Jobs of equal kinds may share a call: the plan's key, and the shapes of all inputs but axes that are padded."""
+    """Jobs of equal kinds may share a call: types and shapes of all inputs are equal, but for axes that are padded."""
     group: Hashable = field(default=None, init=False)
     """Those of equal groups may do so with no padding of tokens: the kind, and the lengths."""
 
@@ -161,7 +161,7 @@ class Job:
         self.lengths = {axis: inputs[names[0]].shape[1] for axis, names in plan.padded.items()}
         uneven = {*padded, *(name for names in plan.padded.values() for name in names)}
         shapes = {name: array.shape[2 if name in uneven else 1 :] for name, array in inputs.items()}
-        self.kind = (plan.key, *sorted((name, array.dtype.str, shapes[name]) for name, array in inputs.items()))
+        self.kind = tuple(sorted((name, array.dtype.str, shapes[name]) for name, array in inputs.items()))
         self.group = (self.kind, *sorted(self.lengths.items()))
 
     def require_fitting(self, max_rows: int, max_tokens: int) -> None:

@@ -91,6 +91,26 @@ def files(folder: Path) -> list[Path]:
     return [folder / SENTENCES, *_files(folder)[0]]
 
 
+def require_readable(folder: Path, settings: Settings) -> None:
+    """Raises BadInputError, each of them named, where pictures of a folder cannot be edited as they are to be."""
+    asked, held = requests(folder, settings)
+    wrong = [said for one in (*asked, *held) if (said := _wrong(one, settings))]
+    if wrong:
+        raise BadInputError(f"--calibration {folder}: {'; '.join(wrong)}")
+
+
+def _wrong(request: Request, settings: Settings) -> str:
+    """What is wrong with its picture or sentence; empty where nothing is."""
+    try:
+        edit = read(request.tensors(), settings)
+        decode(edit.images[0], DecodingLimits(), size_rule(settings.size_rule.encode()))
+    except OSError as error:
+        return f"{request.picture.name} cannot be read: {error.strerror or error}"
+    except InvalidEditError as error:
+        return f"{request.picture.name}, with {request.prompt!r}, cannot be edited: {error}"
+    return ""
+
+
 def _files(folder: Path) -> tuple[list[Path], list[str]]:
     try:
         sentences = [line.strip() for line in (folder / SENTENCES).read_text("utf-8-sig").splitlines() if line.strip()]

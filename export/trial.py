@@ -24,7 +24,7 @@ from export.component.weights import Compute, Weights
 from export.engines import Arrays, Engine, Run, Work
 from export.errors import BadInputError
 from export.likeness import Likeness
-from export.rehearsal import Engines, Picture, Rehearsal, Request, files, requests
+from export.rehearsal import Engines, Picture, Rehearsal, Request, files, requests, require_readable
 from export.release import SCHEDULER
 from families import load
 from families.interface import Component, Modules, Tensors
@@ -62,6 +62,10 @@ class Trial:
                     f"--precision {make.precision} calibrates up to {MOST_NUMBERS / 1e9:g} billion weights, and "
                     f"{make.component.name} has {numbers / 1e9:.1f}; name w8 or w4 for it, which need no calibration"
                 )
+
+    def require_readable(self) -> None:
+        """Raises BadInputError where a picture or sentence cannot serve."""
+        require_readable(self.pictures, self.rehearsal.settings)
 
     def exact(self, samples: Path, calibrated: Sequence[str]) -> list[Picture]:
         """The held-out pictures. Leaves in `samples` the inputs of the components `calibrated` in all other edits."""

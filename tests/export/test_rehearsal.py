@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from export.checkpoint import find
+from export.component.build import Make
 from export.engines import load as load_engine
 from export.errors import BadInputError
 from export.quality import Judge
@@ -73,3 +74,24 @@ def test_pictures_for_nothing_are_refused(tmp_path: Path) -> None:
     judge = Judge((), Trial(nothing, (), nothing, (), tmp_path), load_engine("openvino", []), tmp_path, tmp_path)
     with pytest.raises(BadInputError, match=f"--calibration {tmp_path}: nothing is narrowed: name int8, fp8, w8, w4"):
         judge.require_able()
+
+
+def test_all_pictures_are_judged_before_anything_is_built(tmp_path: Path, checkpoint: Path) -> None:
+    whole = next(OWN.glob("*.jpg")).read_bytes()
+    pictures = {"a.jpg": whole, "b.jpg": whole[: len(whole) // 2], "c.png": b"no picture", "d.jpg": whole}
+    for name, content in pictures.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "sentences.txt").write_text("make it night\n")
+    settings = settings_of("instruct_pix2pix", checkpoint)
+    table = load("instruct_pix2pix", "table").components(checkpoint, LIMITS)
+    bank: Any = None
+    trial = Trial(Rehearsal(find(str(checkpoint), None), settings), table, bank, (), tmp_path)
+    judge = Judge([Make(table[-1], "w8", "")], trial, load_engine("openvino", []), tmp_path, tmp_path)
+    said = rf"^--calibration {tmp_path}: b\.jpg, .*cannot be edited.*; c\.png, .*cannot be edited"
+    with pytest.raises(BadInputError, match=said) as told:
+        judge.require_able()
+    assert "a.jpg" not in str(told.value)
+    assert "d.jpg" not in str(told.value)
+    for name in ("b.jpg", "c.png"):
+        (tmp_path / name).write_bytes(whole)
+    judge.require_able()

@@ -97,7 +97,7 @@ def _headers(answer: Any) -> dict[str, str]:
     return {name.lower(): value for name, value in answer.headers.items()}
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 20.0) -> bool:
+def eventually(holds: Callable[[], bool], seconds: float = 120.0) -> bool:
     """Whether something comes to hold in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

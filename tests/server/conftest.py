@@ -10,7 +10,7 @@ from bench.collector import Collector, collecting
 from embedded.server import Embedded, serve
 from embedded.settings import Settings
 from gateway.collector import DELAY, ENDPOINT
-from tests.server.asking import Client
+from tests.server.asking import Client, eventually
 from tests.server.faults import Faults
 
 
@@ -51,7 +51,9 @@ def faulty(faulty_server: tuple[Embedded, Faults]) -> Iterator[tuple[Client, Fau
     """Asks that server; its denoiser is quick and well before and after."""
     running, faults = faulty_server
     faults.set()
-    yield Client(running), faults
+    client = Client(running)
+    assert eventually(lambda: client.figure("tritouch_edits_in_flight") == 0)
+    yield client, faults
     faults.set()
 
 

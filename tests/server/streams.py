@@ -14,7 +14,7 @@ from PIL import Image
 from embedded.server import Embedded
 from tests.server.tensors import grpc_inputs
 
-SECONDS = 60
+SECONDS = 120
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ import psutil
 import pytest
 
 from embedded.server import Embedded, serve
+from tests.embedded.asking import looked
 from tests.server.asking import Answer, Client, colours, eventually
 from tests.server.faults import Faults
 
 pytestmark = pytest.mark.long
 
 PICTURE = colours(64, 64)
-STEP = 0.05
+STEP = 0.2
 """Seconds that a slow denoiser waits."""
 WAITS = (0.0,) * 20
 
@@ -61,16 +62,17 @@ def test_every_process_of_triton_may_die(repository: Path, tmp_path: Path) -> No
         names = sorted(python_processes(running))
         assert len(names) == 11, "three of preprocess, and the denoiser has an engine behind it"
         for name in names:
-            assert eventually(lambda: client.edit(PICTURE, num_inference_steps=1).status == 200, 60)
+            assert eventually(lambda: client.edit(PICTURE, num_inference_steps=1).status == 200)
             faults.set(delay=STEP)
             asked = under_load(pool, client)
+            looked(psutil.Process(running.triton_pid).ppid())
             os.kill(python_processes(running)[name], signal.SIGKILL)
-            assert eventually(lambda: client.status("/readyz") == 503, 5), name
-            answers = [one.result(10) for one in asked] + [client.edit(PICTURE)]
+            assert eventually(lambda: client.status("/readyz") == 503), name
+            answers = [one.result(120) for one in asked] + [client.edit(PICTURE)]
             assert all(map(right, answers)), (name, Counter(answer.status for answer in answers))
             assert client.status("/livez") == 200
             faults.set()
-        assert eventually(lambda: client.edit(PICTURE, num_inference_steps=1).status == 200, 60)
+        assert eventually(lambda: client.edit(PICTURE, num_inference_steps=1).status == 200)
     assert len(told) == len(names)
     assert all("has died" in line and "\n" not in line for line in told)
 
@@ -106,4 +108,4 @@ def test_a_signal_to_triton_itself_is_no_final_error(repository: Path) -> None:
         while not told:
             assert right(client.edit(PICTURE, num_inference_steps=1))
         assert all(right(one.result()) for one in asked)
-        assert eventually(lambda: client.edit(PICTURE, num_inference_steps=1).status == 200, 60)
+        assert eventually(lambda: client.edit(PICTURE, num_inference_steps=1).status == 200)

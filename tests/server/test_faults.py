@@ -17,7 +17,7 @@ from tests.server.faults import Faults
 from tests.server.tensors import grpc_inputs
 
 PICTURE = colours(64, 64)
-STEP = 0.05
+STEP = 0.2
 """Seconds that a slow denoiser waits."""
 
 
@@ -70,9 +70,9 @@ def test_a_cancelled_grpc_call_frees_its_rows_within_a_step(faulty: tuple[Client
         assert eventually(lambda: active(client) == 1)
         call.cancel()
         done = client.executions("engine")
-        assert ended.wait(10)
+        assert ended.wait(120)
         assert eventually(lambda: cancelled(client) == before + 1)
-    assert in_flight(client) == 0
+    assert eventually(lambda: in_flight(client) == 0)
     assert client.executions("engine") - done <= 4, "it is noticed within a step, and one was under way"
 
 
@@ -119,7 +119,7 @@ def test_a_full_queue_is_429_and_passes(faulty: tuple[Client, Faults]) -> None:
     faults.set(delay=STEP)
     with ThreadPoolExecutor(6) as pool:
         futures = [pool.submit(client.edit, PICTURE, num_inference_steps=40) for _ in range(6)]
-        assert eventually(lambda: any(future.done() for future in futures))
+        assert eventually(lambda: sum(future.done() for future in futures) >= 3)
         faults.set()
         answers = [future.result() for future in futures]
     assert sorted(answer.status for answer in answers) == [200] * 3 + [429] * 3
@@ -135,7 +135,7 @@ def test_an_expired_edit_leaves_the_batch(faulty: tuple[Client, Faults]) -> None
     with triton_grpc.InferenceServerClient(client.server.triton_grpc) as triton, expired:
         triton.infer("edit", grpc_inputs(PICTURE, steps=50), timeout=500_000)
     assert eventually(lambda: client.figure("tritouch_edits_total", outcome="expired") == before + 1)
-    assert in_flight(client) == 0
+    assert eventually(lambda: in_flight(client) == 0)
 
 
 def test_triton_killed_and_restarted_under_a_running_gateway(faulty: tuple[Client, Faults]) -> None:
@@ -145,7 +145,7 @@ def test_triton_killed_and_restarted_under_a_running_gateway(faulty: tuple[Clien
         under_way = pool.submit(client.edit, PICTURE, num_inference_steps=50)
         assert eventually(lambda: active(client) == 1)
         client.server.kill_triton()
-        assert under_way.result(timeout=60).status == 503
+        assert under_way.result(timeout=120).status == 503
     assert client.edit(PICTURE, num_inference_steps=2).status == 503
     assert client.status("/livez") == 200
     assert client.status("/readyz") == 503
@@ -157,7 +157,7 @@ def test_triton_killed_and_restarted_under_a_running_gateway(faulty: tuple[Clien
 
 def test_a_stop_that_has_no_time_for_an_edit_lets_the_gateway_end_by_itself(repository: Path, tmp_path: Path) -> None:
     faults = Faults(tmp_path, repository)
-    faults.set(delay=10 * STEP)
+    faults.set(delay=0.5)
     with ThreadPoolExecutor(1) as pool:
         with serve(faults.repository, port=0, settings=Settings(stop_seconds=1)) as running:
             client = Client(running)

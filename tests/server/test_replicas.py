@@ -45,7 +45,7 @@ def pair(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def figure(triton: Replica, pattern: str) -> float:
     """The sum of what matches in the metrics of one Triton; 0 of one that does not run."""
     try:
-        with urllib.request.urlopen(triton.metrics_url, timeout=10) as answer:
+        with urllib.request.urlopen(triton.metrics_url, timeout=60) as answer:
             text = answer.read().decode()
     except OSError:
         return 0
@@ -61,7 +61,7 @@ def done(triton: Replica) -> float:
 
 
 def sent_again(client: Client) -> float:
-    with urllib.request.urlopen(f"{client.server.http_url}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{client.server.http_url}/metrics", timeout=60) as answer:
         text = answer.read().decode()
     return sum(map(float, re.findall(r"^tritouch_gateway_sent_again_total\{.*\} (\S+)$", text, re.MULTILINE)))
 
@@ -71,7 +71,7 @@ def streamed(client: Client, **fields: Any) -> list[str]:
     image = base64.b64encode(png(PICTURE)).decode()
     body = {"image": {"image": image}, "prompt": "make it red", "stream": True} | fields
     url = f"{client.server.http_url}/v1/images/edits"
-    with httpx.stream("POST", url, json=body, timeout=60, trust_env=False) as answer:
+    with httpx.stream("POST", url, json=body, timeout=120, trust_env=False) as answer:
         assert answer.status_code == 200, answer.read()
         return [name for name, _ in events_of(answer)]
 
@@ -80,7 +80,7 @@ def test_one_is_killed_under_load_and_every_edit_is_answered(pair: tuple[Embedde
     running, faults = pair
     client, (dying, living) = Client(running), running.tritons
     expected = client.edit(PICTURE, num_inference_steps=20, seed=7).pixels.astype(int)
-    faults.set(delay=0.02)
+    faults.set(delay=0.2)
 
     def caller(_: int) -> list[int]:
         answers = [client.edit(PICTURE, num_inference_steps=20, seed=7) for _ in range(EDITS)]
@@ -91,13 +91,14 @@ def test_one_is_killed_under_load_and_every_edit_is_answered(pair: tuple[Embedde
         assert eventually(lambda: active(dying) >= 2 and active(living) >= 2)
         pid = living.service.pid
         os.kill(dying.service.pid, signal.SIGKILL)
-        differences = [difference for one in asked for difference in one.result(120)]
+        faults.set(delay=0.02)
+        differences = [difference for one in asked for difference in one.result(300)]
     assert len(differences) == CALLERS * EDITS
     assert max(differences) <= LEVELS, "the picture of its seed, wherever it was made"
     assert sent_again(client) >= 2
     assert living.service.pid == pid
     faults.set()
-    assert eventually(lambda: client.edit(PICTURE, num_inference_steps=1).status == 200 and done(dying) > 0, 60)
+    assert eventually(lambda: client.edit(PICTURE, num_inference_steps=1).status == 200 and done(dying) > 0)
 
 
 def test_a_stream_that_has_only_begun_goes_on_at_the_other(pair: tuple[Embedded, Faults]) -> None:
@@ -110,4 +111,4 @@ def test_a_stream_that_has_only_begun_goes_on_at_the_other(pair: tuple[Embedded,
         (dying,) = [triton for triton in running.tritons if active(triton)]
         faults.set()
         os.kill(dying.service.pid, signal.SIGKILL)
-        assert told.result(60) == ["image_edit.completed"]
+        assert told.result(120) == ["image_edit.completed"]

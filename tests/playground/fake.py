@@ -120,11 +120,11 @@ class Fake:
 
     def start(self) -> None:
         self._thread.start()
-        assert self._started.wait(20)
+        assert self._started.wait(60)
 
     def stop(self) -> None:
         self._server.should_exit = self._server.force_exit = True
-        self._thread.join(20)
+        self._thread.join(60)
         self._socket.close()
 
     def _run(self) -> None:

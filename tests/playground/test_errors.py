@@ -103,7 +103,7 @@ def test_a_key_is_asked_for_where_one_is_needed(visitor: Visitor, fake: Fake) ->
     visitor.result()
     assert fake.api.asked[0].key == "Bearer sesame"
     visitor.button("Copy as curl").click()
-    visitor.button("Copied").wait_for()
+    visitor.said("Copied")
     copied = visitor.page.evaluate("navigator.clipboard.readText()")
     assert "$TRITOUCH_API_KEY" in copied
     assert "sesame" not in copied

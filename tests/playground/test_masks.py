@@ -27,6 +27,7 @@ def masking(visitor: Visitor, halves: Path) -> Visitor:
     """Someone with a picture of 120 x 80 pixels, about to mark what of it may change."""
     visitor.choose(halves)
     visitor.page.get_by_text("Only a part of it").click()
+    visitor.page.locator("#canvas").wait_for()
     return visitor
 
 
@@ -63,7 +64,7 @@ def test_a_rectangle_in_numbers_and_the_whole(masking: Visitor, fake: Fake) -> N
     for side, value in {"Left": 10, "Top": 20, "Right": 70, "Bottom": 60}.items():
         masking.by_label(side).fill(str(value))
     masking.by_label("Bottom").press("Enter")
-    assert masking.page.get_by_text("25 % of the picture may change").count() == 1
+    masking.page.get_by_text("25 % of the picture may change").wait_for()
     masking.ask("make it red")
     masking.result()
     expected = np.zeros((80, 120), bool)
@@ -93,7 +94,7 @@ def test_the_mask_can_be_saved_for_the_copied_command(masking: Visitor, fake: Fa
     masking.ask("make it red")
     masking.result()
     masking.button("Copy as curl").click()
-    masking.button("Copied").wait_for()
+    masking.said("Copied")
     assert "-F 'mask=@\"mask.png\"'" in masking.page.evaluate("navigator.clipboard.readText()")
     assert Path(download.value.path()).read_bytes() == fake.api.asked[0].files["mask"][0][1]
 
@@ -101,7 +102,7 @@ def test_the_mask_can_be_saved_for_the_copied_command(masking: Visitor, fake: Fa
 def test_an_empty_rectangle_is_told(masking: Visitor) -> None:
     masking.by_label("Right").fill("0")
     masking.button("Mark rectangle").click()
-    assert masking.page.get_by_text("Nothing lies in it").count() == 1
+    masking.page.get_by_text("Nothing lies in it").wait_for()
 
 
 def test_a_large_picture_has_a_mask_of_its_own_size(visitor: Visitor, fake: Fake, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Someone who uses the page in a real browser: opens it, finds things by their labels, and has axe look at it."""
 
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.gateway.asking import until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -21,7 +24,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-component-update", "--disable-sync"]
 WIDE = {"width": 1280, "height": 860}
 PHONE = {"width": 390, "height": 844}
-TIMEOUT_MS = 20_000
+TIMEOUT_MS = 120_000
 
 
 def chromium() -> str:
@@ -42,7 +45,7 @@ def browsing() -> Iterator["Browser"]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS, timeout=TIMEOUT_MS)
         yield browser
         browser.close()
 
@@ -88,10 +91,25 @@ class Visitor:
         self.by_label("What to change").press("Enter")
 
     def result(self) -> "Locator":
-        """The edited picture, once it is there."""
+        """The edited picture, once it is there and the edit is over: another may begin."""
         found = self.page.get_by_role("img", name="Edited picture", exact=True)
         found.wait_for()
+        self.page.locator("#running").wait_for(state="hidden")
         return found
+
+    def said(self, text: str) -> None:
+        """Wait until this is what the page last said to those who hear it."""
+        self.page.locator("#live").filter(has_text=re.compile(f"^{re.escape(text)}$")).wait_for(state="attached")
+
+    def focused(self, name: str) -> None:
+        """Wait until the focus is on the element with this id."""
+        self.page.locator(f"#{name}:focus").wait_for(state="attached")
+
+    def shows(
+        self, *colours: tuple[int, int, int], at: Sequence[tuple[float, float]] = ((0.25, 0.3), (0.75, 0.3))
+    ) -> bool:
+        """Whether these colours come to be seen at these places."""
+        return until(lambda: all(self.pixel(*place) == colour for place, colour in zip(at, colours, strict=False)))
 
     def pixel(self, x: float, y: float) -> tuple[int, int, int]:
         """The colour that is seen at a place of the large picture, given as shares of its width and height."""

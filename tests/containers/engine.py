@@ -26,7 +26,7 @@ OWN = (
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 OUTSIDE = "10.0.2.100"
 """The machine's address in the engine's network, by slirp4netns' convention."""
-SECONDS = 60.0
+SECONDS = 240.0
 UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)

@@ -50,7 +50,7 @@ def long_edits(stack: Stack) -> Iterator[list[Future[Answer]]]:
 
 
 def _in_flight() -> float:
-    with urllib.request.urlopen(f"{URL}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{URL}/metrics", timeout=60) as answer:
         lines = answer.read().decode().splitlines()
     (figure,) = (line.split()[1] for line in lines if line.startswith("tritouch_gateway_edits_in_flight "))
     return float(figure)

@@ -15,7 +15,7 @@ UP = ("up", "--no-build", "--detach", "gateway-cpu")
 
 
 def serves(stack: Stack) -> None:
-    eventually(lambda: stack.edit(PICTURE).status == 200, "it does not serve again", 180)
+    eventually(lambda: stack.edit(PICTURE).status == 200, "it does not serve again")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def begun(checkpoint: Path, repository: Path) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert eventually(lambda: any((repository / "edit/.tritouch/store").glob(".unfinished-*/1")), 60)
+    assert eventually(lambda: any((repository / "edit/.tritouch/store").glob(".unfinished-*/1")))
     return process
 
 
@@ -53,11 +53,11 @@ def test_what_ends_an_export_early_is_one_line(
         os.kill(makers(process)[-1].pid, number)
     else:
         os.kill(process.pid, number)
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=240)[1]
     assert process.returncode == code, said
     assert [line for line in said.splitlines() if line.startswith("export: ")][-1].endswith(words)
     assert "Traceback" not in said
-    assert not psutil.wait_procs(family, timeout=60)[1], "none of its processes is left"
+    assert not psutil.wait_procs(family, timeout=240)[1], "none of its processes is left"
     assert not (tmp_path / "edit/.tritouch/current").exists()
     assert not list((tmp_path / "edit/.tritouch").rglob(".unfinished-*"))
 
@@ -67,8 +67,8 @@ def test_an_export_that_is_killed_leaves_no_process(checkpoint: Path, tmp_path: 
     assert eventually(lambda: bool(makers(process)))
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    assert not psutil.wait_procs(family, timeout=60)[1]
-    process.communicate(timeout=60)
+    assert not psutil.wait_procs(family, timeout=240)[1]
+    process.communicate(timeout=240)
 
 
 DRIVER = """
@@ -89,7 +89,7 @@ def test_beside_a_gpu_components_are_made_in_processes_that_are_no_copies(checkp
     subprocess.run(["cc", "-shared", "-fPIC", "cuda.c", "-o", "libcuda.so.1"], cwd=tmp_path, check=True)
     command, beside = export_command(checkpoint, tmp_path / "repository", routes={}), {"LD_LIBRARY_PATH": str(tmp_path)}
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **beside}, stderr=subprocess.PIPE, text=True)
-    assert eventually(lambda: bool(makers(process)), 60)
+    assert eventually(lambda: bool(makers(process)))
     commands = {" ".join(maker.cmdline()) for maker in makers(process)}
     assert all("spawn_main" in command for command in commands), commands
     said = process.communicate(timeout=300)[1]

@@ -82,13 +82,13 @@ class Envoy:
 
     def lines(self) -> list[dict[str, Any]]:
         """Its access log: a line for each call of the balancer that has ended."""
-        found = (line for line in self.log.read_text().splitlines() if line.startswith("{"))
-        return [json.loads(line) for line in found]
+        whole, _, _ = self.log.read_text().rpartition("\n")  # the last may be half a line yet
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def get(self, listener: str, path: str) -> str:
         """What a GET answers; empty where nothing does."""
         try:
-            with urllib.request.urlopen(f"http://{HOST}:{self.ports[listener]}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{HOST}:{self.ports[listener]}{path}", timeout=60) as answer:
                 return str(answer.read().decode())
         except (urllib.error.URLError, OSError):
             return ""
@@ -145,4 +145,4 @@ def running(tools: Tools, folder: Path, documents: Sequence[Mapping[str, Any]]) 
         yield envoy
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)

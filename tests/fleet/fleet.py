@@ -63,7 +63,7 @@ class Replica:
 
     def begun(self) -> Counter[str]:
         """Edits that it took in, by what became of them; those still in flight as `in flight`."""
-        with urllib.request.urlopen(self.embedded.metrics_url, timeout=30) as answer:
+        with urllib.request.urlopen(self.embedded.metrics_url, timeout=60) as answer:
             lines = answer.read().decode().splitlines()
         found: Counter[str] = Counter()
         for line in lines:
@@ -162,4 +162,4 @@ def gateway(
         yield f"{HOST}:{port}"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)

@@ -19,7 +19,7 @@ from tests.fleet.envoy import HOST, Envoy, running
 from tests.fleet.tools import Tools
 from tests.gateway.asking import EDITS, body
 from tests.gateway.fake_triton import FakeTriton, at_once, when
-from tests.gateway.serving import Gateway, Loop, serving
+from tests.gateway.serving import Gateway, Loop, serving, unhurried
 
 KEYS = ("first", "second")
 SETTLE_SECONDS = 2.0
@@ -31,6 +31,7 @@ def door(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
     """Envoy, and the two gateways behind it."""
     loop, triton = Loop(), FakeTriton()
     with ExitStack() as stack:
+        stack.enter_context(unhurried())
         stack.callback(loop.close)
         loop.run(triton.start())
         stack.callback(lambda: loop.run(triton.stop()))
@@ -67,7 +68,7 @@ def ask(envoy: Envoy, path: str = EDITS, data: bytes | None = None, **headers: s
     for name, value in headers.items():
         request.add_header(name.replace("_", "-"), value)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.loads(answer.read()), answer.headers
     except urllib.error.HTTPError as error:
         with error:
@@ -114,7 +115,7 @@ def test_keys_are_spread_over_the_gateways_and_each_stays_with_its_own(
 
 def served(gateway: Gateway) -> int:
     """Edits that a gateway has answered."""
-    with urllib.request.urlopen(f"{gateway.url}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{gateway.url}/metrics", timeout=60) as answer:
         lines = answer.read().decode().splitlines()
     wanted = [line for line in lines if line.startswith("tritouch_gateway_requests_total{") and EDITS in line]
     return round(sum(float(line.rpartition(" ")[2]) for line in wanted))

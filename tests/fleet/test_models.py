@@ -60,7 +60,7 @@ def of_few_steps(faults: Faults, original: Path) -> Faults:
 
 def models(fleet: Fleet) -> list[dict[str, Any]]:
     """What the door says of models and adapters: nothing while it does not know the gateway, which has just begun."""
-    answer = httpx.get(f"{fleet.url}/v1/models", trust_env=False)
+    answer = httpx.get(f"{fleet.url}/v1/models", timeout=60, trust_env=False)
     return list(answer.json()["data"]) if answer.is_success else []
 
 
@@ -84,7 +84,7 @@ UNAVAILABLE = (503, "unavailable", "1")
 
 
 def test_each_model_is_told_with_its_own_defaults_and_adapters(fleet: Fleet, other: Fleet) -> None:
-    assert told(fleet) == STEPS
+    eventually(lambda: told(fleet) == STEPS, "not both are told")
     adapters = {parent: {one["id"] for one in models(fleet) if one["parent"] == parent} for parent in STEPS}
     assert adapters["base"]
     assert adapters["other"] == {f"other/{name}" for name in adapters["base"]}
@@ -116,11 +116,12 @@ def test_while_the_tritons_of_one_model_are_away_the_other_serves(fleet: Fleet, 
     for replica in hosts:
         gone.leave(replica)
     try:
+        eventually(lambda: ask(fleet, away).status_code == 503, "the model that is away serves still")
         assert refused(ask(fleet, away)) == UNAVAILABLE
         assert refused(ask(fleet, away, stream=True)) == UNAVAILABLE
         assert ask(fleet, there).json()["num_inference_steps"] == STEPS[there]
         eventually(lambda: set(told(fleet)) == {there}, "the model that is away is told still")
-        assert httpx.get(f"{fleet.url}/readyz", trust_env=False).status_code == 200
+        eventually(lambda: httpx.get(f"{fleet.url}/readyz", timeout=60, trust_env=False).is_success, "not ready")
     finally:
         gone.enter(*hosts)
     eventually(lambda: told(fleet) == STEPS, "it is not told again")

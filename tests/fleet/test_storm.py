@@ -4,6 +4,7 @@ import base64
 import logging
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,8 +20,6 @@ EVEN = 0.2
 """How far from its even share a replica may be."""
 DNS_SECONDS = 2.0
 """How long Envoy still has the address of a replica that is dead."""
-FLUSHED_SECONDS = 1.0
-"""In which Envoy has written what ended into its log: it does so five times a second."""
 PAUSE_SECONDS = 1.0
 """Until what was on its way is done, or has arrived."""
 FROZEN_SECONDS = 10.0
@@ -125,17 +124,22 @@ def assert_answered(answers: list[Answer]) -> None:
         assert min(psnr(one, same[0]) for one in same) > 40, "the same seed is the same picture, whoever makes it"
 
 
+def answered(fleet: Fleet, addresses: Iterable[str]) -> dict[str, int]:
+    """Edits that each of these replicas answered, as far as Envoy's log tells."""
+    found = finished(fleet.calls())
+    return {address: found[address] for address in addresses}
+
+
 def assert_computed_once(fleet: Fleet, storm: Storm) -> None:
     """What each replica began, it answered; only the killed one began what others answered."""
     assert storm.killed is not None
-    time.sleep(FLUSHED_SECONDS)
-    calls = fleet.calls()
-    answered = finished(calls)
     for replica in fleet.hosts:
         storm.begun[replica.address] = replica.begun()
-    for address, begun in storm.begun.items():
-        assert set(begun) <= {"done", "in flight"}, begun
-        assert begun.total() == answered[address], address
+    begun = {address: counted.total() for address, counted in storm.begun.items()}
+    assert {outcome for counted in storm.begun.values() for outcome in counted} <= {"done", "in flight"}
+    # Envoy writes what has ended into its log five times a second.
+    eventually(lambda: answered(fleet, begun) == begun, f"{begun} were begun, and others answered")
+    calls = fleet.calls()
     calls = [call for call in calls if call["time"] >= storm.since]  # those before are other tests' own
     again = sum(int(call["attempts"]) - 1 for call in calls)
     LOG.info("%d edits were answered, %d were sent a second time", finished(calls).total(), again)

@@ -10,7 +10,7 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 HEALTH = "tritouch-health"
@@ -48,7 +48,22 @@ def seconds(name: str, default: float) -> float:
     return value
 
 
-def supervised_triton(repository: Path, shm_bytes: int, place: int) -> list[str]:
+def of_triton() -> dict[str, int]:
+    """The sizes that Triton is started with. Ends the program when something that it or its models read is wrong."""
+    from embedded import command, triton_settings  # noqa: PLC0415
+
+    try:
+        found = triton_settings.judged(os.environ)
+    except ValueError as error:
+        sys.exit(str(error))
+    defaults = {
+        "TRITOUCH_TRITON_CACHE_BYTES": command.CACHE_BYTES,
+        "TRITOUCH_TRITON_SHM_BYTES": command.SHM_BYTES,
+    }
+    return {name: int(found.get(name, default)) for name, default in defaults.items()}
+
+
+def supervised_triton(repository: Path, sizes: Mapping[str, int], place: int) -> list[str]:
     """The program and arguments of the supervisor of one Triton, `place` of them (from 0), Triton's among them.
 
     Ends the program when a setting is wrong.
@@ -72,8 +87,8 @@ def supervised_triton(repository: Path, shm_bytes: int, place: int) -> list[str]
             port("TRITOUCH_TRITON_METRICS_PORT", 8002, more),
         ),
         exit_seconds,
-        cache_bytes=number("TRITOUCH_TRITON_CACHE_BYTES", command.CACHE_BYTES),
-        shm_bytes=shm_bytes,
+        cache_bytes=sizes["TRITOUCH_TRITON_CACHE_BYTES"],
+        shm_bytes=sizes["TRITOUCH_TRITON_SHM_BYTES"],
         traces_url=traces,
         traces_delay=os.environ.get(DELAY, ""),
     )
@@ -133,21 +148,21 @@ def main() -> int:
     """Serves, unless `--check` asks for no more than exit code 2 where nothing can be served here."""
     # What is needed lies beside this script's folder, which alone Python would search. Triton inherits none of it.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from embedded import command, memory  # noqa: PLC0415
+    from embedded import memory  # noqa: PLC0415
 
     repository = Path(os.environ["TRITOUCH_REPOSITORY"])
     devices = require_servable(repository)
     if sys.argv[1:] == ["--check"]:
         return 0
-    shm_bytes = number("TRITOUCH_TRITON_SHM_BYTES", command.SHM_BYTES)
-    missing = memory.shared_memory_missing(repository, shm_bytes, len(devices))
+    sizes = of_triton()
+    missing = memory.shared_memory_missing(repository, sizes["TRITOUCH_TRITON_SHM_BYTES"], len(devices))
     if missing:
         sys.exit(missing)
     short = memory.memory_short(repository, len(devices))
     if short:
         sys.stderr.write(f"{short}\n")
     say_where(len(devices))
-    return serve([supervised_triton(repository, shm_bytes, place) for place in range(len(devices))], devices)
+    return serve([supervised_triton(repository, sizes, place) for place in range(len(devices))], devices)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ RUN version="$(python3 /app/deploy/tensorrt_version.py)" \
  && python3 -m pip install --no-deps "tensorrt-cu13-bindings==${version}" \
  && python3 /app/deploy/tensorrt_version.py --same-as-bindings
 COPY --chmod=755 backends/__init__.py backends/compatibility.py backends/gpu.py /app/backends/
-COPY --chmod=755 embedded/__init__.py embedded/command.py embedded/errors.py embedded/memory.py embedded/revival.py embedded/several.py embedded/shared_memory.py embedded/supervisor.py /app/embedded/
+COPY --chmod=755 embedded/__init__.py embedded/command.py embedded/errors.py embedded/memory.py embedded/revival.py embedded/several.py embedded/shared_memory.py embedded/supervisor.py embedded/triton_settings.py /app/embedded/
 COPY --chmod=755 gateway/__init__.py gateway/collector.py /app/gateway/
 COPY --chmod=755 deploy/serve_triton.py deploy/healthy.py /app/deploy/
 # Triton's working directory is empty: Python models find modules there before any other.

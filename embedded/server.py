@@ -20,7 +20,7 @@ from embedded.repository import check_repository
 from embedded.revival import WAITS
 from embedded.run_folder import BACKENDS, EMPTY, run_folder
 from embedded.service import Service, answers
-from embedded.settings import ROOT, Settings, load_settings
+from embedded.settings import ROOT, Settings, load_settings, require_right
 from embedded.shared_memory import remove_stale_shm
 from embedded.wheel import find_triton, lay_out_backends
 from gateway.collector import traces_url
@@ -195,6 +195,7 @@ def serve(
     Raises:
         EmbeddedError: they cannot be started; the message says why in one line, and has log lines if there are any.
     """
+    require_right({**os.environ, **(env or {})})
     settings = settings or load_settings()
     with ExitStack() as stack:
         # The gateway's port first: a busy one is the commonest fault, and this finds it at once.

@@ -5,20 +5,24 @@ The gateway reads its own settings; of them, this module knows an edit's deadlin
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from embedded.command import CACHE_BYTES, SHM_BYTES
 from embedded.errors import EmbeddedError
+from embedded.triton_settings import judged
 from gateway.settings import Settings as GatewaySettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).resolve().parent.parent
 
 _PREFIX = "TRITOUCH_"
-_MIB = 1 << 20
 
 # 0 asks for a free port.
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -28,7 +32,7 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Settings(BaseSettings):
     """Where the repository and the logs are, where Triton listens, how long to wait."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     repository: Path = ROOT / "model_repository"
     """The model repository to serve."""
@@ -42,9 +46,9 @@ class Settings(BaseSettings):
     """None for no HTTP: the gateway speaks gRPC."""
     triton_grpc_port: Port = 0
     triton_metrics_port: Port = 0
-    triton_cache_bytes: Annotated[int, Field(ge=0)] = CACHE_BYTES
+    triton_cache_bytes: int = CACHE_BYTES
     """Size of Triton's response cache, used by models whose config asks for it; 0 for none."""
-    triton_shm_bytes: Annotated[int, Field(ge=_MIB)] = SHM_BYTES
+    triton_shm_bytes: int = SHM_BYTES
     """Shared memory a Python model instance starts with and grows by."""
     triton_start_seconds: Seconds = 300
     gateway_start_seconds: Seconds = 60
@@ -59,12 +63,21 @@ class Settings(BaseSettings):
         return self.edit_timeout_seconds if self.stop_seconds is None else self.stop_seconds
 
 
+def require_right(env: Mapping[str, str]) -> None:
+    """Raises EmbeddedError, naming the variable, where Triton or its models would find one of ``env`` wrong."""
+    try:
+        judged(env)
+    except ValueError as error:
+        raise EmbeddedError(str(error)) from None
+
+
 def load_settings() -> Settings:
     """Read the settings from the environment.
 
     Raises:
         EmbeddedError: a value is out of its bounds or not of its type; names the variable.
     """
+    require_right(os.environ)
     try:
         return Settings()
     except ValidationError as error:

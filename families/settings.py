@@ -76,8 +76,8 @@ class Settings:
 
 
 def count(environment: Mapping[str, str], name: str, default: int) -> int:
-    """A variable, where it is set. Raises ValueError, naming it, unless it is a whole number of at least 1."""
-    value = environment.get(name, str(default))
+    """A variable that is set and not empty. Raises ValueError, naming it, unless it is a whole number of at least 1."""
+    value = environment.get(name) or str(default)
     if not value.isdecimal() or int(value) < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, and is {value!r}")
     return int(value)

@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "embedded.command",
         "embedded.memory",
         "embedded.several",
+        "embedded.triton_settings",
         "gateway.collector",
     },
 }

@@ -149,8 +149,13 @@ def test_triton_in_a_container_is_reached_from_outside_and_takes_its_settings(tr
 
 
 def test_a_setting_of_triton_that_is_no_number_is_named(installed):
-    said = "TRITOUCH_TRITON_SHM_BYTES is '8M', and must be a whole number\n"
+    said = "TRITOUCH_TRITON_SHM_BYTES is '8M', and must be a whole number from 1048576 to 1099511627776\n"
     assert started(installed, TRITOUCH_TRITON_SHM_BYTES="8M") == (1, said)
+
+
+def test_a_setting_of_a_model_that_is_wrong_is_named_before_triton_starts(installed):
+    said = "TRITOUCH_WARM_UP_SECONDS is 'soon', and must be seconds from 0 to 86400\n"
+    assert started(installed, TRITOUCH_WARM_UP_SECONDS="soon") == (1, said)
 
 
 def test_a_port_of_triton_that_is_none_is_named(installed):

@@ -1,7 +1,7 @@
 /** What the form says beside pictures, mask and prompt; what may be said is told by `GET /v1/models`. */
 
 const byId = (id) => document.getElementById(id);
-const PLAIN = ["num_inference_steps", "guidance_scale", "image_guidance_scale", "n", "negative_prompt"];
+const PLAIN = ["num_inference_steps", "guidance_scale", "image_guidance_scale", "n", "negative_prompt", "cache"];
 
 export class Options {
   #scales = new Map(); // of the adapters that are on, in the order in which they were put on
@@ -17,6 +17,8 @@ export class Options {
     for (const name of ["num_inference_steps", "guidance_scale", "image_guidance_scale"]) byId(name).placeholder = base[name];
     byId("image-guidance").hidden = base.image_guidance_scale <= 1;
     byId("negative").hidden = !base.negative_prompt;
+    byId("caching").hidden = !base.cache;
+    byId("cache-own").textContent = `The model's own: ${base.cache}`;
     byId("adapters").hidden = adapters.length === 0;
     byId("chips").replaceChildren(...adapters.map(({ id }) => this.#chip(id)));
   }

@@ -35,6 +35,7 @@ BASE: dict[str, Any] = {
     "max_pixels": 512 * 512,
     "negative_prompt": True,
     "masks": True,
+    "cache": "off",
 }
 Script: TypeAlias = list[dict[str, Any] | str]
 

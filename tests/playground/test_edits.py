@@ -149,26 +149,64 @@ def test_settings_are_sent_and_a_seed_is_kept(visitor: Visitor, fake: Fake) -> N
     for label, value in values.items():
         visitor.by_label(label).fill(value)
     visitor.by_label("What to avoid").fill("frames")
+    visitor.by_label("Step caching").select_option("Balanced")
     visitor.by_label("Seed").fill("18446744073709551615")
     visitor.looked_at("settings")
     visitor.ask("make it night")
     visitor.result()
     sent = fake.api.asked[0].texts
     assert {name: sent[name] for name in sorted(sent.keys() - {"stream", "progress", "partial_images"})} == {
-        "guidance_scale": "6.5", "image_guidance_scale": "1.2", "model": "ink:0.5+oil:1", "negative_prompt": "frames",
+        "cache": "balanced", "guidance_scale": "6.5", "image_guidance_scale": "1.2", "model": "ink:0.5+oil:1",
+        "negative_prompt": "frames",
         "num_inference_steps": "3", "output_format": "png", "prompt": "make it night", "seed": "18446744073709551615",
         "size": "300x200",
     }  # fmt: skip
     assert visitor.by_label("Seed").input_value() == "18446744073709551615", "no digit is lost"
     visitor.button("Copy as Python").click()
     visitor.said("Copied")
-    assert '"seed": 18446744073709551615' in visitor.page.evaluate("navigator.clipboard.readText()")
+    copied = visitor.page.evaluate("navigator.clipboard.readText()")
+    assert '"seed": 18446744073709551615' in copied
+    assert '"cache": "balanced"' in copied
     visitor.button("ink").click()
     visitor.button("Keep seed").click()
     visitor.ask("again")
     visitor.page.locator("#history li").nth(1).wait_for()
     assert fake.api.asked[1].texts["model"] == "oil:1"
     assert "seed" not in fake.api.asked[1].texts
+
+
+def test_step_caching_is_chosen_by_keys_and_kept_with_its_edit(visitor: Visitor, fake: Fake) -> None:
+    fake.api.models = [BASE | {"cache": "balanced"}]
+    visitor.page.reload()
+    visitor.choose(CAT)
+    visitor.page.get_by_text("More settings").click()
+    control = visitor.by_label("Step caching")
+    assert control.evaluate("it => it.selectedOptions[0].text") == "The model's own: balanced"
+    control.press("ArrowDown")
+    assert control.input_value() == "off"
+    visitor.looked_at("caching")
+    visitor.ask("make it night")
+    visitor.result()
+    control.press("ArrowUp")
+    visitor.ask("make it day")
+    visitor.page.locator("#history li").nth(1).wait_for()
+    assert [asked.texts.get("cache") for asked in fake.api.asked] == ["off", None]
+    visitor.button("Show: make it night").click()
+    visitor.button("Copy as curl").click()
+    visitor.button("Copied").wait_for()
+    assert "'cache=off'" in visitor.page.evaluate("navigator.clipboard.readText()")
+
+
+def test_step_caching_is_not_offered_where_the_server_does_not_tell_of_it(visitor: Visitor, fake: Fake) -> None:
+    fake.api.models = [{name: value for name, value in BASE.items() if name != "cache"}]
+    visitor.page.reload()
+    visitor.choose(CAT)
+    visitor.page.get_by_text("More settings").click()
+    visitor.by_label("Steps").wait_for()
+    assert visitor.by_label("Step caching").is_hidden()
+    visitor.ask("make it night")
+    visitor.result()
+    assert "cache" not in fake.api.asked[0].texts
 
 
 def test_history_and_a_result_as_the_next_input(visitor: Visitor, fake: Fake, halves: Path) -> None:
@@ -199,6 +237,7 @@ def test_the_copied_command_makes_the_same_edit(
     visitor.choose(odd)
     visitor.page.get_by_text("More settings").click()
     visitor.by_label("Steps").fill("3")
+    visitor.by_label("Step caching").select_option("Balanced")
     visitor.ask("@make it 'night' \\ \"now\" $HOME")
     visitor.result()
     visitor.button(f"Copy as {language}").click()

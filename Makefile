@@ -9,10 +9,12 @@ EXPORT_FLAGS ?= $(if $(filter demo/checkpoint,$(CHECKPOINT)),--max-pixels 147456
 TORCH_BACKEND ?= cpu
 PACKAGES := gateway families export backends embedded tritouch demo bench deploy
 READY := $(VENV)/.ready
-FAST := GENERATED_CASES=20 $(PYTHON) -m pytest -q -m "not server and not slow and not long and not families and not browser and not containers and not fleet"
+# Without bytecode, as some images ask for, pytest would rewrite all tests every time. One thread: tiny tensors gain by none.
+# schemathesis takes a second to import, and is for tests/gateway/test_contract.py alone, which is slow.
+FAST := env -u PYTHONDONTWRITEBYTECODE GENERATED_CASES=20 OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -p no:schemathesis -m "not server and not slow and not long and not families and not browser and not containers and not fleet"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo export up test test-fast test-fast-gateway test-fast-rest test-families test-browser test-long test-containers test-chart test-fleet check format lock clean
+.PHONY: help setup demo export up test test-fast test-fast-rest test-fast-first test-fast-second test-families test-browser test-long test-containers test-chart test-fleet check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -61,15 +63,19 @@ test-browser: $(READY) ## edit by the playground in a real browser (Debian's chr
 	$(PYTHON) -m pytest -m browser tests/playground tests/server/test_playground.py
 
 test-fast: $(READY) ## run what is worth running after every edit: no server, no export, nothing slow
-	$(MAKE) --no-print-directory --jobs=2 --output-sync test-fast-gateway test-fast-rest
+	$(MAKE) --no-print-directory --jobs=3 --output-sync test-fast-rest test-fast-first test-fast-second
 
-# Two processes: one of what needs no torch, and waits for the network and for processes more than it computes.
+# Three processes on two cores: what needs no torch waits for the network and for processes as long as it computes.
 WITHOUT_TORCH := tests/gateway tests/tritouch tests/embedded
-test-fast-gateway:
-	$(FAST) $(WITHOUT_TORCH)
-
+SECOND_HALF := $(wildcard tests/gateway/test_[o-z]*.py)
 test-fast-rest:
 	$(FAST) $(addprefix --ignore=,$(WITHOUT_TORCH))
+
+test-fast-first:
+	$(FAST) $(WITHOUT_TORCH) $(addprefix --ignore=,tests/gateway/test_contract.py $(SECOND_HALF))
+
+test-fast-second:
+	$(FAST) $(SECOND_HALF)
 
 test-long: $(READY) ## thousands of generated requests, Triton killed twenty times, and each of its processes
 	GENERATED_CASES=1500 TRITON_KILLS=20 \

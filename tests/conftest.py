@@ -1,5 +1,6 @@
 """What the tests share: a tiny checkpoint, its repository in exact arithmetic, and one running server."""
 
+import gc
 import logging
 import os
 import subprocess
@@ -27,6 +28,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # How long an example takes, to be drawn or to be run, is the machine's: no test fails of it.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+gc.disable()  # while modules are imported, which stay: looked through time and again they would double that time
 logging.getLogger("transformers").setLevel(logging.ERROR)
 
 
@@ -130,6 +132,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if SHARED.keys() & set(_fixtures(item)):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: [name in _fixtures(item) for name in reversed(SHARED)])
+
+
+def pytest_collection_finish() -> None:
+    """No collection of garbage looks through what has been imported: half a second for each that a test asks for."""
+    gc.freeze()
+    gc.enable()
 
 
 def _fixtures(item: pytest.Item) -> Sequence[str]:

@@ -4,6 +4,7 @@ A room is a folder at the top level that holds Python. `docs/` and the like are 
 """
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,12 +61,14 @@ NO_ROOMS = {"build", "out"}
 """What is written here and not kept."""
 
 
-def rooms() -> set[str]:
+@functools.cache
+def rooms() -> frozenset[str]:
     """The folders of the checkout that hold Python."""
     folders = {path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    return {folder.name for folder in folders if folder.name not in NO_ROOMS and any(folder.rglob("*.py"))}
+    return frozenset(folder.name for folder in folders if folder.name not in NO_ROOMS and any(folder.rglob("*.py")))
 
 
+@functools.cache
 def files(room: str) -> list[Path]:
     """The Python files of a room; links and hidden folders, as the export writes them, left out."""
     found = (ROOT / room).rglob("*.py")

@@ -35,6 +35,7 @@ def test_a_part_that_ends_badly_keeps_its_results_and_says_so(capfd, code, most,
     assert all(line["part"] == "a" and failure in line["failed"] for line in rest)
 
 
+@pytest.mark.slow
 def test_a_part_that_hangs_takes_its_own_processes_with_it(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

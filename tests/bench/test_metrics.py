@@ -159,6 +159,7 @@ def test_a_repository_of_stub_engines_has_the_models_of_the_real_one(tmp_path: P
     compile((folder / "vae_encoder" / "1" / "model.py").read_text(), "model.py", "exec")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", plots.DRAW)
 def test_the_published_plots_come_from_the_published_metrics(name: str, tmp_path: Path) -> None:
     published = sorted((ROOT / "docs" / "bench").glob(f"{name}*.json"))

@@ -28,6 +28,7 @@ def nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots.mpl.figure.Figure, "savefig", lambda figure, *_, **__: figure.canvas.draw())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(file.stem for file in PUBLISHED.glob("compare*.json")))
 def test_a_bars_note_stands_beyond_its_largest_value_and_within_the_frame(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -43,6 +44,7 @@ def test_a_bars_note_stands_beyond_its_largest_value_and_within_the_frame(
             assert box.x1 <= frame.x1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["inflight", "fleet", "fleet-scaling"])
 def test_a_legend_lies_outside_of_the_curves(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     figure = drawn(name, monkeypatch)

@@ -34,6 +34,7 @@ def simulated(setting: Setting, rate: float, count: int, given: Profile = BATCHI
     return Fleet(given, setting, seed).run(islice(asked, count))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("load", "replicas"), [(0.6, 1), (0.6, 4)])
 def test_without_batching_a_replica_is_an_m_d_1_queue(load: float, replicas: int) -> None:
     """Pollaczek and Khinchine: of a Poisson process, split by chance, each waits load / (2 (1 - load)) on the mean."""
@@ -102,6 +103,7 @@ def test_the_more_choices_the_more_a_dead_pod_attracts_until_it_is_noticed() -> 
     assert refused[0] < refused[1] / 2
 
 
+@pytest.mark.slow
 def test_edits_of_uneven_length_wait_least_where_the_least_busy_is_asked() -> None:
     kinds = edits.mix("1x1:0.9,20x1:0.1")
     rate = 8 * 0.7 / sum(kind.share * kind.steps for kind in kinds)

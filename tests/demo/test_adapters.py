@@ -70,6 +70,7 @@ def test_adapter_does_what_it_is_for(name: str, picture: Picture) -> None:
     assert psnr(ours, wanted) > max(psnr(base, wanted), psnr(picture, wanted)) + GAIN_DB
 
 
+@pytest.mark.slow
 def test_a_new_instruction_leaves_the_others() -> None:
     picture = as_picture(Image.open(SAMPLE).resize((128, 128)))
     editor = PipelineEditor(CHECKPOINT, steps=4, adapter=FOLDER / "thermal.safetensors")
@@ -78,6 +79,7 @@ def test_a_new_instruction_leaves_the_others() -> None:
     assert psnr(edited, wanted) > psnr(picture, wanted) + GAIN_DB
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_what_is_written_is_what_was_trained(tmp_path: Path) -> None:
     pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(CHECKPOINT, dtype=torch.float32)

@@ -31,6 +31,7 @@ def test_edit_keeps_size_and_range(kind: Kind, picture: Picture) -> None:
     assert psnr(edited, picture) < 30
 
 
+@pytest.mark.slow
 def test_every_true_edit_is_its_own_nearest(picture: Picture) -> None:
     outcomes = measure(picture, KINDS, [true_edit(kind, picture) for kind in KINDS])
     assert all(outcome.right for outcome in outcomes)

@@ -90,6 +90,7 @@ def test_every_flag_of_the_export_can_be_given_to_its_container():
     }
 
 
+@pytest.mark.slow
 def test_the_export_refuses_what_it_cannot_do(checkpoint, tmp_path):
     env = {**exporting(checkpoint, tmp_path), "TRITOUCH_MAX_BATCH": "0"}
     command = run_here(dockerfile_commands()["export"])
@@ -229,6 +230,7 @@ def test_a_container_that_does_not_answer_is_not_healthy():
     assert not healthy(f"http://127.0.0.1:{port}/readyz")
 
 
+@pytest.mark.slow
 def test_the_version_of_tensorrt_is_the_librarys_own():
     rtx = pytest.importorskip("tensorrt_rtx")
     (library,) = Path(rtx.__file__).parents[1].glob("tensorrt_rtx_libs/libtensorrt_rtx.so*")

@@ -69,6 +69,7 @@ def container(installed: dict[str, str], tmp_path: Path) -> Iterator[Container]:
     made.process.communicate()
 
 
+@pytest.mark.slow
 def test_each_has_its_ports_and_is_started_again_by_itself(container: Container, tmp_path: Path) -> None:
     first, second = container.of(8001), container.of(8011)
     ports = {argument for argument in second["arguments"] if "-port=" in argument}  # type: ignore[attr-defined]
@@ -87,6 +88,7 @@ def test_each_has_its_ports_and_is_started_again_by_itself(container: Container,
         assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.slow
 def test_all_that_cannot_be_kept_end_the_container() -> None:
     failing = [sys.executable, "-c", "raise SystemExit(3)"]
     servers = {"a": (failing, os.environ), "b": (failing, os.environ)}
@@ -124,6 +126,7 @@ def answering() -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_a_container_is_well_while_one_of_its_tritons_is(tmp_path: Path) -> None:
     asks = [sys.executable, str(DEPLOY / "healthy.py"), str(tmp_path / "health")]
     assert subprocess.run(asks, check=False).returncode == 1, "before it has begun"

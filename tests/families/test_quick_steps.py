@@ -28,6 +28,7 @@ QUICK: list[tuple[str, dict[str, Any], list[float | None]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "config", "shifts"), QUICK)
 def test_quick_steps_are_diffusers_bit_for_bit(
     tmp_path: Path, name: str, config: dict[str, Any], shifts: list[float | None]

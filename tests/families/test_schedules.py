@@ -44,6 +44,7 @@ def test_a_scheduler_that_cannot_be_stepped_is_refused_by_name(tmp_path: Path, n
         schedules(tmp_path, name).working(ALL, 20, plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "config", "failing"),
     [
@@ -59,6 +60,7 @@ def test_every_number_of_steps_is_tried(tmp_path: Path, name: str, config: dict[
     assert [steps for steps in ALL if steps not in working] == failing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

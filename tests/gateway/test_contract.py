@@ -20,6 +20,8 @@ from tests.gateway.asking import CASES, EDITS, GENERATIONS, get
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.serving import Gateway
 
+pytestmark = pytest.mark.slow
+
 # `positive_data_acceptance` is left out: to a schema any text is an image, and to the gateway it is not.
 CHECKS = [
     not_a_server_error,

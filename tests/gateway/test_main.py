@@ -153,6 +153,7 @@ def test_settings_are_frozen() -> None:
         Settings().port = 1  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_sigterm_loses_nothing_that_was_admitted(triton: FakeTriton) -> None:
     released = threading.Event()
     triton.behave = when(released)
@@ -189,6 +190,7 @@ def test_a_drain_has_an_end(triton: FakeTriton) -> None:
         assert answer.exception() or answer.result().status_code >= 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["full", "closed"])
 def test_a_log_that_cannot_be_written_touches_no_request(triton: FakeTriton, how: str) -> None:
     reader, writer = os.pipe()
@@ -206,6 +208,7 @@ def test_a_log_that_cannot_be_written_touches_no_request(triton: FakeTriton, how
         assert gateway.wait(60) == 0
 
 
+@pytest.mark.slow
 def test_a_log_that_nobody_reads_holds_nothing_up(triton: FakeTriton) -> None:
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 8192)
@@ -232,6 +235,7 @@ def test_a_log_that_nobody_reads_holds_nothing_up(triton: FakeTriton) -> None:
     assert requests + lost[0] == 60 + 1
 
 
+@pytest.mark.slow
 def test_silent_connections_lock_nobody_out(triton: FakeTriton) -> None:
     """More of them than files that may be open."""
     limits = "ulimit -n 256"

@@ -144,6 +144,7 @@ def test_probes_and_unknown_paths(traced: Traced, collector: Collector) -> None:
     assert span.attributes["http.response.status_code"] == 404
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_away_holds_nothing_up(triton: FakeTriton) -> None:
     with process(triton, **{ENDPOINT: "http://127.0.0.1:9"}) as (gateway, url):
         assert httpx.post(url + EDITS, json=body(), timeout=60, trust_env=False).status_code == 200

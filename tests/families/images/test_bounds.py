@@ -1,5 +1,6 @@
 """How large a picture may be, what is said of one that is larger, and what the largest take."""
 
+import functools
 import io
 import os
 import subprocess
@@ -32,6 +33,7 @@ def saved(picture: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
     return out.getvalue()
 
 
+@functools.cache
 def photo(width: int, height: int) -> Image.Image:
     y, x = np.mgrid[:height, :width].astype(np.float32)
     waves = [np.sin(x / 23 + y / 71), np.cos(x / 131 - y / 17), np.sin(x * y / 90_000)]
@@ -85,6 +87,7 @@ def test_a_jpeg_of_any_camera(size: tuple[int, int]) -> None:
     assert picture.getextrema() == ((128, 128),) * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", [1, 6, 8])
 @pytest.mark.parametrize("size", [(2111, 1511), (1100, 1503), (4001, 270), (515, 515)])
 def test_reduced_decoding_is_hardly_seen(size: tuple[int, int], orientation: int) -> None:

@@ -251,6 +251,7 @@ def test_sixteen_bits_of_transparency() -> None:
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "depth"), KINDS)
 def test_interlacing_changes_nothing(kind: int, depth: int) -> None:
     beside = (

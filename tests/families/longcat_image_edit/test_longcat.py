@@ -71,6 +71,7 @@ def test_what_is_quoted_is_read_letter_by_letter_and_apostrophes_quote_nothing()
     assert prompts.tokenize(tokenizer, plain) == vl_tokenizer.tokenize(tokenizer, plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("prompt", ["", "make the sky red, and write 'the cat'", "q" * PROMPT_TOKENS])
 def test_text_is_encoded_and_padded_as_in_diffusers(prompt: str, side: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +90,7 @@ def test_text_is_encoded_and_padded_as_in_diffusers(prompt: str, side: str, monk
     torch.testing.assert_close(torch.from_numpy(made), expected, rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_negative_prompt_and_quoted_words_equal_diffusers() -> None:
     asked: dict[str, Any] = {"guidance_scale": [3.0], "negative_prompt": [b"'red' sky"]}
     made = alone.edited(FAMILY, given(1, "write 'the red'", size=(208, 336), **asked), larger())

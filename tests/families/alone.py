@@ -1,6 +1,7 @@
 """A whole edit without Triton: the family's conditioning, loop and finishing, with torch in the place of engines."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,17 @@ LIMITS = Limits(256 * 256, 8)
 DECODING = DecodingLimits()
 
 
-def settings_of(family: str, checkpoint: Path) -> Settings:
+def limits_of(kit: str) -> Limits:
+    """`LIMITS`, and the option that the kit is named by, if it is no family."""
+    return replace(LIMITS, options=frozenset({kit} & tiny.VARIANTS.keys()))
+
+
+def settings_of(kit: str, checkpoint: Path) -> Settings:
     """As the export would write them, for four steps without guidance."""
-    defaults = load(family, "table").settings(checkpoint, LIMITS)
+    defaults = load(tiny.family(kit), "table").settings(checkpoint, limits_of(kit))
     index = json.loads((checkpoint / "model_index.json").read_text())
     return Settings(
-        family=family,
+        family=tiny.family(kit),
         scheduler=index["scheduler"][1],
         steps=tuple(range(1, 51)),
         num_inference_steps=4,
@@ -63,9 +69,9 @@ def settings_of(family: str, checkpoint: Path) -> Settings:
 class Engines:
     """Torch modules under the names of engines, as `Call` has them; pictures and masks are prepared here."""
 
-    def __init__(self, family: str) -> None:
-        self._family, self._checkpoint = family, tiny.checkpoint(family)
-        components = load(family, "table").components(self._checkpoint, LIMITS)
+    def __init__(self, kit: str) -> None:
+        self._kit, self._checkpoint = kit, tiny.checkpoint(kit)
+        components = load(tiny.family(kit), "table").components(self._checkpoint, LIMITS)
         self._components = {component.name: component for component in components}
         self.decoder = next(c.name for c in components if c.role == "decoder")
         of_pictures = [c.name for c in components if [t.name for t in c.inputs] == [PIXELS]]
@@ -81,7 +87,7 @@ class Engines:
             model, inputs = VISION_ENCODER if model == VIEW else self._encoder, {PIXELS: to_tensor(picture)}
         component = self._components[model]
         with torch.inference_mode():
-            made = _module(self._family, model)(*(torch.from_numpy(inputs[t.name]) for t in component.inputs))
+            made = _module(self._kit, model)(*(torch.from_numpy(inputs[t.name]) for t in component.inputs))
         made = [made] if isinstance(made, torch.Tensor) else made
         return {tensor.name: array.numpy() for tensor, array in zip(component.outputs, made, strict=True)}
 
@@ -90,23 +96,23 @@ class Engines:
 
 
 @cache
-def _module(family: str, model: str) -> Any:
-    return fill(load(family, "modules").module(model, tiny.checkpoint(family)), torch.float32)
+def _module(kit: str, model: str) -> Any:
+    return fill(load(tiny.family(kit), "modules").module(model, tiny.checkpoint(kit)), torch.float32)
 
 
-def planned(family: str, given: Tensors, settings: Settings | None = None) -> tuple[Edit, Any, Engines]:
+def planned(kit: str, given: Tensors, settings: Settings | None = None) -> tuple[Edit, Any, Engines]:
     """The edit, its plan, and what its denoiser's calls go to."""
-    checkpoint, engines = tiny.checkpoint(family), Engines(family)
-    settings = settings or settings_of(family, checkpoint)
+    checkpoint, engines, family = tiny.checkpoint(kit), Engines(kit), tiny.family(kit)
+    settings = settings or settings_of(kit, checkpoint)
     edit = read(given, settings)
     tensors = load(family, "conditioning").Conditioner(checkpoint, settings)(edit, engines)
     schedules = NoiseSchedules(checkpoint / "scheduler" / "scheduler_config.json", settings.scheduler)
     return edit, load(family, "denoising").plan(edit, tensors, schedules.shifted(edit.shift), settings), engines
 
 
-def edited(family: str, given: Tensors, settings: Settings | None = None) -> NDArray[Any]:
+def edited(kit: str, given: Tensors, settings: Settings | None = None) -> NDArray[Any]:
     """The picture, (H, W, 3) uint8, of a request's tensors."""
-    edit, plan, engines = planned(family, given, settings)
+    edit, plan, engines = planned(kit, given, settings)
     latents = denoise_alone(plan, lambda inputs: next(iter(engines(DENOISER, inputs).values())))
     pixels = engines(engines.decoder, latents)[PIXELS]
     return finishing.finished(from_tensor(pixels), finishing.inputs(edit), DECODING)

@@ -3,7 +3,9 @@
 `tests/families/<name>/tiny.py` offers `build(folder)`, `adapters(checkpoint)` (route -> file and scale; empty where the
 family takes none), `reference(checkpoint, picture, prompt, steps, seed, guidance, adapters)`: diffusers' picture, (H,
 W, 3) uint8, `GUIDANCE` (name -> text and image scale), `SAMPLERS` (class -> configuration), and `FLAGS` of its export.
-Where the family makes pictures from text alone, `reference` does for the picture None, and takes its `size`.
+Where the family makes pictures from text alone, `reference` does for the picture None, and takes its `size`. A model
+that is of a family by an option of the export (`tiny.VARIANTS`) has a kit of its own, and the same tests, but for the
+engines for GPUs: these are its family's.
 """
 
 import base64
@@ -35,6 +37,7 @@ from tests.server.asking import Client, colours, png, psnr
 from tests.server.tensors import made
 
 FAMILIES = sorted(set(PIPELINES.values()))
+KITS = [*FAMILIES, *tiny.VARIANTS]
 STEPS, SEED, PROMPT = 6, 1234, "make the sky red, and add a cat"
 SIZES = {"square": (16, 16), "portrait": (12, 20), "odd": (17, 9)}
 """In the least that a side of the family's pictures is a multiple of."""
@@ -43,7 +46,7 @@ SEEN_DB = 40.0
 """An adapter's picture is at least so far from the one without."""
 
 pytestmark = pytest.mark.families
-served_each = pytest.mark.parametrize("served", FAMILIES, indirect=True)
+served_each = pytest.mark.parametrize("served", KITS, indirect=True)
 
 
 def ours(served: Served, size: tuple[int, int], guidance: tuple[float, float], **more: Any) -> Any:
@@ -58,11 +61,11 @@ def theirs(family: Served, size: tuple[int, int], guidance: tuple[float, float],
     return family.kit.reference(checkpoint or family.checkpoint, colours(*size), PROMPT, **asked)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_table_is_one_that_the_house_can_serve(family: str) -> None:
-    table = load(family, "table")
-    components: tuple[Component, ...] = table.components(tiny.checkpoint(family), LIMITS)
-    defaults = table.settings(tiny.checkpoint(family), LIMITS)
+@pytest.mark.parametrize("kit", KITS)
+def test_the_table_is_one_that_the_house_can_serve(kit: str) -> None:
+    table = load(tiny.family(kit), "table")
+    components: tuple[Component, ...] = table.components(tiny.checkpoint(kit), LIMITS)
+    defaults = table.settings(tiny.checkpoint(kit), LIMITS)
     assert [c.name for c in components if c.role == "denoiser"] == [DENOISER]
     assert [c.role for c in components].count("decoder") == 1
     for component in components:
@@ -77,11 +80,13 @@ def test_the_table_is_one_that_the_house_can_serve(family: str) -> None:
     json.dumps(dict(defaults.own))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_previews_come_nearer_to_the_picture(family: str) -> None:
+@pytest.mark.parametrize("kit", KITS)
+def test_previews_come_nearer_to_the_picture(kit: str) -> None:
     """The loop with torch in the place of the engines, and the decoder's inputs on the way."""
-    _, plan, engines = planned(family, given())
-    decoder = next(c for c in load(family, "table").components(tiny.checkpoint(family), LIMITS) if c.role == "decoder")
+    _, plan, engines = planned(kit, given())
+    decoder = next(
+        c for c in load(tiny.family(kit), "table").components(tiny.checkpoint(kit), LIMITS) if c.role == "decoder"
+    )
     seen = []
 
     def watching() -> Iterator[Any]:
@@ -107,9 +112,9 @@ def test_previews_come_nearer_to_the_picture(family: str) -> None:
         assert away[-1] < away[0] or away[-1] < 1e-3
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_padded_are_the_tokens(family: str) -> None:
-    _, plan, _ = planned(family, given())
+@pytest.mark.parametrize("kit", KITS)
+def test_what_is_padded_are_the_tokens(kit: str) -> None:
+    _, plan, _ = planned(kit, given())
     inputs = {**plan.constant, **next(plan.loop).inputs}
     lengths = [{inputs[name].shape[1] for name in names} for names in plan.padded.values()]
     assert all(len(each) == 1 for each in lengths), "one axis has one length"

@@ -103,9 +103,23 @@ def imported(monkeypatch: Any, name: str, answering: Answering | None = None) ->
     sys.modules.pop(name, None)
 
 
-def request(inputs: Sequence[Tensor], timeout: int = 0, parameters: str = "", own: str | None = None) -> Any:
-    """A request to a model. `own`: the context of the span that Triton makes of it."""
+def request(
+    inputs: Sequence[Tensor],
+    timeout: int = 0,
+    parameters: str = "",
+    own: str | None = None,
+    wanted: Sequence[str] = (
+        "image",
+        "size",
+        "num_inference_steps",
+        "guidance_scale",
+        "image_guidance_scale",
+        "tokens",
+    ),
+) -> Any:
+    """A request to a model. `own`: the context of the span that Triton makes of it. `wanted`: the outputs asked for."""
     return types.SimpleNamespace(
+        requested_output_names=lambda: list(wanted),
         inputs=lambda: inputs,
         timeout=lambda: timeout,
         parameters=lambda: parameters,

@@ -32,7 +32,7 @@ def test_the_pictures_are_kept_for_preparing_alone(model: Any, monkeypatch: pyte
     monkeypatch.setattr(model, "read", read)
     edit_model = model.TritonPythonModel()
     edit_model._settings = edit_model._reporters = None
-    request = types.SimpleNamespace(inputs=list, timeout=lambda: 0)
+    request = types.SimpleNamespace(inputs=list, timeout=lambda: 0, requested_output_names=list)
     taken, jobs = edit_model._taken(request, types.SimpleNamespace(is_cancelled=lambda: False), "")
     assert len(jobs) == 1
     assert made[0]() is not None

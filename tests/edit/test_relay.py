@@ -85,6 +85,13 @@ def test_the_pictures_are_one_answer_in_the_order_of_their_seeds(relay: Any, cal
     assert (list(parameters), timeout) == (["ticket"], 7)
 
 
+def test_what_was_not_asked_for_is_not_sent(relay: Any, callers: Any, stream: Stream) -> None:
+    stream.responses = [picture(0, b"one")]
+    sender = Sender()
+    asked(relay, callers, sender, wanted=["size", "image"])
+    assert sender.sent == [({"image": [b"one"], "size": [8, 4]}, True)]
+
+
 @pytest.mark.parametrize(
     ("said", "told"),
     [

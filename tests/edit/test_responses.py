@@ -1,6 +1,6 @@
 """The responses to one request, beside a stand-in for Triton's module: their outputs, and nothing after the end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from tests.edit.stand_in import Sender, int32
 NUMBERS = {"num_inference_steps": int32(9), "guidance_scale": np.array([7.5]), "image_guidance_scale": np.array([1.5])}
 TOLD = {name: array.tolist() for name, array in NUMBERS.items()}
 RENDERED = {"image": np.array([b"a picture"], np.object_), "size": int32(8, 4)}
+EVERY = ("image", "size", *NUMBERS, "tokens", "step", "index", "partial_index")
 SHOWN = {"image": [b"a picture"], "size": [8, 4]}
 
 
@@ -24,9 +25,11 @@ def responses(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield from stand_in.imported(monkeypatch, "responses")
 
 
-def begun(responses: Any, pictures: int = 2, *, ticketed: bool = False) -> tuple[Any, Sender]:
+def begun(
+    responses: Any, pictures: int = 2, *, wanted: Sequence[str] = EVERY, ticketed: bool = False
+) -> tuple[Any, Sender]:
     sender = Sender()
-    made = responses.Responses(sender, NUMBERS, pictures, ticketed=ticketed)
+    made = responses.Responses(sender, NUMBERS, wanted, pictures, ticketed=ticketed)
     made.begun(replace(plan(1.0, 9), usage=(77, 20, 30)))
     return made, sender
 
@@ -48,6 +51,13 @@ def test_every_response_has_its_part_of_the_outputs_and_the_last_is_the_last(res
         ({**SHOWN, "step": [9, 9], "index": [1], "tokens": [77, 20, 30], **TOLD}, False),
         ({**SHOWN, "step": [9, 9], "index": [0], "tokens": [77, 20, 30], **TOLD}, True),
     ]
+
+
+def test_what_was_not_asked_for_is_not_sent(responses: Any) -> None:
+    made, sender = begun(responses, 1, wanted=["index", "image"])
+    made.step(0, 3)
+    made.picture(0, RENDERED)
+    assert sender.sent == [({}, False), ({"index": [0]}, False), ({"image": SHOWN["image"], "index": [0]}, True)]
 
 
 def test_nothing_of_a_picture_follows_the_finished_one(responses: Any) -> None:

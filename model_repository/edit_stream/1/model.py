@@ -130,7 +130,8 @@ class TritonPythonModel:
     def _taken(self, request: Any, sender: Any, ticket: str) -> tuple[Request, Sequence[Job]]:
         given = {tensor.name(): tensor.as_numpy().copy() for tensor in request.inputs()}
         wanted, edit = asked.read(given), read(given, self._settings)
-        responses = Responses(sender, numbers(edit), wanted.pictures, ticketed=bool(ticket))
+        outputs = frozenset(request.requested_output_names())
+        responses = Responses(sender, numbers(edit), outputs, wanted.pictures, ticketed=bool(ticket))
         if ticket:
             self._tickets[ticket] = responses
         timeout = request.timeout()  # microseconds; 0: none

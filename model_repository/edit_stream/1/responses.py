@@ -1,7 +1,7 @@
 """The responses to one request: begun, steps, previews, finished pictures, or an error, which ends it."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,15 +26,18 @@ expired must not be. Triton adds `TritonError` to its module only after this one
 class Responses:
     """What one caller is sent, from any thread. Nothing follows what ends it, nor of a picture what finishes that.
 
-    `numbers`: what the edit is done with, by the names of the outputs. `pictures`: how many there will be. `ticketed`:
-    whether the caller is another model. It ends the request by `cancel`, since Triton does not tell of such callers. It
-    is sent the pictures alone, when the last is done: an error that is not the first response never comes to it, and
-    lets it wait for ever.
+    `numbers`: what the edit is done with, by the names of the outputs. `wanted`: the outputs that were asked for, for
+    Triton's sender lets others go without Python's lock, of which Python 3.12 dies. `pictures`:
+    how many there will be. `ticketed`: whether the caller is another model. It ends the request by `cancel`, since
+    Triton does not tell of such callers. It is sent the pictures alone, when the last is done: an error that is not the
+    first response never comes to it, and lets it wait for ever.
     """
 
-    def __init__(self, sender: Any, numbers: Tensors, pictures: int, *, ticketed: bool) -> None:
+    def __init__(
+        self, sender: Any, numbers: Tensors, wanted: Collection[str], pictures: int, *, ticketed: bool
+    ) -> None:
         self._sender = sender  # dropped with the last response: Triton does not stop as long as there is one
-        self._numbers, self._ticketed = numbers, ticketed
+        self._numbers, self._wanted, self._ticketed = numbers, wanted, ticketed
         self._lock = threading.Lock()  # guards the sender, and what is below
         self._unfinished = set(range(pictures))
         self._previews = [0] * pictures
@@ -93,7 +96,8 @@ class Responses:
         self._cancelled = True
 
     def _send(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        response = pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors.items()])
+        sent = [pb_utils.Tensor(name, array) for name, array in tensors.items() if name in self._wanted]
+        response = pb_utils.InferenceResponse(sent)
         if self._unfinished or self._held:
             self._sender.send(response)
         else:

@@ -141,7 +141,7 @@ class Engine:
         if self._options.reshape:
             model.reshape({spec.name: ov.PartialShape(list(spec.shape)) for spec in self._signature.inputs})
         check_signature(self._signature, _specs(model.inputs, self._signature), _specs(model.outputs, self._signature))
-        properties = self._options.properties | (_KERNELS if self._options.device == _CPU else {})
+        properties = (_KERNELS if self._options.device == _CPU else {}) | self._options.properties
         return core.compile_model(model, self._options.device, properties).create_infer_request()
 
     def infer(self, inputs: Mapping[str, Array]) -> Arrays:

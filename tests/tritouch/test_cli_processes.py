@@ -21,13 +21,12 @@ from tests.tritouch.running import NIGHT, edit, left
 
 
 def process(*arguments: object, **more: Any) -> subprocess.Popen[bytes]:
-    """`tritouch` as a process, which Ctrl-C reaches even where these tests run in a shell's background."""
-    command = [sys.executable, "-m", "tritouch", *(str(one) for one in arguments)]
-    return subprocess.Popen(command, cwd=ROOT, preexec_fn=heeding, **more)  # noqa: PLW1509 - no thread forks here
+    """`tritouch` as a process, which Ctrl-C reaches even where these tests run in a shell's background.
 
-
-def heeding() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    Nothing of Python runs between its fork and its exec: of a process with threads of gRPC's it may abort.
+    """
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "tritouch", *(str(one) for one in arguments)]
+    return subprocess.Popen(command, cwd=ROOT, **more)
 
 
 def test_what_is_not_utf_8_is_told_or_written_as_it_can_be(server, photo):

@@ -14,6 +14,16 @@ class Used(BaseModel):
     )
     guidance_scale: float = Field(description="The scale that was used.", json_schema_extra={"x-extension": True})
     image_guidance_scale: float = Field(description="The scale that was used.", json_schema_extra={"x-extension": True})
+    cache: Literal["off", "balanced"] | None = Field(
+        None,
+        description="How steps were cached. Absent where the repository does not tell.",
+        json_schema_extra={"x-extension": True},
+    )
+    foretold_steps: int | None = Field(
+        None,
+        description="Steps of all pictures that were foretold, not computed. Absent where that is not told.",
+        json_schema_extra={"x-extension": True},
+    )
 
 
 class SeveralOfContainer(BaseModel):
@@ -21,6 +31,7 @@ class SeveralOfContainer(BaseModel):
 
     image: str = Field(description="The base64-encoded image.", json_schema_extra={"format": "binary"})
     seed: int = Field(description="Its seed.")
+    foretold_steps: int | None = Field(None, description="Its steps that were foretold, where that is told.")
 
 
 class ContainerImageEditSuccess(Used):
@@ -47,6 +58,11 @@ class ImageFile(BaseModel):
 
     b64_json: str = Field(description="The base64-encoded image.")
     seed: int = Field(description="Its seed.", json_schema_extra={"x-extension": True})
+    foretold_steps: int | None = Field(
+        None,
+        description="Its steps that were foretold, where that is told.",
+        json_schema_extra={"x-extension": True},
+    )
 
 
 class InputTokensDetails(BaseModel):

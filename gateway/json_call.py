@@ -13,7 +13,7 @@ from gateway import events, images, openai_answer, unserved
 from gateway.call import Call, Source, edit_of, stream_of
 from gateway.errors import PublicError
 from gateway.openai_schemas import ImageEditBody
-from gateway.pictures import Picture
+from gateway.pictures import Picture, own_of, used_of
 from gateway.schemas import ContainerImageEditBody, given, validated
 from gateway.tensors import Edit
 
@@ -77,12 +77,15 @@ def answer(edit: Edit, pictures: Sequence[Picture]) -> bytes:
 def answered(edit: Edit, pictures: Sequence[Picture]) -> dict[str, Any]:
     """The same as Python has it."""
     files = [base64.b64encode(picture.content).decode() for picture in pictures]
-    several = [{"image": file, "seed": edit.seed_of(index)} for index, file in enumerate(files)]
+    several = [
+        {"image": file, "seed": edit.seed_of(index), **own_of(picture)}
+        for index, (file, picture) in enumerate(zip(files, pictures, strict=True))
+    ]
     return {
         "image": files[0],
         **({"images": several} if len(files) > 1 else {}),
         "width": pictures[0].width,
         "height": pictures[0].height,
         "seed": edit.seed,
-        **pictures[0].used,
+        **used_of(pictures),
     }

@@ -10,7 +10,7 @@ import orjson
 from gateway import encode
 from gateway.errors import PublicError
 from gateway.openai_schemas import OpenAIOutput
-from gateway.pictures import Picture
+from gateway.pictures import Picture, own_of, used_of
 from gateway.schemas import ImageFormat
 from gateway.tensors import Edit
 
@@ -38,13 +38,14 @@ def answered(asked: OpenAIOutput, edit: Edit, pictures: Sequence[Picture]) -> di
     """The same as Python has it."""
     first = pictures[0]
     files = (base64.b64encode(content(asked, picture)).decode() for picture in pictures)
+    each = [{"seed": edit.seed_of(index), **own_of(picture)} for index, picture in enumerate(pictures)]
     return {
         "created": int(time.time()),
-        "data": [{"b64_json": file, "seed": edit.seed_of(index)} for index, file in enumerate(files)],
+        "data": [{"b64_json": file, **own} for file, own in zip(files, each, strict=True)],
         "output_format": asked.output_format,
         "size": f"{first.width}x{first.height}",
         "seed": edit.seed,
-        **first.used,
+        **used_of(pictures),
         **usage(pictures),
     }
 

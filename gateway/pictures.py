@@ -1,7 +1,7 @@
 """What comes back from Triton: pictures of `edit`, and the events of `edit_stream`. Knows nothing of calls or HTTP."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -10,9 +10,14 @@ from tritonclient.grpc import service_pb2
 from gateway.errors import PublicError
 
 SCALES: Final = ("guidance_scale", "image_guidance_scale")
+FORETOLD: Final = "foretold_steps"
+"""Of what was used, the one number that each picture has its own of."""
 _LACKS: Final = "Triton's answer lacks a tensor of the contract"
 _NO_PICTURE: Final = "Triton's answer holds no picture of the size it says"
 _NOT_ITS: Final = "Triton's answer is about a picture that was not asked for"
+
+
+Used: TypeAlias = Mapping[str, int | float | str]
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Picture:
     content: bytes
     width: int
     height: int
-    used: Mapping[str, int | float]
+    used: Used
     tokens: Tokens | None = None
 
 
@@ -83,7 +88,24 @@ def pictures_of(response: service_pb2.ModelInferResponse, response_format: str, 
     contents = _elements(raw["image"])
     if len(contents) != n:
         raise _broken(_NO_PICTURE)
-    return [_picture(content, size, response_format, used, tokens) for content in contents]
+    foretold = _foretold(raw, n)
+    return [
+        _picture(content, size, response_format, {**used, **own}, tokens)
+        for content, own in zip(contents, foretold, strict=True)
+    ]
+
+
+def used_of(pictures: Sequence[Picture]) -> Used:
+    """What all pictures of an edit were made with; steps that were foretold are counted together."""
+    used = dict(pictures[0].used)
+    if FORETOLD in used:
+        used[FORETOLD] = sum(int(picture.used[FORETOLD]) for picture in pictures)
+    return used
+
+
+def own_of(picture: Picture) -> Used:
+    """Of what a picture was made with, that which may be another of the next."""
+    return {name: value for name, value in picture.used.items() if name == FORETOLD}
 
 
 def picture_of(response: service_pb2.ModelInferResponse, response_format: str) -> Picture:
@@ -149,9 +171,7 @@ def _elements(content: bytes) -> list[bytes]:
     return found
 
 
-def _picture(
-    content: bytes, size: tuple[int, ...], response_format: str, used: Mapping[str, int | float], tokens: Tokens | None
-) -> Picture:
+def _picture(content: bytes, size: tuple[int, ...], response_format: str, used: Used, tokens: Tokens | None) -> Picture:
     width, height = size
     right = len(content) == width * height * 3 if response_format == "raw" else content.startswith(b"\xff\xd8\xff")
     if min(width, height) <= 0 or not right:
@@ -159,15 +179,23 @@ def _picture(
     return Picture(content, width, height, used, tokens)
 
 
-def _used(raw: Raw) -> dict[str, int | float]:
-    """The numbers that the edit was done with."""
+def _used(raw: Raw) -> dict[str, int | float | str]:
+    """What the edit was done with; a repository that was exported before tells nothing of step caching."""
     try:
         scales = {name: struct.unpack("<f", raw[name])[0] for name in SCALES}
     except (KeyError, struct.error):
         raise _broken("Triton's answer does not say what the edit was done with") from None
     (steps,) = _numbers(raw, "num_inference_steps", 1)
     # A float32 as people write it: 7.5, and 0.1 instead of 0.10000000149.
-    return {"num_inference_steps": steps} | {name: float(f"{scale:.6g}") for name, scale in scales.items()}
+    cache = {"cache": _elements(raw["cache"])[0].decode(errors="replace")} if raw.get("cache") else {}
+    return {"num_inference_steps": steps, **{name: float(f"{scale:.6g}") for name, scale in scales.items()}, **cache}
+
+
+def _foretold(raw: Raw, n: int) -> list[dict[str, int]]:
+    """Of each of n pictures how many steps were foretold, where that is told."""
+    if "foretold" not in raw:
+        return [{}] * n
+    return [{FORETOLD: steps} for steps in _numbers(raw, "foretold", n)]
 
 
 def _tokens(raw: Raw) -> Tokens | None:

@@ -58,10 +58,16 @@ NUMBERS = {
     "num_inference_steps": ("INT32", (1,)),
     "guidance_scale": ("FP32", (1,)),
     "image_guidance_scale": ("FP32", (1,)),
+    "cache": ("BYTES", (1,)),
     "tokens": ("INT32", (3,)),
 }
 STATUSES = {GENERATIONS_UNAVAILABLE: 404, MASK_INVALID: 400, NEGATIVE_PROMPT_UNAVAILABLE: 400}
-STREAM_OUTPUTS = {"step": ("INT32", (2,)), "index": ("INT32", (1,)), "partial_index": ("INT32", (1,))}
+STREAM_OUTPUTS = {
+    "step": ("INT32", (2,)),
+    "index": ("INT32", (1,)),
+    "partial_index": ("INT32", (1,)),
+    "foretold": ("INT32", (1,)),
+}
 ENSEMBLES = ("reference", "render", "view")
 FAMILIES = sorted(set(PIPELINES.values()))
 OWN = {"ink": {"num_inference_steps": 4.0, "guidance_scale": 1.5, "shift": 3.0}}
@@ -119,7 +125,8 @@ def test_edit_and_edit_stream_are_the_contract(configs: dict[str, Any]) -> None:
     assert (edit.model_transaction_policy.decoupled, stream.model_transaction_policy.decoupled) == (False, True)
     assert tensors(edit.input) == EDIT_INPUTS
     assert tensors(stream.input) == tensors(edit.input) | STREAM_INPUTS
-    assert tensors(edit.output) == {"image": ("BYTES", (-1,)), "size": RENDERED["size"], **NUMBERS}
+    each = {"image": ("BYTES", (-1,)), "foretold": ("INT32", (-1,))}
+    assert tensors(edit.output) == {"size": RENDERED["size"], **each, **NUMBERS}
     assert tensors(stream.output) == RENDERED | NUMBERS | STREAM_OUTPUTS
     for config in (edit, stream):
         assert {port.name for port in config.input if not port.optional} == REQUIRED

@@ -29,7 +29,8 @@ class Picture:
     """An edited picture.
 
     content: the bytes of the file. format: png, jpeg or webp. width, height: pixels. seed: the same gives the same
-    picture. index: which of several of one request, from 0.
+    picture. index: which of several of one request, from 0. cache: how steps were cached, "" where the server does not
+    tell. foretold_steps: of its steps those that were foretold, and not computed.
     """
 
     content: bytes = field(repr=False)
@@ -38,6 +39,8 @@ class Picture:
     height: int
     seed: int
     index: int = 0
+    cache: str = ""
+    foretold_steps: int = 0
 
     @cached_property
     def image(self) -> Image.Image:
@@ -101,7 +104,8 @@ def _picture(fields: dict[str, Any], seed: int, index: int) -> Picture:
     content = base64.b64decode(fields["b64_json"], validate=True)
     size = _SIZE.fullmatch(str(fields.get("size")))
     width, height = (int(size[1]), int(size[2])) if size else _size_of(content)
-    return Picture(content, str(fields.get("output_format") or "png"), width, height, seed, index)
+    made_as, cache = str(fields.get("output_format") or "png"), str(fields.get("cache") or "")
+    return Picture(content, made_as, width, height, seed, index, cache, _whole(fields.get("foretold_steps"), 0))
 
 
 def _size_of(content: bytes) -> tuple[int, int]:

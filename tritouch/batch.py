@@ -91,10 +91,7 @@ class Batch:
         seconds = time.monotonic() - began
         for number, picture in enumerate(pictures):
             output = str(job.outputs[number]) if job.outputs else STANDARD
-            size = {"width": picture.width, "height": picture.height}
-            record = _record(job, "edited", output=output, seed=picture.seed, **size, seconds=round(seconds, 3))
-            text = f"{output}: {picture.width} x {picture.height}, seed {picture.seed}, {seconds:.1f} s"
-            self._screen.result(text, record)
+            self._screen.result(_sentence(output, picture, seconds), _edited(job, output, picture, seconds))
 
     def _failed(self, place: int, job: Job, problem: TritouchError | OSError) -> None:
         if not isinstance(problem, TritouchError):
@@ -136,6 +133,17 @@ class Batch:
             except OSError as error:
                 close_standard_output()
                 raise TritouchError(f"standard output cannot be written: {error.strerror or error}") from None
+
+
+def _edited(job: Job, output: str, picture: Picture, seconds: float) -> dict[str, Any]:
+    size = {"width": picture.width, "height": picture.height}
+    cached = {"cache": picture.cache, "foretold_steps": picture.foretold_steps} if picture.cache else {}
+    return _record(job, "edited", output=output, seed=picture.seed, **size, **cached, seconds=round(seconds, 3))
+
+
+def _sentence(output: str, picture: Picture, seconds: float) -> str:
+    foretold = f"{picture.foretold_steps} steps foretold, " if picture.foretold_steps else ""
+    return f"{output}: {picture.width} x {picture.height}, seed {picture.seed}, {foretold}{seconds:.1f} s"
 
 
 def _record(job: Job, status: str, **more: Any) -> dict[str, Any]:

@@ -114,7 +114,9 @@ def request(
         "num_inference_steps",
         "guidance_scale",
         "image_guidance_scale",
+        "cache",
         "tokens",
+        "foretold",
     ),
 ) -> Any:
     """A request to a model. `own`: the context of the span that Triton makes of it. `wanted`: the outputs asked for."""

@@ -16,6 +16,7 @@ TOLD = {
     "num_inference_steps": int32(9),
     "guidance_scale": np.array([7.5], np.float32),
     "image_guidance_scale": np.array([1.5], np.float32),
+    "cache": np.array([b"balanced"], np.object_),
     "tokens": int32(77, 20, 30),
 }
 
@@ -61,7 +62,7 @@ def callers(relay: Any) -> Iterator[Any]:
 
 
 def picture(index: int, image: bytes) -> Response:
-    given = {**TOLD, "image": np.array([image], np.object_), "index": int32(index)}
+    given = {**TOLD, "image": np.array([image], np.object_), "index": int32(index), "foretold": int32(3 + index)}
     return Response([Tensor(name, array) for name, array in given.items()])
 
 
@@ -79,7 +80,7 @@ def test_the_pictures_are_one_answer_in_the_order_of_their_seeds(relay: Any, cal
     sender = Sender()
     asked(relay, callers, sender)
     told = {name: array.tolist() for name, array in TOLD.items()}
-    assert sender.sent == [({"image": [b"one", b"two"], **told}, True)]
+    assert sender.sent == [({"image": [b"one", b"two"], "foretold": [3, 4], **told}, True)]
     inputs, parameters, timeout = stream.asked[0]
     assert inputs["prompt"].tolist() == [b"p"]
     assert (list(parameters), timeout) == (["ticket"], 7)

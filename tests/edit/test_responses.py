@@ -16,7 +16,7 @@ from tests.edit.stand_in import Sender, int32
 NUMBERS = {"num_inference_steps": int32(9), "guidance_scale": np.array([7.5]), "image_guidance_scale": np.array([1.5])}
 TOLD = {name: array.tolist() for name, array in NUMBERS.items()}
 RENDERED = {"image": np.array([b"a picture"], np.object_), "size": int32(8, 4)}
-EVERY = ("image", "size", *NUMBERS, "tokens", "step", "index", "partial_index")
+EVERY = ("image", "size", *NUMBERS, "tokens", "foretold", "step", "index", "partial_index")
 SHOWN = {"image": [b"a picture"], "size": [8, 4]}
 
 
@@ -41,15 +41,15 @@ def test_every_response_has_its_part_of_the_outputs_and_the_last_is_the_last(res
     made.preview(0, 5, RENDERED)
     made.preview(1, 5, RENDERED)
     made.picture(1, RENDERED)
-    made.picture(0, RENDERED)
+    made.picture(0, RENDERED, 4)
     assert sender.sent == [
         ({"step": [0, 9], **TOLD}, False),
         ({"step": [3, 9], "index": [1]}, False),
         ({**SHOWN, "step": [4, 9], "index": [0], "partial_index": [0]}, False),
         ({**SHOWN, "step": [5, 9], "index": [0], "partial_index": [1]}, False),
         ({**SHOWN, "step": [5, 9], "index": [1], "partial_index": [0]}, False),
-        ({**SHOWN, "step": [9, 9], "index": [1], "tokens": [77, 20, 30], **TOLD}, False),
-        ({**SHOWN, "step": [9, 9], "index": [0], "tokens": [77, 20, 30], **TOLD}, True),
+        ({**SHOWN, "step": [9, 9], "index": [1], "tokens": [77, 20, 30], "foretold": [0], **TOLD}, False),
+        ({**SHOWN, "step": [9, 9], "index": [0], "tokens": [77, 20, 30], "foretold": [4], **TOLD}, True),
     ]
 
 

@@ -10,7 +10,7 @@ from families.interface import Plan, Tensors
 from families.step_cache import BALANCED, cached
 from jobs import Job, Request
 from reports import Reports
-from tests.edit.harness import Harness, Later, plan
+from tests.edit.harness import Harness, Later, one, plan
 
 STEPS = 20
 
@@ -49,6 +49,19 @@ def test_a_call_has_the_rows_that_its_edits_need_of_it() -> None:
     together = harness.metrics.calls[len(alone) :]
     assert together[: len(alone)] == [(rows + 3, 2) for rows in alone]
     assert together[len(alone) :] == [(3, 1)] * (STEPS - len(alone))
+
+
+def test_steps_that_are_foretold_are_counted() -> None:
+    harness, made = Harness(steady), list[Any]()
+    request, (job,) = one(lambda: saving(1.0), made.append, made.append)
+    harness.batcher.submit(request, [job])
+    harness.turns(30)
+    assert len(made) == 1
+    assert job.foretold == STEPS - len(harness.metrics.calls) == 8
+    request, (whole,) = one(lambda: plan(1.0, STEPS), made.append, made.append)
+    harness.batcher.submit(request, [whole])
+    harness.turns(30)
+    assert (len(made), whole.foretold) == (2, 0)
 
 
 def test_rows_that_are_not_needed_are_others() -> None:

@@ -31,6 +31,8 @@ OFFER = {
     "cache": "off",
 }
 """What the export says in `edit`'s configuration."""
+CACHE, FORETOLD = "balanced", 3
+"""How steps of every edit were cached; so many of the first picture were foretold, of each other one more."""
 TOKENS = (77, 32, 16)
 """Of text, of the references, of the picture."""
 DATATYPES = {"INT32": "i", "FP32": "f"}
@@ -72,6 +74,9 @@ def outputs(pictures: list[bytes], numbers: dict[str, tuple[str, list[Any]]]) ->
     for name, (datatype, values) in numbers.items():
         answer.outputs.add(name=name, datatype=datatype, shape=[len(values)])
         answer.raw_output_contents.append(struct.pack(f"<{len(values)}{DATATYPES[datatype]}", *values))
+    if "tokens" in numbers:
+        answer.outputs.add(name="cache", datatype="BYTES", shape=[1])
+        answer.raw_output_contents.append(struct.pack("<I", len(CACHE)) + CACHE.encode())
     return answer
 
 
@@ -83,6 +88,7 @@ def used() -> dict[str, tuple[str, list[Any]]]:
 def response(content: bytes, width: int = WIDTH, height: int = HEIGHT, n: int = 1) -> Any:
     """An answer of `edit`: the same picture `n` times."""
     numbers = {"size": ("INT32", [width, height]), **used(), "tokens": ("INT32", [*TOKENS])}
+    numbers["foretold"] = ("INT32", [FORETOLD + place for place in range(n)])
     return outputs([content] * n, numbers)
 
 
@@ -107,6 +113,7 @@ def preview(request: Any, number: int, index: int = 0, step: int = 1) -> Any:
 
 def finished(request: Any, index: int = 0) -> Any:
     numbers = {"size": [WIDTH, HEIGHT], "step": [12, 12], "index": [index], "tokens": [*TOKENS]}
+    numbers["foretold"] = [FORETOLD + index]
     return outputs([content_of(request)], {name: ("INT32", values) for name, values in numbers.items()} | used())
 
 

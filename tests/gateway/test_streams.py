@@ -13,6 +13,8 @@ from structlog.testing import capture_logs
 
 from tests.gateway.asking import GENERATIONS, PNG, failure, get, post, until
 from tests.gateway.fake_triton import (
+    CACHE,
+    FORETOLD,
     HEIGHT,
     JPEG,
     RAW,
@@ -74,6 +76,10 @@ def test_all_of_a_stream(gateway: Gateway, triton: FakeTriton) -> None:
         "total_tokens": text + image + output,
     }
     assert {name: first[name] for name in USED} == USED
+    assert [(one["cache"], one["foretold_steps"]) for one in (first, second)] == [
+        (CACHE, FORETOLD),
+        (CACHE, FORETOLD + 1),
+    ]
     (sent,) = triton.requests
     assert (sent.model_name, number(sent, "n"), number(sent, "partial_images")) == ("edit_stream", 2, 2)
     assert tensors(sent)["progress"] == b"\x01"

@@ -35,9 +35,11 @@ def test_a_stream_ends_with_the_picture_of_the_unary_edit(faulty: tuple[Client, 
     assert begun.tensors["num_inference_steps"].tolist() == [6]
     assert last.last
     assert (last.kind, last.step, last.tensors["index"].tolist()) == ("picture", (6, 6), [0])
-    for name in ("image", "size", "num_inference_steps", "guidance_scale", "image_guidance_scale", "tokens"):
+    told_of = ("num_inference_steps", "guidance_scale", "image_guidance_scale", "cache", "tokens", "foretold")
+    for name in ("image", "size", *told_of):
         assert last.tensors[name].tolist() == alone.as_numpy(name).tolist()
     assert alone.as_numpy("tokens").tolist() == [77, 12 * 8, 12 * 8]
+    assert (alone.as_numpy("cache").tolist(), alone.as_numpy("foretold").tolist()) == ([b"off"], [0])
     previews = [response for response in told if response.kind == "preview"]
     assert [(one.step[0], one.tensors["partial_index"].tolist()) for one in previews] == [(2, [0]), (4, [1])]
     steps = [response.step[0] for response in told]
@@ -52,7 +54,8 @@ def test_of_cached_steps_each_is_told_too(faulty: tuple[Client, Faults]) -> None
     inputs: dict[str, Any] = {"steps": 16, "cache": [b"balanced"], "progress": [True], "partial_images": [3]}
     with stream(client.server, PICTURE, **inputs) as responses:
         begun, *told, last = list(responses)
-    assert client.denoiser_calls() - calls < 16
+    assert client.denoiser_calls() - calls == 16 - last.tensors["foretold"].item() < 16
+    assert last.tensors["cache"].tolist() == [b"balanced"]
     assert (begun.step, last.step, last.kind) == ((0, 16), (16, 16), "picture")
     assert [one.step for one in told if one.kind == "preview"] == [(4, 16), (8, 16), (12, 16)]
     assert last.tensors["image"].tolist() == alone.as_numpy("image").tolist()

@@ -15,6 +15,8 @@ from typing import Any
 from PIL import Image
 
 STEPS = 4
+FORETOLD = 2
+"""Steps of a picture whose steps were cached."""
 MODELS = {
     "object": "list",
     "data": [
@@ -69,9 +71,9 @@ def edited(handler: Handler, asked: Asked) -> None:
         return
     seeds = [(asked.seed + index) % 2**64 for index in range(asked.n)]
     first = picture(asked, asked.seed)
-    data = [{"b64_json": picture(asked, seed)["b64_json"], "seed": seed} for seed in seeds]
+    data = [{"b64_json": picture(asked, seed)["b64_json"], "seed": seed, **foretold(asked)} for seed in seeds]
     usage = {"input_tokens": 3, "output_tokens": 4 * asked.n, "total_tokens": 3 + 4 * asked.n}
-    handler.json(200, {"created": 1, "data": data, "usage": usage} | first | {"b64_json": None})
+    handler.json(200, {"created": 1, "data": data, "usage": usage} | first | cached(asked) | {"b64_json": None})
 
 
 def stream_of(asked: Asked) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -85,7 +87,17 @@ def stream_of(asked: Asked) -> Iterator[tuple[str, dict[str, Any]]]:
                     "image_edit.partial_image",
                     picture(asked, seed) | {"partial_image_index": step - 1, "index": index},
                 )
-        yield "image_edit.completed", picture(asked, seed) | {"index": index, "seed": seed, "usage": {}}
+        yield "image_edit.completed", picture(asked, seed) | cached(asked) | {"index": index, "seed": seed, "usage": {}}
+
+
+def cached(asked: Asked) -> dict[str, Any]:
+    """How steps were cached, of an edit that says how they should be."""
+    return {"cache": asked.fields["cache"], **foretold(asked)} if "cache" in asked.fields else {}
+
+
+def foretold(asked: Asked) -> dict[str, int]:
+    """How many steps of one of its pictures were foretold."""
+    return {"foretold_steps": FORETOLD} if "cache" in asked.fields else {}
 
 
 def failing(status: int, code: str, message: str = "No.", **headers: str) -> Behaviour:

@@ -33,6 +33,15 @@ def test_the_name_says_the_format(server, photo, name, kind):
     assert left(photo.parent) == sorted([name, "photo.jpg"])
 
 
+def test_steps_that_were_foretold_are_told(server, photo):
+    output = photo.with_name("n.png")
+    result = edit(photo, NIGHT, "-o", output, "--seed", 7, "--cache", "balanced")
+    assert re.fullmatch(rf"{re.escape(str(output))}: 16 x 8, seed 7, 2 steps foretold, [0-9.]+ s\n", result.stdout)
+    result = edit(photo, NIGHT, "-o", output, "--force", "--json", "--cache", "balanced")
+    record = json.loads(result.stdout)
+    assert (record["cache"], record["foretold_steps"]) == ("balanced", 2)
+
+
 def test_flags_become_fields(server, photo):
     mask = photo.with_name("mask.png")
     mask.write_bytes(b"a mask")

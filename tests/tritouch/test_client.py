@@ -13,6 +13,7 @@ import tritouch
 from tests.gateway.asking import until
 from tests.tritouch.conftest import jpeg
 from tests.tritouch.fake_server import (
+    FORETOLD,
     MODELS,
     failing,
     hang_up,
@@ -53,6 +54,15 @@ def test_what_is_said_is_sent_and_nothing_else(asks, server):
     assert whole.files == [("image[]", jpeg()), ("image[]", b"two"), ("mask", b"mask")]
     assert (whole.headers["x-priority"], whole.headers["idempotency-key"]) == ("low", "mine")
     assert "authorization" not in whole.headers
+
+
+def test_how_steps_were_cached_is_told(asks, server):
+    for one in asks("edits", jpeg(), SNOW, 2, cache="balanced"):
+        assert (one.cache, one.foretold_steps) == ("balanced", FORETOLD)
+    *_, streamed = asks("stream", jpeg(), SNOW, cache="balanced")
+    assert (streamed.cache, streamed.foretold_steps) == ("balanced", FORETOLD)
+    untold = asks("edit", jpeg(), SNOW)
+    assert (untold.cache, untold.foretold_steps) == ("", 0)
 
 
 def test_several_have_seeds_in_a_row(asks, server):

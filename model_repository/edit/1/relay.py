@@ -17,8 +17,10 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 STREAM = "edit_stream"
-TOLD = ("size", "num_inference_steps", "guidance_scale", "image_guidance_scale", "tokens")
+TOLD = ("size", "num_inference_steps", "guidance_scale", "image_guidance_scale", "cache", "tokens")
 """Outputs that are the same of all pictures of a request."""
+OWN = ("image", "foretold")
+"""Outputs of which each picture has its own."""
 PARENT = ("traceparent", "tracestate")
 """Parameters of a request, by which it is a part of its caller's trace."""
 ASK_SECONDS = 0.05
@@ -139,7 +141,7 @@ def _called(inputs: list[Any], parameters: Mapping[str, str], timeout: int = 0) 
     """The tensors of each response by name, as they come. Raises StreamError."""
     call = pb_utils.InferenceRequest(
         model_name=STREAM,
-        requested_output_names=["image", "index", *TOLD],
+        requested_output_names=[*OWN, "index", *TOLD],
         inputs=inputs,
         timeout=timeout,
         preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
@@ -157,9 +159,9 @@ def _answer(pictures: Mapping[int, Mapping[str, Any]]) -> list[Any]:
         raise StreamError(f"{STREAM} answered nothing")
     told = [pictures[0][name] for name in TOLD]
     if len(pictures) == 1:
-        return [pictures[0]["image"], *told]
-    images = np.concatenate([pictures[place]["image"].as_numpy() for place in sorted(pictures)])
-    return [pb_utils.Tensor("image", images), *told]
+        return [*(pictures[0][name] for name in OWN), *told]
+    every = {name: [pictures[place][name].as_numpy() for place in sorted(pictures)] for name in OWN}
+    return [*(pb_utils.Tensor(name, np.concatenate(arrays)) for name, arrays in every.items()), *told]
 
 
 def _fault(said: str) -> Any:

@@ -136,6 +136,8 @@ class Job:
     begun: bool = field(default=False, init=False)
     steps: int = field(default=0, init=False)
     """Made so far."""
+    foretold: int = field(default=0, init=False)
+    """Steps that had no call."""
     since: float = field(default=0.0, init=False)
     """When its present stage began, on the batcher's clock."""
     plan: Plan = field(init=False)
@@ -175,7 +177,9 @@ class Job:
         """Goes a step on. Returns whether there is a call of the next one. Raises whatever the loop raises."""
         self.pending = self.plan.loop.send(prediction)
         self.steps += 1
-        if self.pending.inputs:
+        if not self.pending.inputs:
+            self.foretold += 1
+        else:
             self.rows = len(next(iter(self.pending.inputs.values())))
         return bool(self.pending.inputs)
 

@@ -148,15 +148,17 @@ class TritonPythonModel:
 
     def _job(self, taken: Request, index: int, wanted: Asked, responses: Responses, beside: Tensors) -> Job:
         def finish(latents: Tensors) -> None:
-            responses.picture(index, self._render({**latents, **beside}))
+            responses.picture(index, self._render({**latents, **beside}), job.foretold)
 
         def preview(step: int, latents: Tensors) -> None:
             responses.preview(index, step, self._render({**latents, **beside}, self._preview))
 
-        if not (wanted.progress or wanted.previews):
-            return Job(taken, finish)
-        told = partial(responses.step, index) if wanted.progress else None
-        return Job(taken, finish, Reports(self._reporters, wanted.previews, told, preview))
+        reports = None
+        if wanted.progress or wanted.previews:
+            told = partial(responses.step, index) if wanted.progress else None
+            reports = Reports(self._reporters, wanted.previews, told, preview)
+        job = Job(taken, finish, reports)
+        return job
 
     def _prepare(self, edit: Edit, pictures: int) -> list[Plan]:
         """A plan for each picture; what they share is encoded once."""
@@ -187,4 +189,5 @@ def numbers(edit: Edit) -> Tensors:
         "num_inference_steps": np.array([edit.num_inference_steps], np.int32),
         "guidance_scale": np.array([edit.guidance_scale], np.float32),
         "image_guidance_scale": np.array([edit.image_guidance_scale], np.float32),
+        "cache": np.array([edit.cache.encode()], np.object_),
     }

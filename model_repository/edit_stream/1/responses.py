@@ -66,12 +66,15 @@ class Responses:
                 self._send({**rendered, **told, "partial_index": _int32(self._previews[index])})
                 self._previews[index] += 1
 
-    def picture(self, index: int, rendered: Tensors) -> None:
-        """Picture `index`, finished: `rendered` has `image` and `size`. The last one is the last response."""
+    def picture(self, index: int, rendered: Tensors, foretold: int = 0) -> None:
+        """Picture `index`, finished: `rendered` has `image` and `size`. The last one is the last response.
+
+        `foretold`: its steps that were not computed.
+        """
         with self._lock:
             if index in self._unfinished:
                 self._unfinished.remove(index)
-                told = {"step": _int32(self._steps, self._steps), "index": _int32(index)}
+                told = {"step": _int32(self._steps, self._steps), "index": _int32(index), "foretold": _int32(foretold)}
                 self._held.append({**rendered, **told, **self._numbers, "tokens": _int32(*self._tokens)})
                 while self._held and not (self._ticketed and self._unfinished):
                     self._send(self._held.pop(0))

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -30,8 +31,12 @@ def begun(checkpoint: Path, repository: Path) -> "subprocess.Popen[str]":
 
 def makers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
     """The processes that make components: those that are busy."""
-    family = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in family if child.cpu_times().user > 0.5]
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if child.cpu_times().user > 0.5:
+                found.append(child)
+    return found
 
 
 @pytest.mark.parametrize(

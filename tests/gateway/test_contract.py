@@ -61,7 +61,7 @@ def _schema(gateway: Gateway, *, forms: bool) -> Any:
     if not forms:
         del described["paths"][EDITS]["post"]["requestBody"]["content"]["multipart/form-data"]
     schema = schemathesis.openapi.from_dict(described)
-    schema.config.update(base_url=gateway.url)
+    schema.config.update(base_url=gateway.url, request_timeout=120)
     return schema
 
 

@@ -131,7 +131,8 @@ def test_streams_and_unary_edits_share_calls(faulty: tuple[Client, Faults], slow
         until_active(slow, 2)
         faults.set()
         last = list(responses)[-1]
-        assert last.tensors["image"].tolist() == beside.result().as_numpy("image").tolist()
+        other = np.frombuffer(beside.result().as_numpy("image")[0], np.uint8).reshape(last.pixels.shape)
+        assert np.abs(last.pixels.astype(int) - other).max() <= 2
     assert eventually(lambda: slow.figure("tritouch_denoiser_rows_total") - before[1] == 40)
     assert slow.executions("engine") - before[0] < 40
 

@@ -10,14 +10,17 @@ from tests.edit import stand_in
 
 
 class Metric:
+    changed: ClassVar[list["Metric"]] = []
+
     def __init__(self) -> None:
         self.value = 0.0
 
     def increment(self, amount: float) -> None:
-        self.value += amount
+        self.set(self.value + amount)
 
     def set(self, value: float) -> None:
         self.value = value
+        self.changed.append(self)
 
 
 class Family:
@@ -54,3 +57,13 @@ def test_seconds_in_which_two_calls_are_under_way_count_once(metrics: Any) -> No
     assert total("denoiser_seconds") == 6.0
     assert total("turn_seconds") == 7.0
     assert [total("denoiser_calls"), total("denoiser_rows"), total("steps")] == [3, 4, 4]
+
+
+def test_where_no_edit_is_in_flight_all_that_they_did_is_counted(metrics: Any) -> None:
+    metrics.call(2, 2, 10.0, 13.0)
+    metrics.left("done")
+    metrics.in_flight(0, 0)
+    Metric.changed.clear()
+    metrics.publish()
+    assert Metric.changed[-2:] == Family.made["tritouch_edits_in_flight"]
+    assert len(Metric.changed) == 7

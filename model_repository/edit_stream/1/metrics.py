@@ -72,14 +72,14 @@ class TritonMetrics:
         self._add({self._outcomes[outcome]: 1})
 
     def publish(self) -> None:
-        """Sends what has changed. By one thread, beside the others."""
+        """Sends what has changed: what edits have done before that they are gone. By one thread, beside the others."""
         with self._lock:
             levels, sums = self._levels, self._sums
             self._levels, self._sums = {}, defaultdict(float)
-        for metric, level in levels.items():
-            metric.set(level)
         for metric, amount in sums.items():
             metric.increment(amount)
+        for metric, level in levels.items():
+            metric.set(level)
 
     def _since(self, metric: Any, began: float, ended: float) -> None:
         self._add({metric: ended - max(began, self._until.get(metric, began))})

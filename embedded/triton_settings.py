@@ -19,19 +19,27 @@ _MIB, _TIB = 1 << 20, 1 << 40
 
 @dataclass(frozen=True)
 class Number:
-    """A number from ``least`` to ``most``; ``unit``: what it is called where it need not be whole."""
+    """A number from ``least`` to ``most``; ``unit``: what it is called where it need not be whole.
+
+    ``off``: whether it may be 0 as well.
+    """
 
     least: int
     most: int
     unit: str = ""
+    off: bool = False
 
     def read(self, name: str, text: str) -> float:
         """What the variable ``name`` says. Raises ValueError, naming it, for what is no such number."""
         value = _float(text) if self.unit else _whole(text)
-        if not self.least <= value <= self.most:
-            what = self.unit or "a whole number"
-            raise ValueError(f"{name} is {text[:64]!r}, and must be {what} from {self.least} to {self.most}")
+        if not (self.least <= value <= self.most or (self.off and value == 0)):
+            raise ValueError(f"{name} is {text[:64]!r}, and must be {self.allowed}")
         return value
+
+    @property
+    def allowed(self) -> str:
+        """What it may be, in words."""
+        return f"{'0, or ' * self.off}{self.unit or 'a whole number'} from {self.least} to {self.most}"
 
 
 def _main_memory() -> int:
@@ -45,7 +53,7 @@ NUMBERS = {
     "TRITOUCH_MAX_IMAGE_BYTES": Number(1, _TIB),
     "TRITOUCH_MAX_IMAGE_PIXELS": Number(1, _TIB),
     "TRITOUCH_MAX_JOBS": Number(1, 1_000_000),
-    "TRITOUCH_TRITON_CACHE_BYTES": Number(0, _main_memory()),
+    "TRITOUCH_TRITON_CACHE_BYTES": Number(1024, _main_memory(), off=True),
     "TRITOUCH_TRITON_SHM_BYTES": Number(_MIB, _TIB),
     "TRITOUCH_WARM_UP_SECONDS": Number(0, 86_400, "seconds"),
 }

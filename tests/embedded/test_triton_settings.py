@@ -36,15 +36,18 @@ def test_what_is_allowed_is_taken_by_who_reads_it(name: str, monkeypatch: pytest
     assert judged({name: ""}) == {}
 
 
+def test_a_cache_is_none_or_large_enough_for_triton() -> None:
+    assert judged({CACHE: "0"}) == {CACHE: 0}
+    with pytest.raises(ValueError, match=f"^{CACHE} is '1', and must be 0, or a whole number from 1024 to "):
+        judged({CACHE: "1"})
+
+
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("value", ["-1", "soon", "nan", "inf", "1e999", "9" * 30, "9" * 5000, "\u0663", "1\n2"])
 def test_what_is_wrong_is_one_line_that_says_what_is_allowed(name: str, value: str) -> None:
     with pytest.raises(ValueError, match=rf"^{name} is '") as told:
         judged({name: value})
-    assert str(told.value) == (
-        f"{name} is {value[:64]!r}, and must be {NUMBERS[name].unit or 'a whole number'} "
-        f"from {NUMBERS[name].least} to {NUMBERS[name].most}"
-    )
+    assert str(told.value) == f"{name} is {value[:64]!r}, and must be {NUMBERS[name].allowed}"
 
 
 def test_nothing_is_started_with_a_wrong_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +55,8 @@ def test_nothing_is_started_with_a_wrong_one(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(EmbeddedError, match=said), serve(env={"TRITOUCH_MAX_JOBS": "0"}):
         pass
     monkeypatch.setenv(CACHE, "-1")
-    with pytest.raises(EmbeddedError, match=f"^{CACHE} is '-1', and must be a whole number from 0 to ") as told:
+    with pytest.raises(
+        EmbeddedError, match=f"^{CACHE} is '-1', and must be 0, or a whole number from 1024 to "
+    ) as told:
         load_settings()
     assert told.value.exit_code == 2

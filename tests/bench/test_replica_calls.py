@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,8 @@ def _calls_of_batcher(given: Profile, asked: list[Kind], begin: list[int]) -> li
 
     def submit(number: int) -> None:
         kind = asked[number]
-        made = plan(number, kind.steps, rows=kind.rows, key=kind.tokens, tokens=kind.tokens)
+        text = np.full((kind.rows, kind.tokens), number)  # so that those of other tokens share no call
+        made = replace(plan(number, kind.steps, rows=kind.rows, tokens=kind.tokens), constant={"text": text})
         batcher.submit(*one(lambda: made, done.append, done.append))
         settle()
 

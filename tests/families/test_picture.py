@@ -177,7 +177,7 @@ def test_the_limit_on_pixels_is_the_only_one(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("name", ["TRITOUCH_MAX_IMAGE_BYTES", "TRITOUCH_MAX_IMAGE_PIXELS"])
-@pytest.mark.parametrize("value", ["0", "", "abc", "-1", "1.5"])
+@pytest.mark.parametrize("value", ["0", "abc", "-1", "1.5"])
 def test_a_wrong_limit_is_named(name: str, value: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be a whole number of at least 1, and is '"):
         DecodingLimits.from_environment({name: value})

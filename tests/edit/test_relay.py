@@ -1,7 +1,10 @@
 """The front's part: one answer of several responses, errors as they came, callers who leave."""
 
 import threading
+import weakref
 from collections.abc import Iterator
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -84,6 +87,44 @@ def test_the_pictures_are_one_answer_in_the_order_of_their_seeds(relay: Any, cal
     inputs, parameters, timeout = stream.asked[0]
     assert inputs["prompt"].tolist() == [b"p"]
     assert (list(parameters), timeout) == (["ticket"], 7)
+
+
+class Held:
+    """Responses of which one can tell whether they are held, and whether all have come."""
+
+    def __init__(self, responses: list[Response]) -> None:
+        self._left, self.over = iter(responses), False
+
+    def __iter__(self) -> Iterator[Response]:
+        return self
+
+    def __next__(self) -> Response:
+        for response in self._left:
+            return response
+        self.over = True
+        raise StopIteration
+
+
+def test_responses_are_held_until_triton_has_answered_another_question(
+    monkeypatch: pytest.MonkeyPatch, relay: Any
+) -> None:
+    made, asked_of = [Held([picture(0, b"one")])], list[bool]()
+    held = weakref.ref(made[0])
+    monkeypatch.setattr(relay.pb_utils, "InferenceRequest", lambda **_: SimpleNamespace(exec=lambda **_: made.pop()))
+    sender = Sender()
+
+    def is_cancelled() -> bool:
+        responses = held()
+        asked_of.append(responses is not None and responses.over)
+        return False
+
+    monkeypatch.setattr(sender, "is_cancelled", is_cancelled)
+    callers = SimpleNamespace(_lock=threading.Lock(), enter=lambda _: "ticket", leave=lambda _: None)
+    callers.settle = partial(relay.Callers.settle, callers)  # without the thread that asks, too
+    asked(relay, callers, sender)
+    assert asked_of == [True]
+    assert len(sender.sent) == 1
+    assert held() is None
 
 
 def test_what_was_not_asked_for_is_not_sent(relay: Any, callers: Any, stream: Stream) -> None:

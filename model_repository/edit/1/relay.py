@@ -10,7 +10,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,12 @@ class Callers:
         with self._lock:
             del self._senders[ticket]
 
+    def settle(self, sender: Any) -> None:
+        """Waits for Triton to have let go of responses that have come: it does so, one after another, before it answers
+        this. What its own thread lets go of as the last one, without Python's lock, Python 3.12 dies of."""
+        with self._lock:
+            sender.is_cancelled()
+
     def stop(self) -> None:
         """Ends the thread."""
         self._stopping = True
@@ -99,7 +105,7 @@ def relay(request: Any, sender: Any, callers: Callers) -> None:
     """Answers a request with what `edit_stream` makes of it."""
     ticket = callers.enter(sender)
     try:
-        made = _answer(_pictures(request, ticket))
+        made = _answer(_pictures(request, ticket, lambda: callers.settle(sender)))
         # What was not asked for is left out here: Triton's sender lets it go without Python's lock, of which 3.12 dies.
         wanted = frozenset(request.requested_output_names())
         response = pb_utils.InferenceResponse([tensor for tensor in made if tensor.name() in wanted])
@@ -121,10 +127,10 @@ def cancel(ticket: str) -> None:
         pass
 
 
-def _pictures(request: Any, ticket: str) -> dict[int, dict[str, Any]]:
+def _pictures(request: Any, ticket: str, settle: Callable[[], None]) -> dict[int, dict[str, Any]]:
     """The outputs of each picture by its place. Raises StreamError."""
     found: dict[int, dict[str, Any]] = {}
-    for tensors in _called(request.inputs(), {"ticket": ticket, **_parent(request)}, request.timeout()):
+    for tensors in _called(request.inputs(), {"ticket": ticket, **_parent(request)}, request.timeout(), settle):
         if "image" in tensors:
             found[int(tensors["index"].as_numpy()[0])] = tensors
     return found
@@ -137,8 +143,10 @@ def _parent(request: Any) -> dict[str, str]:
     return {name: str(given[name]) for name in PARENT if name in given}
 
 
-def _called(inputs: list[Any], parameters: Mapping[str, str], timeout: int = 0) -> Any:
-    """The tensors of each response by name, as they come. Raises StreamError."""
+def _called(
+    inputs: list[Any], parameters: Mapping[str, str], timeout: int = 0, settle: Callable[[], None] = lambda: None
+) -> Any:
+    """The tensors of each response by name, as they come; `settle` while they are held. Raises StreamError."""
     call = pb_utils.InferenceRequest(
         model_name=STREAM,
         requested_output_names=[*OWN, "index", *TOLD],
@@ -147,10 +155,12 @@ def _called(inputs: list[Any], parameters: Mapping[str, str], timeout: int = 0) 
         preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
         parameters=dict(parameters),
     )
-    for response in call.exec(decoupled=True):
+    responses = call.exec(decoupled=True)
+    for response in responses:
         if response.has_error():
             raise StreamError(response.error().message())
         yield {tensor.name(): tensor for tensor in response.output_tensors()}
+    settle()
 
 
 def _answer(pictures: Mapping[int, Mapping[str, Any]]) -> list[Any]:

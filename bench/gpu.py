@@ -7,31 +7,30 @@ that one that fails, crashes or hangs says so, and the next one goes on:
 - `step`: one call of the denoiser's engine by rows, with and without CUDA graphs;
 - `torch`: the same call in torch, eager, and its floor: its operations over this GPU's measured matrix rate;
 - `plan`: the same call by `backends.plan` with torch's kernels in the engine's place: what its copies cost;
-- `edit`: a whole edit through Triton with those engines, and the milliseconds of a step outside of the engine;
+- `serve`: Triton and the gateway with those engines, or with torch in their place where there are none: pictures,
+  edits in flight, streams, and where the time of a step goes (`bench.gpu_serve`);
 - `compile`: the same call by torch.compile.
 
 The model is an InstructPix2Pix of full size with random weights (bench.full_size). On a GPU that TensorRT for RTX does
-not run on, such as an H100, `engines`, `step` and `edit` say so; docs/bench.md tells what one measured.
+not run on, such as an H100, `engines` and `step` say so; docs/bench.md tells what one measured.
 """
 
 import argparse
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from backends.gpu import find_gpu
 from backends.plan import Options, Plan
+from bench import gpu_serve, gpu_serving
 from bench.full_size import checkpoint
 from bench.tensorrt import FAMILY, LIMITS
 from bench.torch_plan import stand_in
@@ -43,11 +42,9 @@ ROW_COUNTS = (1, 2, 3, 4, 6, 8, 12)
 REPEATS = 20
 WARM = 5
 MATRIX = 8192
-STEPS = 20
-CALLS = "calls.json"
 
 
-PARTS = {"engines": 300.0, "step": 90.0, "torch": 90.0, "plan": 90.0, "edit": 90.0, "compile": 240.0}
+PARTS = {"engines": 300.0, "step": 90.0, "torch": 90.0, "plan": 90.0, "serve": 240.0, "compile": 240.0}
 """Most seconds of each."""
 
 
@@ -132,23 +129,20 @@ def denoiser(folder: Path) -> Component:
 
 
 def step(folder: Path, repository: Path) -> None:
-    """Reports the engine's times, and keeps those with CUDA graphs and copies, by rows, for `edit`."""
+    """Reports the engine's times."""
     import tensorrt_rtx  # noqa: PLC0415
 
-    file, whole_calls = repository / DENOISER / "1" / "model.plan", dict[int, float]()
+    file = repository / DENOISER / "1" / "model.plan"
     for graphs in (False, True):
         plan = Plan(tensorrt_rtx, file, Options(cuda_graphs=graphs, specialization="EAGER"))
-        whole_calls = report_plan("step", denoiser(folder), plan, graphs=graphs)
-    (folder / CALLS).write_text(json.dumps(whole_calls))
+        report_plan("step", denoiser(folder), plan, graphs=graphs)
 
 
-def report_plan(part: str, component: Component, plan: Plan, *, graphs: bool) -> dict[int, float]:
-    """Reports a plan's times by rows. Returns seconds with copies."""
-    whole_calls, how = dict[int, float](), "CUDA graphs" if graphs else "no CUDA graphs"
+def report_plan(part: str, component: Component, plan: Plan, *, graphs: bool) -> None:
+    """Reports a plan's times by rows."""
+    how = "CUDA graphs" if graphs else "no CUDA graphs"
     for rows, engine, whole in plan_times(component, plan):
         emit(part, how=how, rows=rows, ms=round(engine * 1e3, 2), with_copies_ms=round(whole * 1e3, 2))
-        whole_calls[rows] = whole
-    return whole_calls
 
 
 def plan_by_torch(folder: Path) -> None:
@@ -176,49 +170,17 @@ def in_torch(folder: Path, *, compiled: bool) -> None:
             emit("compile" if compiled else "torch", rows=rows, ms=round(taken * 1e3, 2))
 
 
-def counter(text: str, name: str) -> float:
-    """A counter's value in Triton's metrics."""
-    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
-
-
-def edit(folder: Path, repository: Path) -> None:
-    """One guided edit of 512 x 512 pixels through Triton, twice; the second is reported."""
-    import tritonclient.grpc as client  # noqa: PLC0415
-    from PIL import Image  # noqa: PLC0415
-
-    from embedded.server import serve  # noqa: PLC0415
-
-    picture = io.BytesIO()
-    Image.effect_noise((512, 512), 80).convert("RGB").save(picture, "PNG")
-    values: dict[str, tuple[Any, str]] = {
-        "image": (np.array([picture.getvalue()], np.object_), "BYTES"),
-        "prompt": (np.array([b"make it winter"], np.object_), "BYTES"),
-        "num_inference_steps": (np.array([STEPS], np.int32), "INT32"),
-        "guidance_scale": (np.array([7.5], np.float32), "FP32"),
-        "image_guidance_scale": (np.array([1.5], np.float32), "FP32"),
-        "seed": (np.array([7], np.uint64), "UINT64"),
-        "model": (np.array([b""], np.object_), "BYTES"),
-        "response_format": (np.array([b"raw"], np.object_), "BYTES"),
-    }
-    with serve(repository, gateway=False) as running:
-        triton = client.InferenceServerClient(running.triton_grpc)
-        asked = [client.InferInput(name, list(array.shape), kind) for name, (array, kind) in values.items()]
-        for tensor, (array, _kind) in zip(asked, values.values(), strict=True):
-            tensor.set_data_from_numpy(array)
-        for _ in range(2):
-            before = urllib.request.urlopen(running.metrics_url).read().decode()  # noqa: S310 - our own server
-            began = time.perf_counter()
-            triton.infer("edit", asked)
-            took = time.perf_counter() - began
-        after = urllib.request.urlopen(running.metrics_url).read().decode()  # noqa: S310 - our own server
-    spent = {
-        name: counter(after, f"tritouch_{name}_total") - counter(before, f"tritouch_{name}_total")
-        for name in ("turn_seconds", "denoiser_seconds", "denoiser_calls")
-    }
-    turn, call = (spent[name] / spent["denoiser_calls"] * 1e3 for name in ("turn_seconds", "denoiser_seconds"))
-    kept = folder / CALLS
-    outside = round(turn - json.loads(kept.read_text())["3"] * 1e3, 2) if kept.exists() else None
-    emit("edit", seconds=round(took, 3), turn_ms=round(turn, 2), call_ms=round(call, 2), outside_engine_ms=outside)
+def served(folder: Path, repository: Path) -> None:
+    """Serves the engines of `repository`, or where there are none torch in their place, in every way. Raises
+    RuntimeError where a check does not hold."""
+    if (repository / DENOISER / "1" / "model.plan").exists():
+        held = gpu_serve.engines(repository, folder)
+    else:
+        case = gpu_serving.CASES["full"]
+        every = [gpu_serve.by_torch(case, folder, kind, folder.parent) for kind in gpu_serve.KINDS]
+        held = all(every)
+    if not held:
+        raise RuntimeError("a check does not hold: its line says which")
 
 
 def run_part(name: str, command: list[str], most: float) -> bool:
@@ -250,7 +212,7 @@ def main() -> int:
             "step": lambda: step(folder, repository),
             "torch": lambda: in_torch(folder, compiled=False),
             "plan": lambda: plan_by_torch(folder),
-            "edit": lambda: edit(folder, repository),
+            "serve": lambda: served(folder, repository),
             "compile": lambda: in_torch(folder, compiled=True),
         }
         parts[options.part]()

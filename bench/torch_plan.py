@@ -1,35 +1,92 @@
-"""What `backends.plan` does around an engine, where there is none: its calls of CUDA are its own, the kernels torch's.
+"""A stand-in for TensorRT's runtime, where there is none: its "plan" names a component, which torch computes.
 
-`stand_in` makes what it takes for the module ``tensorrt_rtx``. A GPU that TensorRT for RTX does not run on, such as an
-H100, then tells what buffers, streams and copies cost.
+No TensorRT is in it: what kernels take and how exact they are is torch's. All around them is what serves engines:
+`backends.plan` with its buffers, streams and copies, and CUDA graphs, which the stand-in captures as TensorRT for RTX
+would. `stand_in` makes what `backends.plan` takes for the module ``tensorrt_rtx``; `install` puts it, in the process of
+one of Triton's models, where the backend imports that (`bench.torch_repository`).
 """
 
 import ctypes
+import importlib
+import json
 import math
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 
-from families.interface import Component, Tensor
+from bench.counted_driver import Counted, MainMemory
+from families import load as load_family
+from families.interface import Component, Limits, Tensor
+from families.parts.pretrained import fill
 
 Module = Callable[..., Any]
+DRIVER, RUNTIME = "cuda.bindings.driver", "tensorrt_rtx"
+PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 DTYPES: dict[str, Any] = {"FP32": np.float32, "INT64": np.int64, "INT32": np.int32, "BOOL": np.bool_}
 GRAPHS = "graphs"
 MOST_GRAPHS = 32
 
 
+@dataclass(frozen=True)
+class Program:
+    """What a plan's file holds: a component of a checkpoint, as a family's table has it within these limits."""
+
+    family: str
+    component: str
+    checkpoint: str
+    max_pixels: int
+    max_batch: int
+    precision: str
+
+    def write(self) -> bytes:
+        """The file."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def open(cls, plan: bytes, device: str) -> tuple[Module, Component]:
+        """The component's module with its weights on `device`, and its tensors."""
+        own = cls(**json.loads(plan))
+        checkpoint, limits = Path(own.checkpoint), Limits(own.max_pixels, own.max_batch)
+        table = load_family(own.family, "table").components(checkpoint, limits)
+        component = next(component for component in table if component.name == own.component)
+        module = load_family(own.family, "modules").module(own.component, checkpoint)
+        with torch.inference_mode():
+            return fill(module, PRECISIONS[own.precision]).to(device), component
+
+
 def stand_in(module: Module, component: Component, device: str = "cuda") -> Any:
     """`module`, which takes and gives the component's tensors on `device`, behind TensorRT's Python interface."""
     engine = _Engine(module, component, device)
+    return _runtime(lambda _plan: engine)
+
+
+def install(device: str, counts: Path) -> None:
+    """Has this process import the stand-in for TensorRT for RTX, and a CUDA driver whose copies are counted.
+
+    `device`: cuda, or cpu where main memory is the GPU's. `counts`: the file of `bench.counted_driver`.
+    """
+    driver = MainMemory() if device == "cpu" else importlib.import_module(DRIVER)
+    stood_in: dict[str, Any] = {
+        DRIVER: Counted(driver, counts),
+        RUNTIME: _runtime(lambda plan: _Engine(*Program.open(plan, device), device)),
+    }
+    sys.modules.update(stood_in)
+
+
+def _runtime(opened: Callable[[bytes], "_Engine"]) -> Any:
     return SimpleNamespace(
         __version__="by torch",
         Logger=type("Logger", (), {"WARNING": 2, "__init__": lambda *_: None}),
-        Runtime=lambda _logger: SimpleNamespace(deserialize_cuda_engine=lambda _plan: engine),
+        Runtime=lambda _logger: SimpleNamespace(deserialize_cuda_engine=opened),
         TensorIOMode=SimpleNamespace(INPUT="input", OUTPUT="output"),
         CudaGraphStrategy=SimpleNamespace(WHOLE_GRAPH_CAPTURE=GRAPHS, DISABLED="disabled"),
+        DynamicShapesKernelSpecializationStrategy=SimpleNamespace(LAZY="lazy", EAGER="eager", NONE="none"),
         nptype=DTYPES.__getitem__,
     )
 
@@ -70,6 +127,7 @@ class _Context:
         self._shapes = dict[str, tuple[int, ...]]()
         self._addresses = dict[str, int]()
         self._graphs = dict[tuple[Any, ...], torch.cuda.CUDAGraph]()
+        self._computed = dict[tuple[Any, ...], dict[str, tuple[int, ...]]]()
 
     def set_input_shape(self, name: str, shape: Sequence[int]) -> bool:
         self._shapes[name] = tuple(shape)
@@ -82,14 +140,23 @@ class _Context:
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         if name in self._shapes:
             return self._shapes[name]
-        component = self._engine.component
-        sizes = {
-            axis: size
-            for tensor in component.inputs
-            for axis, size in zip(tensor.axes, self._shapes[tensor.name], strict=True)
-            if isinstance(axis, str)
-        }
-        return self._engine.tensors[name].shape(sizes)
+        if self._key() not in self._computed:
+            self._computed[self._key()] = self._output_shapes()
+        return self._computed[self._key()][name]
+
+    def _key(self) -> tuple[Any, ...]:
+        return tuple(sorted(self._shapes.items()))
+
+    def _output_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of what is computed from zeros, for axes of outputs do not all follow from those of inputs by name."""
+        component, device = self._engine.component, self._engine.device
+        with torch.inference_mode():
+            zeros = [
+                torch.zeros(self._shapes[t.name], dtype=torch.from_numpy(np.zeros(0, DTYPES[t.dtype])).dtype)
+                for t in component.inputs
+            ]
+            made = _several(self._engine.module(*(tensor.to(device) for tensor in zeros)))
+        return {tensor.name: tuple(result.shape) for tensor, result in zip(component.outputs, made, strict=True)}
 
     def execute_async_v3(self, stream: int) -> bool:
         with torch.inference_mode():
@@ -104,7 +171,7 @@ class _Context:
         return True
 
     def _graph(self) -> torch.cuda.CUDAGraph:
-        key = tuple(sorted(self._shapes.items()))
+        key = self._key()
         if key not in self._graphs:
             if len(self._graphs) >= MOST_GRAPHS:
                 self._graphs.clear()
@@ -119,8 +186,7 @@ class _Context:
     def _compute(self) -> None:
         component = self._engine.component
         made = self._engine.module(*(self._at(tensor) for tensor in component.inputs))
-        results = made if isinstance(made, (tuple, list)) else (made,)
-        for tensor, result in zip(component.outputs, results, strict=True):
+        for tensor, result in zip(component.outputs, _several(made), strict=True):
             self._at(tensor).copy_(result)
 
     def _at(self, tensor: Tensor) -> torch.Tensor:
@@ -133,3 +199,7 @@ class _Context:
             return torch.as_tensor(SimpleNamespace(__cuda_array_interface__=facts), device="cuda")
         lying = (ctypes.c_char * (math.prod(shape) * dtype.itemsize)).from_address(address)
         return torch.from_numpy(np.ndarray(shape, dtype, memoryview(lying)))
+
+
+def _several(made: Any) -> Sequence[torch.Tensor]:
+    return made if isinstance(made, (tuple, list)) else (made,)

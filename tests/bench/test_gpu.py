@@ -10,7 +10,7 @@ import pytest
 
 from backends.gpu import find_gpu
 from bench import gpu
-from bench.gpu import counter, run_part
+from bench.gpu import run_part
 from tests.conftest import ROOT
 
 PYTHON = [sys.executable, "-S", "-c"]
@@ -47,13 +47,6 @@ def test_a_part_that_hangs_takes_its_own_processes_with_it(tmp_path):
     assert ended.poll(60_000), "its process has the pipe open still"
     assert os.read(reader, 99) == b"begun"
     os.close(reader)
-
-
-def test_counters_are_summed_over_their_labels():
-    assert (
-        counter('tritouch_x_total{model="edit"} 2\ntritouch_x_total{model="b"} 1.5\nother 7\n', "tritouch_x_total")
-        == 3.5
-    )
 
 
 @pytest.mark.parametrize(

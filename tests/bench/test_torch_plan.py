@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from backends.plan import Options, Plan
-from bench.torch_plan import stand_in
+from bench.counted_driver import Copied, Counted, MainMemory
+from bench.torch_plan import DRIVER, stand_in
 from families.interface import Component, Range, Tensor
-from tests.backends.test_tensorrt_rtx import Driver
 
 COMPONENT = Component(
     name="denoiser",
@@ -29,7 +29,7 @@ def computed(x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
 
 
 def test_a_plan_by_torch_gives_what_the_module_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", Driver())
+    monkeypatch.setitem(sys.modules, DRIVER, MainMemory())
     plan = Plan(stand_in(computed, COMPONENT, "cpu"), Path(os.devnull), Options(cuda_graphs=True))
     assert [tensor.largest for tensor in plan.inputs] == [(8, 4, 16), (8, 1)]
     assert [tensor.shape for tensor in plan.outputs] == [(-1, 2, -1), (-1, 1)]
@@ -42,3 +42,18 @@ def test_a_plan_by_torch_gives_what_the_module_gives(monkeypatch: pytest.MonkeyP
         assert np.array_equal(made["sum"], total)
     with pytest.raises(ValueError, match="outside the engine's profile"):
         plan.infer({"x": np.zeros((9, 4, 4), np.float32), "t": np.zeros((9, 1), np.int64)})
+
+
+def test_only_what_has_changed_is_copied_and_every_copy_is_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    counts = tmp_path / "copied"
+    assert Copied.read(counts) == (0, 0, 0, 0)
+    monkeypatch.setitem(sys.modules, DRIVER, Counted(MainMemory(), counts))
+    plan = Plan(stand_in(computed, COMPONENT, "cpu"), Path(os.devnull), Options())
+    x, t = np.ones((2, 4, 8), np.float32), np.zeros((2, 1), np.int64)
+    plan.infer({"x": x, "t": t})
+    answered = 2 * 2 * 8 * 4 + 2 * 4
+    assert Copied.read(counts) == (2, x.nbytes + t.nbytes, 2, answered)
+    plan.infer({"x": x, "t": t.copy()})
+    assert Copied.read(counts) == (3, x.nbytes + 2 * t.nbytes, 4, 2 * answered)

@@ -105,21 +105,25 @@ class Held:
         raise StopIteration
 
 
+@pytest.mark.parametrize(
+    "response", [picture(0, b"one"), Response(error=TritonError("tritouch:failed"))], ids=["picture", "error"]
+)
 def test_responses_are_held_until_triton_has_answered_another_question(
-    monkeypatch: pytest.MonkeyPatch, relay: Any
+    monkeypatch: pytest.MonkeyPatch, relay: Any, response: Response
 ) -> None:
-    made, asked_of = [Held([picture(0, b"one")])], list[bool]()
+    made, asked_of = [Held([response])], list[bool]()
     held = weakref.ref(made[0])
     monkeypatch.setattr(relay.pb_utils, "InferenceRequest", lambda **_: SimpleNamespace(exec=lambda **_: made.pop()))
     sender = Sender()
 
     def is_cancelled() -> bool:
         responses = held()
-        asked_of.append(responses is not None and responses.over)
+        asked_of.append(responses is not None and (responses.over or response.has_error()))
         return False
 
     monkeypatch.setattr(sender, "is_cancelled", is_cancelled)
-    callers = SimpleNamespace(_lock=threading.Lock(), enter=lambda _: "ticket", leave=lambda _: None)
+    callers = SimpleNamespace(_lock=threading.Lock(), _senders={"ticket": sender}, enter=lambda _: "ticket")
+    callers.leave = lambda _: None
     callers.settle = partial(relay.Callers.settle, callers)  # without the thread that asks, too
     asked(relay, callers, sender)
     assert asked_of == [True]

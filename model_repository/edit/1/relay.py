@@ -67,11 +67,12 @@ class Callers:
         with self._lock:
             del self._senders[ticket]
 
-    def settle(self, sender: Any) -> None:
+    def settle(self, ticket: str) -> None:
         """Waits for Triton to have let go of responses that have come: it does so, one after another, before it answers
         this. What its own thread lets go of as the last one, without Python's lock, Python 3.12 dies of."""
         with self._lock:
-            sender.is_cancelled()
+            if ticket in self._senders:
+                self._senders[ticket].is_cancelled()
 
     def stop(self) -> None:
         """Ends the thread."""
@@ -98,14 +99,14 @@ class Callers:
                 sender = self._senders.get(ticket)
                 gone = sender is not None and sender.is_cancelled()
             if gone:
-                cancel(ticket)
+                cancel(ticket, self)
 
 
 def relay(request: Any, sender: Any, callers: Callers) -> None:
     """Answers a request with what `edit_stream` makes of it."""
     ticket = callers.enter(sender)
     try:
-        made = _answer(_pictures(request, ticket, lambda: callers.settle(sender)))
+        made = _answer(_pictures(request, ticket, callers))
         # What was not asked for is left out here: Triton's sender lets it go without Python's lock, of which 3.12 dies.
         wanted = frozenset(request.requested_output_names())
         response = pb_utils.InferenceResponse([tensor for tensor in made if tensor.name() in wanted])
@@ -118,19 +119,20 @@ def relay(request: Any, sender: Any, callers: Callers) -> None:
         log.exception("an answer could not be delivered")
 
 
-def cancel(ticket: str) -> None:
+def cancel(ticket: str, callers: Callers) -> None:
     """Ends the request of that ticket."""
     empty = np.array([b""], np.object_)
     inputs = [pb_utils.Tensor("image", empty), pb_utils.Tensor("prompt", empty)]
     seed = pb_utils.Tensor("seed", np.zeros(1, np.uint64))
-    for _ in _called([*inputs, seed], {"cancel": ticket}):
+    for _ in _called([*inputs, seed], {"cancel": ticket}, lambda: callers.settle(ticket)):
         pass
 
 
-def _pictures(request: Any, ticket: str, settle: Callable[[], None]) -> dict[int, dict[str, Any]]:
+def _pictures(request: Any, ticket: str, callers: Callers) -> dict[int, dict[str, Any]]:
     """The outputs of each picture by its place. Raises StreamError."""
     found: dict[int, dict[str, Any]] = {}
-    for tensors in _called(request.inputs(), {"ticket": ticket, **_parent(request)}, request.timeout(), settle):
+    parameters = {"ticket": ticket, **_parent(request)}
+    for tensors in _called(request.inputs(), parameters, lambda: callers.settle(ticket), request.timeout()):
         if "image" in tensors:
             found[int(tensors["index"].as_numpy()[0])] = tensors
     return found
@@ -143,9 +145,7 @@ def _parent(request: Any) -> dict[str, str]:
     return {name: str(given[name]) for name in PARENT if name in given}
 
 
-def _called(
-    inputs: list[Any], parameters: Mapping[str, str], timeout: int = 0, settle: Callable[[], None] = lambda: None
-) -> Any:
+def _called(inputs: list[Any], parameters: Mapping[str, str], settle: Callable[[], None], timeout: int = 0) -> Any:
     """The tensors of each response by name, as they come; `settle` while they are held. Raises StreamError."""
     call = pb_utils.InferenceRequest(
         model_name=STREAM,
@@ -156,11 +156,13 @@ def _called(
         parameters=dict(parameters),
     )
     responses = call.exec(decoupled=True)
-    for response in responses:
-        if response.has_error():
-            raise StreamError(response.error().message())
-        yield {tensor.name(): tensor for tensor in response.output_tensors()}
-    settle()
+    try:
+        for response in responses:
+            if response.has_error():
+                raise StreamError(response.error().message())
+            yield {tensor.name(): tensor for tensor in response.output_tensors()}
+    finally:
+        settle()
 
 
 def _answer(pictures: Mapping[int, Mapping[str, Any]]) -> list[Any]:

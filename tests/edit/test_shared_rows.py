@@ -229,7 +229,50 @@ def test_memory_is_given_back() -> None:
         sizes.append(held() - before)
     assert 0 < sizes[0] < sizes[1] < sizes[2] < 2.5 * sizes[1], "a larger one takes the place of a smaller"
     rows.forget("square")
-    assert held() == before, "though the other side still has it mapped"
+    assert held() - before == sizes[2], "which is kept for the next edits"
+    check(rows, [part(20, group="tall")])
+    assert held() - before == sizes[2], "and that they take"
+
+
+def test_only_the_largest_memories_are_kept() -> None:
+    rows, side = shared()
+    before, tokens = held(), []
+    for count in (4, 1, 8, 2):
+        check(rows, [part(edit, group=f"{count}") for edit in range(count)])
+        tokens.append(json.loads(side.said)["token"])
+    all_of_them = held() - before
+    for count in (4, 1, 8, 2):
+        rows.forget(f"{count}")
+    assert 0 < held() - before < all_of_them
+    for count, kept in ((3, tokens[0]), (5, tokens[2])):
+        check(rows, [part(edit, group=f"{count}") for edit in range(count)])
+        assert json.loads(side.said)["token"] == kept, "the smallest that is large enough"
+
+
+def test_a_memory_that_is_too_small_makes_room_for_a_larger() -> None:
+    rows, side = shared()
+    check(rows, [part(1)])
+    small, before = json.loads(side.said)["token"], held()
+    rows.forget("square")
+    check(rows, [part(edit, group="tall") for edit in range(8)])
+    assert json.loads(side.said)["token"] != small
+    rows.forget("tall")
+    check(rows, [part(1)])
+    assert json.loads(side.said)["token"] != small, "it is no more"
+    assert held() > before
+
+
+def test_what_stands_where_others_stood_is_read_anew() -> None:
+    """The other side goes by place, shape and version, which may be of edits that are long gone."""
+    rows, side = shared()
+    tokens, versions = set(), []
+    for edit in range(4):
+        check(rows, [part(edit)])
+        tokens.add(json.loads(side.said)["token"])
+        versions.append(json.loads(side.said)["tensors"]["text"])
+        rows.forget("square")
+    assert len(tokens) == 1
+    assert len({json.dumps(each) for each in versions}) == 4
 
 
 @pytest.mark.parametrize(

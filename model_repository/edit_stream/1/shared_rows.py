@@ -3,17 +3,20 @@
 Triton copies a tensor twice on its way from one Python model to another, and its answer three times: for a transformer
 that reads 512 tokens of text, some 20 MB a row and step. So tensors stand in memory of our own, which the call names,
 and are written once: what does not change when an edit joins, the rest at every step.
-The memory is a memfd: it has no name that others could open, needs no room in /dev/shm, and goes with the process.
+The memory is a memfd: it has no name that others could open, needs no room in /dev/shm, and goes with the process. What
+the system does to hand it out, page by page to both sides, takes longer than to write it: so some is kept for others.
 `backends/in_place.py` is the other side.
 """
 
 import fcntl
+import itertools
 import math
 import mmap
 import os
 import secrets
+import threading
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +34,11 @@ SMALL_BYTES = 256
 DEFAULT_IN_PLACE_BYTES = 1
 """Of an edit's large rows: those of edits with less are sent through Triton."""
 ALIGNMENT = 64
+SPARES = 2
+"""Memories that are kept when their edits have gone: as many as calls are usually under way."""
+
+versions = itertools.count()
+"""Of what was written, whatever stood in its place before: memory is used again."""
 
 
 class Memory:
@@ -38,7 +46,7 @@ class Memory:
 
     def __init__(self, size: int) -> None:
         """Raises OSError where there is no room."""
-        self.token = f"tritouch-{secrets.token_hex(16)}"
+        self.size, self.token = size, f"tritouch-{secrets.token_hex(16)}"
         self.descriptor = os.memfd_create(self.token, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.posix_fallocate(self.descriptor, 0, size)
@@ -58,13 +66,41 @@ class Memory:
         os.close(self.descriptor)
 
 
+class Spares:
+    """Memories that nobody uses, for whoever does next. From any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: list[Memory] = []  # the smallest first
+
+    def take(self, size: int) -> Memory:
+        """The smallest that has so many bytes, else a new one in the place of the smallest. Raises OSError."""
+        with self._lock:
+            fitting = [memory for memory in self._kept if memory.size >= size]
+            taken = (fitting or self._kept)[:1]
+            self._kept = [memory for memory in self._kept if memory not in taken]
+        if fitting:
+            return taken[0]
+        for memory in taken:
+            memory.close()
+        return Memory(size)
+
+    def give(self, memory: Memory) -> None:
+        """Keeps it, and lets the smallest of too many go."""
+        with self._lock:
+            self._kept = sorted([*self._kept, memory], key=lambda kept: kept.size)
+            gone = self._kept.pop(0) if len(self._kept) > SPARES else None
+        if gone:
+            gone.close()
+
+
 @dataclass
 class Block:
     """One input's rows in the memory. `version` is another whenever a row was written."""
 
     offset: int
     rows: NDArray[Any]
-    version: int = 0
+    version: int = field(default_factory=versions.__next__)
 
     def write(self, first: int, rows: NDArray[Any]) -> None:
         """From that row on; zeros where these are shorter."""
@@ -72,7 +108,7 @@ class Block:
         if place.shape != rows.shape:
             place[...] = 0
         place[tuple(map(slice, rows.shape))] = rows
-        self.version += 1
+        self.version = next(versions)
 
 
 @dataclass(frozen=True)
@@ -97,7 +133,7 @@ class Row:
 class Group:
     """Memory for the rows of edits that share calls, and for what is predicted of them."""
 
-    def __init__(self, each: Mapping[str, Row], rows: int, changing: Collection[str]) -> None:
+    def __init__(self, each: Mapping[str, Row], rows: int, changing: Collection[str], spares: Spares) -> None:
         """For at most so many rows, each of these inputs, of which some change at every step. Raises OSError."""
         self.each, self.rows = each, rows
         large = {name: row for name, row in each.items() if row.bytes >= SMALL_BYTES}
@@ -106,7 +142,7 @@ class Group:
             offsets.append(offsets[-1] + -(-rows * row.bytes // ALIGNMENT) * ALIGNMENT)
         self.answer_offset = offsets[-1]
         self.answer_bytes = rows * max(each[name].bytes for name in changing)
-        self.memory = Memory(self.answer_offset + self.answer_bytes)
+        self.memory = spares.take(self.answer_offset + self.answer_bytes)
         self.blocks = {
             name: Block(offset, self.memory.view(offset, (rows, *row.shape), row.dtype))
             for (name, row), offset in zip(large.items(), offsets, strict=False)
@@ -166,6 +202,7 @@ class SharedRows:
     def __init__(self, send: Send, small: Denoiser, in_place_bytes: int = DEFAULT_IN_PLACE_BYTES) -> None:
         self._send, self._small, self._in_place_bytes = send, small, in_place_bytes
         self._groups: dict[Hashable, Group] = {}
+        self._spares = Spares()
 
     def __call__(self, parts: Sequence[Part]) -> Sequence[NDArray[Any]]:
         """As Denoiser says. Raises OSError where there is no memory."""
@@ -185,11 +222,11 @@ class SharedRows:
         self._small.forget(group)
         gone = self._groups.pop(group, None)
         if gone:
-            gone.memory.close()
+            self._spares.give(gone.memory)
 
     def _group(self, part: Part, each: Mapping[str, Row], rows: int) -> Group:
         known = self._groups.get(part.group)
         if known and known.rows >= rows and known.each == each:
             return known
         self.forget(part.group)
-        return self._groups.setdefault(part.group, Group(each, rows, part.changing))
+        return self._groups.setdefault(part.group, Group(each, rows, part.changing, self._spares))

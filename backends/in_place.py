@@ -3,11 +3,11 @@
 A call over a channel (`backends.channel`) says as JSON where they are::
 
     {"file": "/proc/PID/fd/N", "token": "tritouch-...", "tensors": {NAME: [offset, dtype, shape, version], ...},
-     "small": {NAME: [dtype, shape, HEX], ...}, "answer": [offset, bytes]}
+     "answer": [offset, bytes]}
 
 ``file`` is a memfd of that name, which can no longer shrink: who does not know it reads nothing here. A tensor whose
-place, shape and version are those of the last call has not changed. ``small`` are there themselves. ``answer``: the
-room for the only output. ``model_repository/edit_stream/1/shared_rows.py`` is the other side.
+place, shape and version are those of the last call has not changed. ``answer``: the room for the only output.
+``model_repository/edit_stream/1/shared_rows.py`` is the other side.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Memories:
 
     def __init__(self) -> None:
         self._mapped: dict[str, mmap.mmap] = {}
-        self._seen: dict[tuple[str, str], tuple[str, Array]] = {}  # memory, tensor -> what was said of it, and it
+        self._seen: dict[tuple[str, str], tuple[object, Array]] = {}  # memory, tensor -> what was said of it, and it
 
     def read(self, said: bytes) -> tuple[dict[str, Array], Room]:
         """The inputs that a message tells of, and the room for the answer.
@@ -68,11 +68,11 @@ class Memories:
         try:
             content = json.loads(said)
             token, memory = content["token"], self._memory(content["file"], content["token"])
-            inputs = {name: _sent(*told) for name, told in content["small"].items()}
-            for name, (*where, version) in content["tensors"].items():
-                now = json.dumps([*where, version])
-                if self._seen.get((token, name), ("", None))[0] != now:
-                    self._seen[token, name] = now, _array(memory, *where)
+            inputs = {}
+            for name, told in content["tensors"].items():
+                if self._seen.get((token, name), (None, None))[0] != told:
+                    *where, _version = told
+                    self._seen[token, name] = told, _array(memory, *where)
                 inputs[name] = self._seen[token, name][1]
             offset, size = map(int, content["answer"])
             _array(memory, offset, "u1", (size,))
@@ -106,7 +106,3 @@ def _array(memory: mmap.mmap, offset: int, dtype: str, shape: Sequence[int]) -> 
     if min(shape, default=0) < 0:
         raise ValueError("a size is negative")
     return np.frombuffer(memory, np.dtype(dtype), math.prod(shape), offset).reshape(shape)
-
-
-def _sent(dtype: str, shape: Sequence[int], content: str) -> Array:
-    return np.frombuffer(bytearray.fromhex(content), np.dtype(dtype)).reshape(shape)  # engines refuse what is read-only

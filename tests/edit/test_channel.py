@@ -107,7 +107,6 @@ def test_what_the_config_does_not_let_through_is_refused(engine: Engine) -> None
     wrong = {
         "type": ("sample", np.zeros((1, *SAMPLE), np.float64), "sample float32 .* is float64"),
         "shape": ("sample", np.zeros((1, 64, 31), np.float32), r"\[1, 64, 31\] in memory"),
-        "rows": ("timestep", np.zeros((2, 1), np.float32), "differ in their number of rows"),
         "bound": ("text", np.zeros((1, 17, 100), np.float32), "may be at most"),
     }
     for group, (name, array, words) in wrong.items():
@@ -120,6 +119,16 @@ def test_what_the_config_does_not_let_through_is_refused(engine: Engine) -> None
     del lacking.constant["text"]
     with pytest.raises(ModelError, match="input text is missing"):
         engine.rows([lacking])
+
+
+def test_inputs_that_differ_in_their_rows_are_refused(engine: Engine) -> None:
+    def send(message: Mapping[str, Any], some: Tensors) -> tuple[str, list[int]]:
+        *where, (rows, size), version = message["tensors"]["timestep"]
+        uneven = {**message["tensors"], "timestep": [*where, [rows + 1, size], version]}
+        return engine.channel({**message, "tensors": uneven}, some)
+
+    with pytest.raises(ModelError, match="differ in their number of rows"):
+        SharedRows(send, JoinedRows(predict))([part(1)])
 
 
 class Gone(BaseException):

@@ -91,7 +91,12 @@ def _filled(array: NDArray[Any], row: tuple[int, ...]) -> NDArray[Any]:
 
 def split(prediction: NDArray[Any], parts: Sequence[Part]) -> Sequence[NDArray[Any]]:
     """Each part's rows of a prediction, as views. Raises ValueError where there are not as many rows."""
-    ends = np.cumsum([part.rows for part in parts])
-    if len(prediction) != ends[-1]:
-        raise ValueError(f"the denoiser answered {len(prediction)} rows to {ends[-1]}")
-    return np.split(prediction, ends[:-1])
+    require_rows(len(prediction), parts)
+    return np.split(prediction, np.cumsum([part.rows for part in parts])[:-1])
+
+
+def require_rows(count: int, parts: Sequence[Part]) -> None:
+    """Raises ValueError where a prediction has not as many rows as these parts."""
+    wanted = sum(part.rows for part in parts)
+    if count != wanted:
+        raise ValueError(f"the denoiser answered {count} rows to {wanted}")

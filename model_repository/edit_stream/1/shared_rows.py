@@ -23,16 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from families.interface import Tensors
-from rows import Denoiser, Part, join, longest, split
+from rows import Denoiser, Part, longest, require_rows
 
 Send = Callable[[Mapping[str, Any], Tensors], tuple[str, Sequence[int]]]
-"""Runs the denoiser on what a message tells of, the small ones of its tensors beside. Returns type and shape of the
-prediction, which was written to where the message says."""
+"""Runs the denoiser on what a message tells of; beside it, some of its tensors themselves. Returns type and shape of
+the prediction, which was written to where the message says."""
 
-SMALL_BYTES = 256
-"""Of a tensor's row: what is smaller goes with the message."""
 DEFAULT_IN_PLACE_BYTES = 1
-"""Of an edit's large rows: those of edits with less are sent through Triton."""
+"""Of an edit's rows: those of edits with less are sent through Triton."""
 ALIGNMENT = 64
 SPARES = 2
 """Memories that are kept when their edits have gone: as many as calls are usually under way."""
@@ -107,7 +105,8 @@ class Block:
         place = self.rows[first : first + len(rows)]
         if place.shape != rows.shape:
             place[...] = 0
-        place[tuple(map(slice, rows.shape))] = rows
+            place = place[tuple(map(slice, rows.shape))]
+        place[...] = rows
         self.version = next(versions)
 
 
@@ -136,46 +135,68 @@ class Group:
     def __init__(self, each: Mapping[str, Row], rows: int, changing: Collection[str], spares: Spares) -> None:
         """For at most so many rows, each of these inputs, of which some change at every step. Raises OSError."""
         self.each, self.rows = each, rows
-        large = {name: row for name, row in each.items() if row.bytes >= SMALL_BYTES}
         offsets = [0]
-        for row in large.values():
+        for row in each.values():
             offsets.append(offsets[-1] + -(-rows * row.bytes // ALIGNMENT) * ALIGNMENT)
-        self.answer_offset = offsets[-1]
-        self.answer_bytes = rows * max(each[name].bytes for name in changing)
-        self.memory = spares.take(self.answer_offset + self.answer_bytes)
+        answer_bytes = rows * max(each[name].bytes for name in changing)
+        self.answer = offsets[-1], answer_bytes
+        self.memory = spares.take(offsets[-1] + answer_bytes)
         self.blocks = {
             name: Block(offset, self.memory.view(offset, (rows, *row.shape), row.dtype))
-            for (name, row), offset in zip(large.items(), offsets, strict=False)
+            for (name, row), offset in zip(each.items(), offsets, strict=False)
         }
-        self._places: dict[int, int] = {}
+        self._called: list[tuple[int, int]] = []  # of the last call: edits, each with how many rows
+        self._places: dict[int, int] = {}  # of the same: the first row of each
         self._holds = [(-1, 0)] * rows  # of what does not change, by row: of which edit, and its which row
+        self._message: dict[str, Any] = {}
 
-    def place(self, parts: Sequence[Part]) -> list[Part]:
-        """Writes the parts that have changed. Returns all in the order of their rows."""
+    def called_with(self, parts: Sequence[Part]) -> bool:
+        """Whether the last call was of the same rows of the same edits."""
+        return self._called == [(part.edit, part.rows) for part in parts]
+
+    def arrange(self, parts: Sequence[Part]) -> None:
+        """Finds a place for each part's rows, and writes what does not change where it does not stand yet."""
         placed, first = arrange(parts, self._places), 0
-        self._places = {}
+        self._called, self._places = [], {}
         for part in placed:
             last, own = first + part.rows, [(part.edit, row) for row in range(part.rows)]
-            tensors = part.changing if self._holds[first:last] == own else part.constant | part.changing
-            for name in tensors.keys() & self.blocks.keys():
-                self.blocks[name].write(first, tensors[name])
+            if self._holds[first:last] != own:
+                self._write(first, part.constant)
             self._holds[first:last] = own
             self._places[part.edit] = first
             first = last
-        return placed
+        self._message = self._says(first)
+        self._called = [(part.edit, part.rows) for part in parts]
 
-    def says(self, rows: int, small: Tensors) -> dict[str, Any]:
-        """The message of a call, as `backends/in_place.py` has it."""
-        tensors = {
-            name: [block.offset, block.rows.dtype.str, [rows, *block.rows.shape[1:]], block.version]
-            for name, block in self.blocks.items()
-        }
+    def place(self, parts: Sequence[Part]) -> Mapping[str, Any]:
+        """Writes what changes, once the parts are arranged. Returns the message of the call, as `backends/in_place.py`
+        has it."""
+        for part in parts:
+            self._write(self._places[part.edit], part.changing)
+        for name, said in self._message["tensors"].items():
+            said[-1] = self.blocks[name].version
+        return self._message
+
+    def predictions(self, parts: Sequence[Part], dtype: str, shape: Sequence[int]) -> list[NDArray[Any]]:
+        """Each part's, as views. Raises ValueError where there are not as many rows."""
+        require_rows(shape[0], parts)
+        prediction = self.memory.view(self.answer[0], shape, dtype)
+        places = [self._places[part.edit] for part in parts]
+        return [prediction[first : first + part.rows] for first, part in zip(places, parts, strict=True)]
+
+    def _write(self, first: int, tensors: Tensors) -> None:
+        for name, rows in tensors.items():
+            self.blocks[name].write(first, rows)
+
+    def _says(self, rows: int) -> dict[str, Any]:
         return {
             "file": f"/proc/{os.getpid()}/fd/{self.memory.descriptor}",
             "token": self.memory.token,
-            "tensors": tensors,
-            "small": {name: [array.dtype.str, array.shape, array.tobytes().hex()] for name, array in small.items()},
-            "answer": [self.answer_offset, self.answer_bytes],
+            "tensors": {
+                name: [block.offset, block.rows.dtype.str, [rows, *block.rows.shape[1:]], block.version]
+                for name, block in self.blocks.items()
+            },
+            "answer": self.answer,
         }
 
 
@@ -197,7 +218,7 @@ def arrange(parts: Sequence[Part], places: Mapping[int, int]) -> list[Part]:
 
 
 class SharedRows:
-    """A Denoiser of edits whose large rows have `in_place_bytes` or more; `small` is that of others."""
+    """A Denoiser of edits whose rows have `in_place_bytes` or more; `small` is that of others."""
 
     def __init__(self, send: Send, small: Denoiser, in_place_bytes: int = DEFAULT_IN_PLACE_BYTES) -> None:
         self._send, self._small, self._in_place_bytes = send, small, in_place_bytes
@@ -206,16 +227,15 @@ class SharedRows:
 
     def __call__(self, parts: Sequence[Part]) -> Sequence[NDArray[Any]]:
         """As Denoiser says. Raises OSError where there is no memory."""
-        each = Row.of(parts)
-        if parts[0].rows * sum(row.bytes for row in each.values() if row.bytes >= SMALL_BYTES) < self._in_place_bytes:
-            return self._small(parts)
-        group = self._group(parts[0], each, sum(part.rows for part in parts))
-        placed = group.place(parts)
-        small = join([{n: a for n, a in (p.constant | p.changing).items() if n not in group.blocks} for p in placed])
-        dtype, shape = self._send(group.says(sum(part.rows for part in parts), small), small)
-        prediction = group.memory.view(group.answer_offset, shape, dtype)
-        found = dict(zip([part.edit for part in placed], split(prediction, placed), strict=True))
-        return [found[part.edit] for part in parts]
+        group = self._groups.get(parts[0].group)
+        if group is None or not group.called_with(parts):
+            each = Row.of(parts)
+            if parts[0].rows * sum(row.bytes for row in each.values()) < self._in_place_bytes:
+                return self._small(parts)
+            group = self._group(parts[0], each, sum(part.rows for part in parts))
+            group.arrange(parts)
+        dtype, shape = self._send(group.place(parts), parts[0].changing)
+        return group.predictions(parts, dtype, shape)
 
     def forget(self, group: Hashable) -> None:
         """Lets its memory go."""

@@ -1,16 +1,20 @@
 """Steps of noise schedules without what diffusers does around their arithmetic, which takes longer than that.
 
-Bit for bit what diffusers' classes compute, of numbers that those look up at each step: flow matching by Euler, and
-DDIM without noise. Any other class, or option, is diffusers' own to step.
+In numpy, of which a processor that has done other things meanwhile must fetch less again than of torch. They are bit
+for bit what diffusers' classes compute, of numbers that those look up at each step: flow matching by Euler, and DDIM
+without noise. Any other class, or option, is diffusers' own to step.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 
-QuickStep = Callable[[int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
+from families.interface import Array
+
+QuickStep = Callable[[int, Array, Array], tuple[Array, Array | None]]
 """At a place in the schedule, from a prediction and latents of one shape: the latents one timestep further, and the
 denoised estimate where the class has its own. The latents are overwritten by the step after the next."""
 
@@ -26,13 +30,16 @@ def quick_step(scheduler: Any) -> QuickStep | None:
 
 
 def _flow(scheduler: Any) -> QuickStep:
-    differences = list(torch.diff(scheduler.sigmas))
-    rooms: dict[int, torch.Tensor] = {}
+    differences = list(torch.diff(scheduler.sigmas).numpy())
+    rooms: list[Array] = []
 
-    def step(place: int, prediction: torch.Tensor, latents: torch.Tensor) -> tuple[torch.Tensor, None]:
-        # Two tensors in turns: new ones are memory that the system must hand out, which takes longer than to compute.
-        room = rooms.setdefault(place % 2, torch.empty_like(latents))
-        return torch.mul(prediction, differences[place], out=room).add_(latents), None
+    def step(place: int, prediction: Array, latents: Array) -> tuple[Array, None]:
+        # Two arrays in turns: new ones are memory that the system must hand out, which takes longer than to compute.
+        if len(rooms) < 2:
+            rooms.append(np.empty_like(latents))
+        room = rooms[place % 2]
+        np.multiply(prediction, differences[place], out=room)
+        return np.add(room, latents, out=room), None
 
     return step
 
@@ -43,9 +50,9 @@ def _ddim(scheduler: Any) -> QuickStep:
     before = times - config.num_train_timesteps // scheduler.num_inference_steps
     kept_before = torch.where(before >= 0, scheduler.alphas_cumprod[before.clamp(min=0)], scheduler.final_alpha_cumprod)
     numbers = [torch.sqrt(number).unbind() for number in (kept, 1 - kept, kept_before, 1 - kept_before)]
-    rows = list(zip(*numbers, strict=True))
+    rows = [[number.numpy()[()] for number in row] for row in zip(*numbers, strict=True)]
 
-    def step(place: int, prediction: torch.Tensor, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def step(place: int, prediction: Array, latents: Array) -> tuple[Array, Array]:
         signal, noise, next_signal, next_noise = rows[place]
         if config.prediction_type == "epsilon":
             clean, error = (latents - noise * prediction) / signal, prediction
@@ -54,7 +61,7 @@ def _ddim(scheduler: Any) -> QuickStep:
         else:
             clean, error = signal * latents - noise * prediction, signal * prediction + noise * latents
         if config.clip_sample:
-            clean = clean.clamp(-config.clip_sample_range, config.clip_sample_range)
+            clean = clean.clip(-config.clip_sample_range, config.clip_sample_range)
         return next_signal * clean + next_noise * error, clean
 
     return step

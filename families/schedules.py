@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 
 from families.errors import BadCheckpointError
+from families.interface import Array
 from families.quick_steps import quick_step
 
 PROBE_SHAPE = (1, 4, 2, 2)
@@ -31,7 +33,7 @@ class Schedule:
         given = {"sigmas": sigmas, "mu": mu}
         scheduler.set_timesteps(steps, **{name: value for name, value in given.items() if value is not None})
         self.timesteps: torch.Tensor = scheduler.timesteps  # (calls,); calls > steps for schedulers of higher order
-        self.initial_sigma = getattr(scheduler, "init_noise_sigma", 1.0)  # flow matching has none
+        self.initial_sigma = float(getattr(scheduler, "init_noise_sigma", 1.0))  # flow matching has none
         parameters = inspect.signature(scheduler.step).parameters
         self._options: dict[str, Any] = {}
         if "eta" in parameters:
@@ -40,44 +42,48 @@ class Schedule:
             self._options["generator"] = generator
         self._quick, self._place = quick_step(scheduler), 0
         self._scales = hasattr(scheduler, "scale_model_input")  # flow matching does not
-        self._scaled = torch.empty(0)
-        self._estimate: Callable[[], torch.Tensor | None] = lambda: None
+        self._scaled: Array = np.empty(0, np.float32)
+        self._estimate: Callable[[], Array | None] = lambda: None
 
-    def scale(self, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    def scale(self, latents: Array, timestep: torch.Tensor) -> Array:
         """Latents as the denoiser expects them at this timestep; same shape. Called before each step."""
-        self._scaled = self._scheduler.scale_model_input(latents, timestep) if self._scales else latents
+        self._scaled = latents
+        if self._scales:
+            self._scaled = self._scheduler.scale_model_input(torch.from_numpy(latents), timestep).numpy()
         return self._scaled
 
-    def step(self, prediction: torch.Tensor, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    def step(self, prediction: Array, timestep: torch.Tensor, latents: Array) -> Array:
         """Latents one timestep further; same shape. They are overwritten by the step after the next.
 
         The prediction may be overwritten once its estimate is no longer wanted: samplers that keep it are given a copy.
         """
-        sigma, scaled = self._sigma(), self._scaled
+        index, scaled = self._index(), self._scaled
         result, own = self._stepped(prediction, timestep, latents)
         self._estimate = lambda: (
-            own if own is not None else self._denoised(prediction, timestep, latents, scaled, sigma)
+            own if own is not None else self._denoised(prediction, timestep, latents, scaled, self._sigma(index))
         )
         return result
 
-    def _stepped(
-        self, prediction: torch.Tensor, timestep: torch.Tensor, latents: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _stepped(self, prediction: Array, timestep: torch.Tensor, latents: Array) -> tuple[Array, Array | None]:
         place, self._place = self._place, self._place + 1
         if self._quick is not None:
-            if hasattr(self._scheduler, "set_begin_index"):
-                self._scheduler._step_index = self._place
-            return self._quick(place, prediction, latents)
-        stepped = self._scheduler.step(prediction.clone(), timestep, latents, **self._options)
-        return stepped.prev_sample, getattr(stepped, "pred_original_sample", None)
+            with np.errstate(all="ignore"):  # as torch, which goes on with what is not finite
+                return self._quick(place, prediction, latents)
+        given = torch.from_numpy(prediction.copy()), timestep, torch.from_numpy(latents)
+        stepped = self._scheduler.step(*given, **self._options)
+        estimate = getattr(stepped, "pred_original_sample", None)
+        return stepped.prev_sample.numpy(), None if estimate is None else estimate.numpy()
 
-    def held(self, known: torch.Tensor, noise: torch.Tensor, place: int) -> torch.Tensor:
+    def held(self, known: Array, noise: Array, place: int) -> Array:
         """`known`, clean latents, with unit `noise` as the step at `place` leaves it: that of the next timestep, none
         after the last. All of one shape, that of the latents that are stepped."""
-        scheduler = self._scheduler
         if place + 1 == len(self.timesteps):
             return known
-        following = self.timesteps[place + 1 : place + 2]
+        held: Array = self._noised(torch.from_numpy(known), torch.from_numpy(noise), place).numpy()
+        return held
+
+    def _noised(self, known: torch.Tensor, noise: torch.Tensor, place: int) -> torch.Tensor:
+        scheduler, following = self._scheduler, self.timesteps[place + 1 : place + 2]
         if hasattr(scheduler, "sigmas_interpol") and not scheduler.state_in_first_order:
             # Between two timesteps, of which `add_noise` knows nothing: it scales latents by 1 / sqrt(sigma^2 + 1).
             between: torch.Tensor = scheduler.scale_model_input(torch.ones(()), following[0]) ** -2 - 1
@@ -88,23 +94,26 @@ class Schedule:
         added: torch.Tensor = scheduler.add_noise(known, noise, following)
         return added
 
-    def estimate(self) -> torch.Tensor | None:
+    def estimate(self) -> Array | None:
         """What the last step's latents would be without noise, as the model has it; None where that is not known."""
         return self._estimate()
 
-    def _sigma(self) -> float | None:
-        index = getattr(self._scheduler, "step_index", None)
+    def _index(self) -> int:
+        """Of the next step, among the sigmas."""
+        return self._place if self._quick is not None else getattr(self._scheduler, "step_index", None) or 0
+
+    def _sigma(self, index: int) -> float | None:
         sigmas = getattr(self._scheduler, "sigmas", None)
-        return None if sigmas is None else float(sigmas[index or 0])
+        return None if sigmas is None else float(sigmas[index])
 
     def _denoised(
         self,
-        prediction: torch.Tensor,
+        prediction: Array,
         timestep: torch.Tensor,
-        latents: torch.Tensor,
-        scaled: torch.Tensor,
+        latents: Array,
+        scaled: Array,
         sigma: float | None,
-    ) -> torch.Tensor | None:
+    ) -> Array | None:
         """The estimate of a scheduler that does not give its own.
 
         Flow matching: x0 = x - sigma * v. Else by the share of signal at the timestep (DDIM, eq. 12 of Song et al.
@@ -121,7 +130,7 @@ class Schedule:
             return None
         signal = float(cumulative[min(round(float(timestep)), len(cumulative) - 1)])
         keep, noise = signal**0.5, (1 - signal) ** 0.5
-        denoised: torch.Tensor = (
+        denoised: Array = (
             (scaled - noise * prediction) / keep if kind == "epsilon" else keep * scaled - noise * prediction
         )
         return denoised
@@ -184,10 +193,10 @@ class NoiseSchedules:
 
     def _probe(self, steps: int, noise: Mapping[str, Any]) -> None:
         schedule = self(steps, torch.Generator().manual_seed(0), **noise)
-        latents = torch.ones(PROBE_SHAPE)
+        latents: Array = np.ones(PROBE_SHAPE, np.float32)
         for timestep in schedule.timesteps:
             latents = schedule.step(0.1 * schedule.scale(latents, timestep), timestep, latents)
-        if latents.shape != PROBE_SHAPE or not bool(latents.isfinite().all()):
+        if latents.shape != PROBE_SHAPE or not bool(np.isfinite(latents).all()):
             raise ValueError("its latents change shape or do not stay finite")
 
     def _refused(self, error: Exception, when: str = "") -> BadCheckpointError:

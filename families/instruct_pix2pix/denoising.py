@@ -1,7 +1,5 @@
 """The plan of one edit by InstructPix2Pix. Imported by `edit`."""
 
-import torch
-
 from families.edit import Edit
 from families.interface import MASK, Plan, Tensors
 from families.parts import picture_denoising
@@ -15,6 +13,6 @@ def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Sett
     """From `encoder_hidden_states` (P, tokens, width), `image_latents` (1, C, h, w) and, with a mask, `mask`."""
     rows = PictureGuidance.of(edit).text_rows
     text = {"encoder_hidden_states": tensors["encoder_hidden_states"][rows]}
-    picture = torch.from_numpy(tensors["image_latents"])
+    picture = tensors["image_latents"]
     kept = (picture * settings.own["latent_scale"], tensors[MASK]) if MASK in tensors else None
     return picture_denoising.plan(edit, picture, text, schedules, kept)

@@ -13,6 +13,7 @@ import torch
 from families.edit import Edit
 from families.interface import Array, Loop, Plan, Step, Tensors
 from families.parts import packing
+from families.parts.guidance import repeated
 from families.parts.hold import Hold
 from families.parts.packing import PATCH
 from families.parts.picture_axes import REFERENCES, TARGET, TEXT
@@ -34,7 +35,7 @@ class Guidance(Protocol):
     def rows(self) -> int:
         """Of one call."""
 
-    def combine(self, prediction: torch.Tensor) -> torch.Tensor:
+    def combine(self, prediction: Array) -> Array:
         """(rows, ...) -> (1, ...)."""
 
 
@@ -44,7 +45,7 @@ class Unguided:
 
     rows: int = 1
 
-    def combine(self, prediction: torch.Tensor) -> torch.Tensor:
+    def combine(self, prediction: Array) -> Array:
         """The same."""
         return prediction
 
@@ -92,7 +93,9 @@ def plan(
     seen, made = sum(latent.shape[2] * latent.shape[3] for latent in references), height * width
     rows = {name: array.repeat(guidance.rows, axis=0) if len(array) == 1 else array for name, array in constant.items()}
     known, free = kept or (None, None)
-    hold = Hold(_tokens(known), _tokens(latents), _tokens(free)) if known is not None and free is not None else None
+    hold = None
+    if known is not None and free is not None:
+        hold = Hold(packing.pack(known), packing.pack(latents), packing.pack(free))
     return Plan(
         constant=rows,
         loop=denoise(packing.pack(latents), (height, width), guidance, schedule, hold),
@@ -103,29 +106,25 @@ def plan(
     )
 
 
-def _tokens(latents: Array) -> torch.Tensor:
-    return torch.from_numpy(packing.pack(latents))
-
-
 def denoise(
     tokens: Array, size: tuple[int, int], guidance: Guidance, schedule: Schedule, hold: Hold | None = None
 ) -> Loop:
     """Denoises `tokens` (1, h * w, C). Yields `sample` (rows, h * w, C) and `timestep` (rows, 1), returns `latents`."""
-    sample = torch.from_numpy(tokens)
+    sample = tokens
 
     def preview() -> Tensors:
         made = schedule.estimate()
         estimate = sample if made is None else made
-        return {"latents": packing.unpack((hold.clean(estimate) if hold else estimate).numpy(), *size)}
+        return {"latents": packing.unpack(hold.clean(estimate) if hold else estimate, *size)}
 
     for place, timestep in enumerate(schedule.timesteps):
         step = {
-            "sample": schedule.scale(sample, timestep).expand(guidance.rows, -1, -1).numpy(),
+            "sample": repeated(schedule.scale(sample, timestep), guidance.rows),
             "timestep": np.full((guidance.rows, 1), float(timestep), np.float32),
         }
         prediction = yield Step(step, preview if place else None)
-        own = torch.from_numpy(prediction[:, : sample.shape[1]])
+        own = prediction[:, : sample.shape[1]]
         sample = schedule.step(guidance.combine(own), timestep, sample)
         if hold:
             sample = hold.after(place, sample, schedule)
-    return {"latents": packing.unpack(sample.numpy(), *size)}
+    return {"latents": packing.unpack(sample, *size)}

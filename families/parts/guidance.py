@@ -7,6 +7,7 @@ import torch
 
 from families.edit import Edit
 from families.errors import PARAMETER_INVALID, InvalidEditError
+from families.interface import Array
 
 NEGATIVE_PROMPT = ""
 """Of an edit that has none of its own."""
@@ -16,6 +17,14 @@ def _sentences(edit: Edit, on: bool, needed: str, negative: str = NEGATIVE_PROMP
     if edit.negative_prompt and not on:
         raise InvalidEditError(PARAMETER_INVALID, f"negative_prompt: needs {needed}")
     return [edit.prompt, edit.negative_prompt or negative] if on else [edit.prompt]
+
+
+def repeated(array: Array, rows: int) -> Array:
+    """(1, ...) -> (rows, ...), which are all the same memory."""
+    if rows == 1:
+        return array
+    same: Array = torch.from_numpy(array).expand(rows, *array.shape[1:]).numpy()
+    return same
 
 
 @dataclass(frozen=True)
@@ -52,21 +61,23 @@ class PictureGuidance:
         """Which sentence each row sees: 0 the prompt, 1 the negative one."""
         return [0, 1, 1][: self.rows]
 
-    def pictures(self, latents: torch.Tensor) -> torch.Tensor:
+    def pictures(self, latents: Array) -> Array:
         """(1, C, h, w) -> (rows, C, h, w): the third row, where there is one, sees no picture."""
-        repeated = latents.repeat(self.rows, 1, 1, 1)
-        repeated[2:] = 0.0
-        return repeated
+        seen = latents.repeat(self.rows, axis=0)
+        seen[2:] = 0.0
+        return seen
 
-    def combine(self, prediction: torch.Tensor) -> torch.Tensor:
+    def combine(self, prediction: Array) -> Array:
         """(rows, C, h, w), rows in the order (text and picture, picture, neither) -> (1, C, h, w)."""
         if self.rows == 1:
             return prediction
         if self.rows == 2:
-            with_text, with_picture = prediction.chunk(2)
-            return with_picture + self.text * (with_text - with_picture)
-        with_text, with_picture, without = prediction.chunk(3)
-        return without + self.text * (with_text - with_picture) + self.image * (with_picture - without)
+            with_text, with_picture = prediction[:1], prediction[1:]
+            towards_text: Array = with_picture + self.text * (with_text - with_picture)
+            return towards_text
+        with_text, with_picture, without = prediction[:1], prediction[1:2], prediction[2:]
+        combined: Array = without + self.text * (with_text - with_picture) + self.image * (with_picture - without)
+        return combined
 
 
 @dataclass(frozen=True)
@@ -95,9 +106,10 @@ class TextGuidance:
         """Rows of one call: the prompt's, and the negative prompt's."""
         return 2 if self.on else 1
 
-    def combine(self, prediction: torch.Tensor) -> torch.Tensor:
+    def combine(self, prediction: Array) -> Array:
         """(rows, ...) -> (1, ...)."""
         if not self.on:
             return prediction
-        with_text, without = prediction.chunk(2)
-        return without + self.scale * (with_text - without)
+        with_text, without = prediction[:1], prediction[1:]
+        combined: Array = without + self.scale * (with_text - without)
+        return combined

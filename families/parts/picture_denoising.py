@@ -12,7 +12,7 @@ import torch
 
 from families.edit import Edit
 from families.interface import Array, Loop, Plan, Step, Tensors
-from families.parts.guidance import PictureGuidance
+from families.parts.guidance import PictureGuidance, repeated
 from families.parts.hold import Hold
 from families.schedules import NoiseSchedules, Schedule
 
@@ -24,10 +24,10 @@ def noise(_steps: int, _tokens: int, _config: Mapping[str, Any]) -> Mapping[str,
 
 def plan(
     edit: Edit,
-    image_latents: torch.Tensor,
+    image_latents: Array,
     constant: Tensors,
     schedules: NoiseSchedules,
-    kept: tuple[torch.Tensor, Array] | None = None,
+    kept: tuple[Array, Array] | None = None,
 ) -> Plan:
     """An edit's plan. `image_latents` (1, C', h, w) in the scale in which the UNet sees them; C' = C in these families.
     `kept`: with a mask, the same in the schedule's scale, and where they may change (1, 1, h, w).
@@ -37,10 +37,10 @@ def plan(
     """
     guidance = PictureGuidance.of(edit)
     generator = torch.Generator().manual_seed(edit.seed)
-    latents = torch.randn(image_latents.shape, generator=generator)
+    latents = torch.randn(image_latents.shape, generator=generator).numpy()
     schedule = schedules(edit.num_inference_steps, generator)
     tokens = image_latents.shape[2] * image_latents.shape[3]
-    hold = Hold(kept[0], latents, torch.from_numpy(kept[1])) if kept else None
+    hold = Hold(kept[0], latents, kept[1]) if kept else None
     return Plan(
         constant=constant,
         loop=denoise(latents, guidance.pictures(image_latents), guidance, schedule, hold),
@@ -51,8 +51,8 @@ def plan(
 
 
 def denoise(
-    latents: torch.Tensor,
-    pictures: torch.Tensor,
+    latents: Array,
+    pictures: Array,
     guidance: PictureGuidance,
     schedule: Schedule,
     hold: Hold | None = None,
@@ -66,19 +66,19 @@ def denoise(
     def preview() -> Tensors:
         made = schedule.estimate()
         estimate = latents if made is None else made
-        return {"latents": (hold.clean(estimate) if hold else estimate).numpy().copy()}
+        return {"latents": (hold.clean(estimate) if hold else estimate).copy()}
 
     latents = latents * schedule.initial_sigma
     for place, timestep in enumerate(schedule.timesteps):
-        sample = schedule.scale(latents, timestep).expand(guidance.rows, -1, -1, -1)
+        sample = repeated(schedule.scale(latents, timestep), guidance.rows)
         prediction = yield Step(
             {
-                "sample": torch.cat([sample, pictures], dim=1).numpy(),
+                "sample": np.concatenate([sample, pictures], axis=1),
                 "timestep": np.full((guidance.rows, 1), float(timestep), np.float32),
             },
             preview if place else None,
         )
-        latents = schedule.step(guidance.combine(torch.from_numpy(prediction)), timestep, latents)
+        latents = schedule.step(guidance.combine(prediction), timestep, latents)
         if hold:
             latents = hold.after(place, latents, schedule)
-    return {"latents": latents.numpy()}
+    return {"latents": latents}

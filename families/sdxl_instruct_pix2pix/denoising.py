@@ -1,7 +1,6 @@
 """The plan of one edit by SDXL's InstructPix2Pix. Imported by `edit`."""
 
 import numpy as np
-import torch
 
 from families.edit import Edit
 from families.interface import MASK, Plan, Tensors
@@ -19,8 +18,8 @@ def plan(edit: Edit, tensors: Tensors, schedules: NoiseSchedules, settings: Sett
     height, width = (side * settings.own["factor"] for side in tensors["image_latents"].shape[2:])
     constant = {name: tensors[name][rows] for name in ("encoder_hidden_states", "text_embeds")}
     constant["time_ids"] = np.array([[height, width, 0, 0, height, width]] * len(rows), np.float32)
-    picture = torch.from_numpy(tensors["image_latents"]) * settings.own["picture_scale"]
-    known = torch.from_numpy(tensors["image_latents"]) * settings.own["latent_scale"]
+    picture = tensors["image_latents"] * settings.own["picture_scale"]
+    known = tensors["image_latents"] * settings.own["latent_scale"]
     return picture_denoising.plan(
         edit, picture, constant, schedules, (known, tensors[MASK]) if MASK in tensors else None
     )

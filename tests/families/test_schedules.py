@@ -80,7 +80,8 @@ def test_a_sampler_whose_default_number_fails_is_refused_with_the_reason(tmp_pat
 def test_schedules_of_two_edits_share_nothing(tmp_path: Path) -> None:
     make = schedules(tmp_path, "DPMSolverMultistepScheduler", **NOISE)
     first, second = make(5, torch.Generator()), make(9, torch.Generator())
-    first.step(torch.ones(1, 4, 2, 2), first.timesteps[0], torch.ones(1, 4, 2, 2))
+    ones = np.ones((1, 4, 2, 2), np.float32)
+    first.step(ones, first.timesteps[0], ones)
     assert (len(first.timesteps), len(second.timesteps)) == (5, 9)
     assert second._scheduler.step_index is None
 
@@ -99,10 +100,19 @@ def velocity(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
     return 0.3 * latents + timestep / 1000
 
 
+def step(schedule: Schedule, prediction: torch.Tensor, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    """Denoisers of these tests are written in torch, as diffusers' own arithmetic is."""
+    return torch.from_numpy(schedule.step(prediction.numpy(), timestep, latents.numpy()))
+
+
+def scale(schedule: Schedule, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(schedule.scale(latents.numpy(), timestep))
+
+
 def walk(schedule: Schedule, latents: torch.Tensor) -> torch.Tensor:
     latents = latents * schedule.initial_sigma
     for timestep in schedule.timesteps:
-        latents = schedule.step(velocity(schedule.scale(latents, timestep), timestep), timestep, latents)
+        latents = step(schedule, velocity(scale(schedule, latents, timestep), timestep), timestep, latents)
     return latents
 
 
@@ -151,20 +161,20 @@ def test_the_estimate_is_the_picture_that_a_knowing_denoiser_means(
     latents = torch.randn(answer.shape, generator=torch.Generator().manual_seed(2)) * schedule.initial_sigma
     assert schedule.estimate() is None
     for timestep in schedule.timesteps:
-        scaled = schedule.scale(latents, timestep)
+        scaled = scale(schedule, latents, timestep)
         if name.startswith("EDM"):
             sigma = scheduler.sigmas[scheduler.step_index]
             prediction = (answer - scheduler.precondition_outputs(latents, torch.zeros_like(latents), sigma)) / (
                 sigma * scheduler.config.sigma_data / (sigma**2 + scheduler.config.sigma_data**2) ** 0.5
             )
         elif kind == "flow":
-            prediction = (latents - answer) / schedule._sigma()
+            prediction = (latents - answer) / schedule._sigma(schedule._index())
         else:
             prediction = knowing(scheduler, kind, scaled, answer, timestep)
-        latents = schedule.step(prediction, timestep, latents)
+        latents = step(schedule, prediction, timestep, latents)
         estimate = schedule.estimate()
         assert estimate is not None
-        torch.testing.assert_close(estimate, answer, rtol=2e-2, atol=2e-2)
+        torch.testing.assert_close(torch.from_numpy(estimate), answer, rtol=2e-2, atol=2e-2)
 
 
 def knowing(
@@ -199,7 +209,11 @@ def told(scheduler: Any, latents: torch.Tensor, scaled: torch.Tensor, answer: to
 
 def begun(schedule: Schedule, known: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """What a step before the first would have left."""
-    return schedule.held(known, noise, -1)
+    return held(schedule, known, noise, -1)
+
+
+def held(schedule: Schedule, known: torch.Tensor, noise: torch.Tensor, place: int) -> torch.Tensor:
+    return torch.from_numpy(schedule.held(known.numpy(), noise.numpy(), place))
 
 
 @pytest.mark.parametrize("name", sorted({*DETERMINISTIC, *FLOWS} - ADDING_NOISE))
@@ -211,11 +225,12 @@ def test_what_is_held_is_where_a_knowing_denoiser_leads(tmp_path: Path, name: st
     known, noise = torch.randn(2, 1, 4, 3, 5, generator=torch.Generator().manual_seed(1))
     latents = begun(schedule, known, noise)
     for place, timestep in enumerate(schedule.timesteps[:-1]):
-        scaled = schedule.scale(latents, timestep)
-        latents = schedule.step(told(schedule._scheduler, latents, scaled, known, timestep), timestep, latents)
+        scaled = scale(schedule, latents, timestep)
+        prediction = told(schedule._scheduler, latents, scaled, known, timestep)
+        latents = step(schedule, prediction, timestep, latents)
         size = float(latents.abs().max())
-        torch.testing.assert_close(schedule.held(known, noise, place) / size, latents / size, rtol=0, atol=5e-3)
-    assert schedule.held(known, noise, len(schedule.timesteps) - 1) is known
+        torch.testing.assert_close(held(schedule, known, noise, place) / size, latents / size, rtol=0, atol=5e-3)
+    assert torch.equal(held(schedule, known, noise, len(schedule.timesteps) - 1), known)
 
 
 @pytest.mark.parametrize("name", sorted(ADDING_NOISE | {"KDPM2AncestralDiscreteScheduler", "SASolverScheduler"}))
@@ -224,11 +239,12 @@ def test_what_is_held_has_as_much_noise_as_what_is_stepped(tmp_path: Path, name:
     known, noise = torch.zeros(1, 4, 64, 64), torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(1))
     latents = begun(schedule, known, noise)
     for place, timestep in enumerate(schedule.timesteps[:-1]):
-        scaled = schedule.scale(latents, timestep)
-        latents = schedule.step(told(schedule._scheduler, latents, scaled, known, timestep), timestep, latents)
-        held = schedule.held(known, noise, place)
-        assert float(held.std()) == pytest.approx(float(latents.std()), rel=0.05), place
-        latents = held
+        scaled = scale(schedule, latents, timestep)
+        prediction = told(schedule._scheduler, latents, scaled, known, timestep)
+        latents = step(schedule, prediction, timestep, latents)
+        noised = held(schedule, known, noise, place)
+        assert float(noised.std()) == pytest.approx(float(latents.std()), rel=0.05), place
+        latents = noised
 
 
 @pytest.mark.parametrize("dynamic", [{"use_dynamic_shifting": True, "max_shift": 0.9, "shift_terminal": 0.02}, {}])

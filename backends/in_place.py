@@ -81,24 +81,28 @@ class Memories:
         return inputs, Room(memory, offset, size)
 
     def _memory(self, file: str, token: str) -> mmap.mmap:
-        if not (_FILE.fullmatch(file) and _TOKEN.fullmatch(token)):
-            raise ValueError("it names no memory")
-        if token not in self._mapped:
-            if str(Path(file).readlink()) != f"/memfd:{token} (deleted)":
-                raise ValueError("there is no such memory")
-            descriptor = os.open(file, os.O_RDWR)
-            try:
-                if not fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
-                    raise ValueError("it may shrink")
-                self._mapped[token] = mmap.mmap(descriptor, 0)
-            finally:
-                os.close(descriptor)
-        memory = self._mapped[token] = self._mapped.pop(token)  # the last used comes last
+        memory = self._mapped.pop(token) if token in self._mapped else _mapped(file, token)
+        self._mapped[token] = memory  # the last used comes last
         while len(self._mapped) > _MAPPED_AT_MOST:
             gone = next(iter(self._mapped))
             del self._mapped[gone]
             self._seen = {seen: what for seen, what in self._seen.items() if seen[0] != gone}
         return memory
+
+
+def _mapped(file: str, token: str) -> mmap.mmap:
+    """Raises ValueError or OSError where there is no such memory."""
+    if not (_FILE.fullmatch(file) and _TOKEN.fullmatch(token)):
+        raise ValueError("it names no memory")
+    if str(Path(file).readlink()) != f"/memfd:{token} (deleted)":
+        raise ValueError("there is no such memory")
+    descriptor = os.open(file, os.O_RDWR)
+    try:
+        if not fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+            raise ValueError("it may shrink")
+        return mmap.mmap(descriptor, 0)
+    finally:
+        os.close(descriptor)
 
 
 def _array(memory: mmap.mmap, offset: int, dtype: str, shape: Sequence[int]) -> Array:

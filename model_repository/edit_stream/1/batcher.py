@@ -191,15 +191,16 @@ class Batcher:
     def _chosen(self) -> tuple[Job, ...]:
         """The jobs of a call; another thread is woken where there are more to choose."""
         with self._choosing:
-            free = self._turns.free(tuple(self._ready))
-            for job in free:
+            left = []
+            for job in self._turns.free(tuple(self._ready)):
                 error = job.request.unwanted(self._clock(), job.request.gone)
                 if error is not None:
                     self._leave(job, error)
-            self._forget(free)
+                    left.append(job)
+            self._forget(left)
             with self._changed:
                 jobs = self._turns.choose(self._ready)
-                if self._turns.possible(self._ready):
+                if len(jobs) < len(self._ready) and self._turns.possible(self._ready):
                     self._changed.notify()
                 return jobs
 

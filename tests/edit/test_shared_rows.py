@@ -281,6 +281,18 @@ def test_a_memory_that_is_too_small_makes_room_for_a_larger() -> None:
     assert held() > before
 
 
+def test_edits_that_join_are_written_beside_those_that_are_there_where_there_is_room() -> None:
+    rows, side = shared()
+    check(rows, [part(edit) for edit in range(4)])
+    rows.forget("square")
+    places = []
+    for count in (1, 2, 4, 5):
+        check(rows, [part(edit) for edit in range(10, 10 + count)])
+        message = json.loads(side.said)
+        places.append([message["token"], *(told[0] for told in message["tensors"].values())])
+    assert places[0] == places[1] == places[2] != places[3]
+
+
 def test_what_stands_where_others_stood_is_read_anew() -> None:
     """The other side goes by place, shape and version, which may be of edits that are long gone."""
     rows, side = shared()

@@ -133,21 +133,26 @@ class Group:
     """Memory for the rows of edits that share calls, and for what is predicted of them."""
 
     def __init__(self, each: Mapping[str, Row], rows: int, changing: Collection[str], spares: Spares) -> None:
-        """For at most so many rows, each of these inputs, of which some change at every step. Raises OSError."""
+        """For so many rows, and as many more as its memory holds, each of these inputs, of which some change at every
+        step. Raises OSError."""
+        answer_bytes = max(each[name].bytes for name in changing)
+        row_bytes, unaligned = sum(row.bytes for row in each.values()) + answer_bytes, ALIGNMENT * len(each)
+        self.memory = spares.take(rows * row_bytes + unaligned)
+        rows = (self.memory.size - unaligned) // row_bytes
         self.each, self.rows = each, rows
         offsets = [0]
         for row in each.values():
             offsets.append(offsets[-1] + -(-rows * row.bytes // ALIGNMENT) * ALIGNMENT)
-        answer_bytes = rows * max(each[name].bytes for name in changing)
-        self.answer = offsets[-1], answer_bytes
-        self.memory = spares.take(offsets[-1] + answer_bytes)
+        self.answer = offsets[-1], rows * answer_bytes
         self.blocks = {
             name: Block(offset, self.memory.view(offset, (rows, *row.shape), row.dtype))
             for (name, row), offset in zip(each.items(), offsets, strict=False)
         }
         self._called: list[tuple[int, int]] = []  # of the last call: edits, each with how many rows
         self._places: dict[int, int] = {}  # of the same: the first row of each
-        self._holds = [(-1, 0)] * rows  # of what does not change, by row: of which edit, and its which row
+        self._holds: dict[
+            int, tuple[int, int]
+        ] = {}  # of what does not change, by row: of which edit, and its which row
         self._message: dict[str, Any] = {}
 
     def called_with(self, parts: Sequence[Part]) -> bool:
@@ -159,12 +164,12 @@ class Group:
         placed, first = arrange(parts, self._places), 0
         self._called, self._places = [], {}
         for part in placed:
-            last, own = first + part.rows, [(part.edit, row) for row in range(part.rows)]
-            if self._holds[first:last] != own:
+            own = {first + row: (part.edit, row) for row in range(part.rows)}
+            if not own.items() <= self._holds.items():
                 self._write(first, part.constant)
-            self._holds[first:last] = own
+            self._holds |= own
             self._places[part.edit] = first
-            first = last
+            first += part.rows
         self._message = self._says(first)
         self._called = [(part.edit, part.rows) for part in parts]
 

@@ -15,6 +15,7 @@ import mmap
 import os
 import secrets
 import threading
+import weakref
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,13 +47,10 @@ class Memory:
         """Raises OSError where there is no room."""
         self.size, self.token = size, f"tritouch-{secrets.token_hex(16)}"
         self.descriptor = os.memfd_create(self.token, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            os.posix_fallocate(self.descriptor, 0, size)
-            fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-            self._mapped = mmap.mmap(self.descriptor, size)
-        except OSError:
-            os.close(self.descriptor)
-            raise
+        self._close = weakref.finalize(self, os.close, self.descriptor)
+        os.posix_fallocate(self.descriptor, 0, size)
+        fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+        self._mapped = mmap.mmap(self.descriptor, size)
 
     def view(self, offset: int, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
         """An array in it."""
@@ -61,7 +59,7 @@ class Memory:
     def close(self) -> None:
         """Gives its pages back at once; the other side may have it mapped for a while yet."""
         self._mapped.madvise(mmap.MADV_REMOVE)
-        os.close(self.descriptor)
+        self._close()
 
 
 class Spares:

@@ -65,17 +65,18 @@ test-browser: $(READY) ## edit by the playground in a real browser (Debian's chr
 test-fast: $(READY) ## run what is worth running after every edit: no server, no export, nothing slow
 	$(MAKE) --no-print-directory --jobs=3 --output-sync test-fast-rest test-fast-first test-fast-second
 
-# Three processes on two cores: what needs no torch waits for the network and for processes as long as it computes.
+# Three processes on two cores: what needs no torch waits for the network and for processes as long as it computes, and lets
+# the one that computes all the time go first.
 WITHOUT_TORCH := tests/gateway tests/tritouch tests/embedded
-SECOND_HALF := $(wildcard tests/gateway/test_[o-z]*.py)
+SECOND_HALF := tests/embedded $(wildcard tests/gateway/test_[m-z]*.py)
 test-fast-rest:
 	$(FAST) $(addprefix --ignore=,$(WITHOUT_TORCH))
 
 test-fast-first:
-	$(FAST) $(WITHOUT_TORCH) $(addprefix --ignore=,tests/gateway/test_contract.py $(SECOND_HALF))
+	nice $(FAST) tests/gateway tests/tritouch $(addprefix --ignore=,tests/gateway/test_contract.py $(SECOND_HALF))
 
 test-fast-second:
-	$(FAST) $(SECOND_HALF)
+	nice $(FAST) $(SECOND_HALF)
 
 test-long: $(READY) ## thousands of generated requests, Triton killed twenty times, and each of its processes
 	GENERATED_CASES=1500 TRITON_KILLS=20 \

@@ -220,6 +220,7 @@ def test_waiting_for_the_work_thread_counts(loop: Loop, triton: FakeTriton) -> N
     assert triton.requests[0].parameters["timeout"].int64_param <= 59_700_000
 
 
+@pytest.mark.slow
 def test_the_deadline_holds_for_making_the_answer(
     loop: Loop, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -186,6 +186,7 @@ def test_every_failure_is_the_same(near: Gateway, triton: FakeTriton, host: Host
     assert len(host.asked) == (4 if "itself" in what else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slow", [_slowly, _never])
 def test_taking_too_long_is_that_failure_too(loop: Loop, triton: FakeTriton, host: Host, slow: Answer) -> None:
     with reaching(loop, triton, host, url_total_seconds=1) as gateway:

@@ -110,6 +110,7 @@ def test_all_are_listed_with_what_each_offers(both: Gateway) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_one_that_is_away_does_not_take_the_other_along(
     both: Gateway, triton: FakeTriton, large: FakeTriton, loop: Loop
 ) -> None:

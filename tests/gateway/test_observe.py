@@ -126,6 +126,7 @@ def _ask_in_every_way(url: str, triton: FakeTriton) -> None:
         leave(url, lambda: triton.active == 1, json=asked, headers=headers)
 
 
+@pytest.mark.slow
 def test_no_secret_in_any_log_metric_or_span(triton: FakeTriton) -> None:
     settings = {"TRITOUCH_LOG_LEVEL": "debug", "TRITOUCH_API_KEYS": f"other,{SECRETS['key']}"}
     settings |= {"PYTHONASYNCIODEBUG": "1", "TRITOUCH_ORPHAN_GRACE_SECONDS": "0.2", "OTEL_SERVICE_NAME": "own"}

@@ -45,6 +45,7 @@ def hasty(loop: Loop, _triton: FakeTriton) -> Iterator[Gateway]:
         yield gateway
 
 
+@pytest.mark.slow
 def test_silence_is_closed_and_a_head_that_does_not_end_is_408(hasty: Gateway) -> None:
     with ExitStack() as stack:
         begun = [stack.enter_context(connected(hasty, sent)) for sent in (b"", b"G", GET[:-2], GET[:-4])]
@@ -59,11 +60,13 @@ def trickled(connection: socket.socket) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_head_that_trickles_in_has_no_more_time(hasty: Gateway) -> None:
     with connected(hasty, GET[:-4]) as connection, pytest.raises(ConnectionError):
         trickled(connection)
 
 
+@pytest.mark.slow
 def test_nor_has_the_next_one(hasty: Gateway) -> None:
     with connected(hasty, GET + GET + GET[:-4]) as connection:
         answers = rest(connection)
@@ -71,12 +74,14 @@ def test_nor_has_the_next_one(hasty: Gateway) -> None:
     assert answers.count(b" 408 ") == 1
 
 
+@pytest.mark.slow
 def test_the_rest_of_a_refused_body_is_not_waited_for_any_longer(hasty: Gateway) -> None:
     with connected(hasty, (HEAD + "Content-Length: 1000000\r\n\r\n").encode()) as connection:
         assert code_of(received(connection)) == (401, "unauthorized")
         assert rest(connection) == b""
 
 
+@pytest.mark.slow
 def test_an_edit_takes_as_long_as_it_takes(hasty: Gateway, triton: FakeTriton) -> None:
     released = threading.Event()
     triton.behave = when(released)
@@ -195,6 +200,7 @@ def test_an_answer_that_is_not_read_is_held(gateway: Gateway, triton: FakeTriton
     assert until(lambda: edits.idle)
 
 
+@pytest.mark.slow
 def test_and_not_for_long(loop: Loop, triton: FakeTriton) -> None:
     with serving(loop, triton, body_pause_seconds=0.5, body_bytes_per_second=100_000) as gateway:
         with large_answer(gateway, triton) as connection:
@@ -203,6 +209,7 @@ def test_and_not_for_long(loop: Loop, triton: FakeTriton) -> None:
         assert until(lambda: gateway.app.state.edits.idle)
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_read_slowly_arrives(loop: Loop, triton: FakeTriton) -> None:
     """Later than a connection may be without a request, which is counted from when it has been read."""
     found, start = bytearray(), time.monotonic()

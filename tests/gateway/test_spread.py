@@ -74,6 +74,7 @@ def test_one_after_another_takes_turns(before: Gateway, pair: Pair) -> None:
     assert [len(one.requests) for one in pair] == [3, 3]
 
 
+@pytest.mark.slow
 def test_who_is_not_ready_is_left_out_and_taken_back(before: Gateway, pair: Pair) -> None:
     first, second = pair
     first.is_ready = False
@@ -101,6 +102,7 @@ def test_without_any_it_is_503_until_one_is_back(before: Gateway, pair: Pair, lo
     assert until(lambda: post(before).status_code == 200)
 
 
+@pytest.mark.slow
 def test_an_edit_whose_triton_dies_is_asked_of_the_other(before: Gateway, pair: Pair, loop: Loop) -> None:
     first, second = pair
     released = threading.Event()

@@ -17,7 +17,7 @@ from families.interface import Tensors
 from jobs import StoppingError
 from rows import JoinedRows
 from shared_rows import SharedRows
-from tests.edit.test_shared_rows import SAMPLE, TEXT, alone, check, part, predict
+from tests.edit.sharing import SAMPLE, TEXT, alone, check, part, predict
 
 CONFIG = {
     "max_batch_size": 8,

@@ -1,76 +1,18 @@
 """Large rows stand in memory that the denoiser's side reads in place: both sides, without Triton between them."""
 
-import contextlib
-import gc
 import json
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from backends.in_place import Memories
 from families.interface import Tensors
 from rows import JoinedRows, Part
 from shared_rows import SharedRows, arrange
-
-TEXT, SAMPLE = (16, 100), (64, 32)
-
-
-def part(edit: int, rows: int = 1, step: int = 0, group: str = "square") -> Part:
-    """Each number of each row is its edit's and step's own, and what does not change the row's."""
-    own = edit + np.arange(rows, dtype=np.float32) / 8
-    constant = {"text": np.broadcast_to(own[:, None, None], (rows, *TEXT)).copy()}
-    changing = {
-        "sample": np.full((rows, *SAMPLE), edit + step / 100, np.float32),
-        "timestep": np.full((rows, 1), float(step), np.float32),
-    }
-    return Part(edit, group, rows, constant, changing)
-
-
-def predict(inputs: Tensors) -> NDArray[Any]:
-    """Every input counts, and rows do not influence one another."""
-    found: NDArray[Any] = inputs["sample"] * 2 + inputs["text"][:, :1, :1] + inputs["timestep"][:, :, None]
-    return found
-
-
-class Side:
-    """The denoiser's side, as `backends.channel` has it."""
-
-    def __init__(self) -> None:
-        self.memories = Memories()
-        self.inputs: dict[str, NDArray[Any]] = {}
-        self.said = ""
-
-    def __call__(self, message: Mapping[str, Any], some: Tensors) -> tuple[str, Sequence[int]]:
-        assert set(some) <= set(message["tensors"])
-        self.said = json.dumps(message)
-        self.inputs, room = self.memories.read(self.said.encode())
-        prediction = predict(self.inputs)
-        room.write(prediction)
-        return prediction.dtype.str, prediction.shape
-
-
-def alone(parts: Sequence[Part]) -> list[NDArray[Any]]:
-    return [predict(part.constant | part.changing) for part in parts]
-
-
-def check(rows: SharedRows, parts: Sequence[Part]) -> list[NDArray[Any]]:
-    """Calls, and holds every part's prediction against its own alone."""
-    found = list(rows(parts))
-    for ours, theirs in zip(found, alone(parts), strict=True):
-        assert np.array_equal(ours, theirs)
-    return found
-
-
-def shared() -> tuple[SharedRows, Side]:
-    side = Side()
-    return SharedRows(side, JoinedRows(predict), in_place_bytes=1), side
+from tests.edit.sharing import SAMPLE, TEXT, Side, check, part, predict, shared
 
 
 def test_all_inputs_stand_in_memory() -> None:
@@ -227,132 +169,3 @@ def test_a_new_edit_takes_the_place_of_one_that_has_left() -> None:
     assert order([part(2), part(3)], {1: 0, 2: 1, 3: 2}) == [3, 2], "else the last one does"
     assert order([part(2, 2), part(3)], {1: 0, 2: 1, 3: 3}) == [3, 2], "if it fits"
     assert order([part(2, 2)], {1: 0, 2: 1}) == [2], "and where none does, the rest moves up"
-
-
-def held() -> int:
-    """Bytes in memories of this process, but for those of tests before, which must not go in the middle of this one."""
-    gc.collect()
-    found = {}
-    for link in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # the listing's own
-            if link.readlink().name.startswith("memfd:tritouch-"):
-                found[link.readlink().name] = link.stat().st_blocks * 512
-    return sum(found.values())
-
-
-def test_memory_is_given_back() -> None:
-    rows, _ = shared()
-    gc.collect()  # what other tests have left is gone before, and not meanwhile
-    before, sizes = held(), []
-    for count in (1, 8, 16):
-        check(rows, [part(edit) for edit in range(count)])
-        sizes.append(held() - before)
-    assert 0 < sizes[0] < sizes[1] < sizes[2] < 2.5 * sizes[1], "a larger one takes the place of a smaller"
-    rows.forget("square")
-    assert held() - before == sizes[2], "which is kept for the next edits"
-    check(rows, [part(20, group="tall")])
-    assert held() - before == sizes[2], "and that they take"
-
-
-def test_only_the_largest_memories_are_kept() -> None:
-    rows, side = shared()
-    before, tokens = held(), []
-    for count in (4, 1, 8, 2):
-        check(rows, [part(edit, group=f"{count}") for edit in range(count)])
-        tokens.append(json.loads(side.said)["token"])
-    all_of_them = held() - before
-    for count in (4, 1, 8, 2):
-        rows.forget(f"{count}")
-    assert 0 < held() - before < all_of_them
-    for count, kept in ((3, tokens[0]), (5, tokens[2])):
-        check(rows, [part(edit, group=f"{count}") for edit in range(count)])
-        assert json.loads(side.said)["token"] == kept, "the smallest that is large enough"
-
-
-def test_a_memory_that_is_too_small_makes_room_for_a_larger() -> None:
-    rows, side = shared()
-    check(rows, [part(1)])
-    small, before = json.loads(side.said)["token"], held()
-    rows.forget("square")
-    check(rows, [part(edit, group="tall") for edit in range(8)])
-    assert json.loads(side.said)["token"] != small
-    rows.forget("tall")
-    check(rows, [part(1)])
-    assert json.loads(side.said)["token"] != small, "it is no more"
-    assert held() > before
-
-
-def test_edits_that_join_are_written_beside_those_that_are_there_where_there_is_room() -> None:
-    rows, side = shared()
-    check(rows, [part(edit) for edit in range(4)])
-    rows.forget("square")
-    places = []
-    for count in (1, 2, 4, 5):
-        check(rows, [part(edit) for edit in range(10, 10 + count)])
-        message = json.loads(side.said)
-        places.append([message["token"], *(told[0] for told in message["tensors"].values())])
-    assert places[0] == places[1] == places[2] != places[3]
-
-
-def test_what_stands_where_others_stood_is_read_anew() -> None:
-    """The other side goes by place, shape and version, which may be of edits that are long gone."""
-    rows, side = shared()
-    tokens, versions = set(), []
-    for edit in range(4):
-        check(rows, [part(edit)])
-        tokens.add(json.loads(side.said)["token"])
-        versions.append(json.loads(side.said)["tensors"]["text"])
-        rows.forget("square")
-    assert len(tokens) == 1
-    assert len({json.dumps(each) for each in versions}) == 4
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"file": "/etc/passwd"},
-        {"file": "/proc/1/fd/99999"},
-        {"token": "tritouch-" + "0" * 32},
-        {"tensors": {"text": [1 << 40, "<f4", [1], 0]}},
-        {"tensors": {"text": [0, "<f4", [-2, -2], 0]}},
-        {"tensors": {"text": [0, "O", [1], 0]}},
-        {"tensors": {"text": [0, "no type", [1], 0]}},
-        {"tensors": {"text": [0, "<f4", ["a"], 0]}},
-        {"tensors": {"text": []}},
-        {"tensors": {"text": [1 << 70, "<f4", [1], 0]}},
-        {"answer": 0},
-        {"answer": []},
-        {"answer": None},
-        {"answer": [1 << 40, 4]},
-        {"answer": [0, 1 << 40]},
-        {"answer": [0, -2]},
-        {"tensors": None},
-        {"tensors": {"text": None}},
-        {"tensors": {"text": 7}},
-    ],
-)
-def test_a_call_that_tells_of_nothing_is_refused(changed: dict[str, Any]) -> None:
-    told: list[Mapping[str, Any]] = []
-    side = Side()
-
-    def listen(message: Mapping[str, Any], some: Tensors) -> tuple[str, Sequence[int]]:
-        told.append(message)
-        return side(message, some)
-
-    rows = SharedRows(listen, JoinedRows(predict))
-    rows([part(1)])
-    with pytest.raises(ValueError, match="the call is of no use"):
-        Memories().read(json.dumps({**told[0], **changed}).encode())
-    for text in (b"", b"{", b"[]", b"null", b"7", b"[" * 100_000, b"\xff"):
-        with pytest.raises(ValueError, match="the call is of no use"):
-            side.memories.read(text)
-
-
-def test_memory_that_may_shrink_under_a_reader_is_refused() -> None:
-    token = f"tritouch-{'a' * 32}"
-    descriptor = os.memfd_create(token, os.MFD_ALLOW_SEALING)
-    os.truncate(descriptor, 4096)
-    said = {"file": f"/proc/{os.getpid()}/fd/{descriptor}", "token": token, "tensors": {}}
-    with pytest.raises(ValueError, match="it may shrink"):
-        Memories().read(json.dumps(said).encode())
-    os.close(descriptor)

@@ -11,21 +11,9 @@ import grpc
 import pytest
 from PIL import Image
 
+from tests.gateway import fake_triton
 from tests.gateway.asking import GENERATIONS, PNG, PNG64, body, failure, picture, post, until
-from tests.gateway.fake_triton import (
-    CACHE,
-    FORETOLD,
-    HEIGHT,
-    JPEG,
-    RAW,
-    WIDTH,
-    FakeTriton,
-    element,
-    failing,
-    number,
-    tensors,
-    when,
-)
+from tests.gateway.fake_triton import HEIGHT, JPEG, RAW, WIDTH, FakeTriton, element, failing, number, tensors, when
 from tests.gateway.serving import Gateway, Loop, serving
 
 OPENAI = {"images": [{"image_url": PNG64}, {"image_url": "data:image/png;base64," + PNG64}], "prompt": "x"}
@@ -57,8 +45,8 @@ def test_every_dialect_has_the_same_fields(gateway: Gateway, triton: FakeTriton,
     made = content["images" if dialect == "friendli" else "data"]
     assert [one["seed"] for one in made] == [2**64 - 1, 0]
     assert content["seed"] == 2**64 - 1
-    assert [one["foretold_steps"] for one in made] == [FORETOLD, FORETOLD + 1]
-    assert (content["cache"], content["foretold_steps"]) == (CACHE, 2 * FORETOLD + 1), "of all of them"
+    assert [one["foretold_steps"] for one in made] == [fake_triton.FORETOLD, fake_triton.FORETOLD + 1]
+    assert (content["cache"], content["foretold_steps"]) == (fake_triton.CACHE, 2 * fake_triton.FORETOLD + 1)
     if dialect == "friendli":
         assert [base64.b64decode(one["image"]) for one in made] == [JPEG, JPEG]
         assert content["image"] == made[0]["image"]

@@ -193,8 +193,7 @@ class Batcher:
         with self._choosing:
             left = []
             for job in self._turns.free(tuple(self._ready)):
-                error = job.request.unwanted(self._clock(), job.request.gone)
-                if error is not None:
+                if error := job.request.unwanted(self._clock(), job.request.gone):
                     self._leave(job, error)
                     left.append(job)
             self._forget(left)

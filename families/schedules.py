@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffusers
 import numpy as np
@@ -21,6 +21,17 @@ from families.interface import Array
 from families.quick_steps import quick_step
 
 PROBE_SHAPE = (1, 4, 2, 2)
+
+
+class _Step(NamedTuple):
+    """Of what an estimate is made; `own` is the scheduler's, if it gives one. `sigma`: its index."""
+
+    prediction: Array
+    timestep: torch.Tensor
+    latents: Array
+    scaled: Array
+    sigma: int
+    own: Array | None
 
 
 class Schedule:
@@ -43,7 +54,7 @@ class Schedule:
         self._quick, self._place = quick_step(scheduler), 0
         self._scales = hasattr(scheduler, "scale_model_input")  # flow matching does not
         self._scaled: Array = np.empty(0, np.float32)
-        self._estimate: Callable[[], Array | None] = lambda: None
+        self._last: _Step | None = None
 
     def scale(self, latents: Array, timestep: torch.Tensor) -> Array:
         """Latents as the denoiser expects them at this timestep; same shape. Called before each step."""
@@ -59,9 +70,7 @@ class Schedule:
         """
         index, scaled = self._index(), self._scaled
         result, own = self._stepped(prediction, timestep, latents)
-        self._estimate = lambda: (
-            own if own is not None else self._denoised(prediction, timestep, latents, scaled, self._sigma(index))
-        )
+        self._last = _Step(prediction, timestep, latents, scaled, index, own)
         return result
 
     def _stepped(self, prediction: Array, timestep: torch.Tensor, latents: Array) -> tuple[Array, Array | None]:
@@ -96,7 +105,9 @@ class Schedule:
 
     def estimate(self) -> Array | None:
         """What the last step's latents would be without noise, as the model has it; None where that is not known."""
-        return self._estimate()
+        if self._last is None:
+            return None
+        return self._denoised(self._last) if self._last.own is None else self._last.own
 
     def _index(self) -> int:
         """Of the next step, among the sigmas."""
@@ -106,20 +117,14 @@ class Schedule:
         sigmas = getattr(self._scheduler, "sigmas", None)
         return None if sigmas is None else float(sigmas[index])
 
-    def _denoised(
-        self,
-        prediction: Array,
-        timestep: torch.Tensor,
-        latents: Array,
-        scaled: Array,
-        sigma: float | None,
-    ) -> Array | None:
+    def _denoised(self, step: _Step) -> Array | None:
         """The estimate of a scheduler that does not give its own.
 
         Flow matching: x0 = x - sigma * v. Else by the share of signal at the timestep (DDIM, eq. 12 of Song et al.
         2020, and for velocity Salimans and Ho 2022), of latents scaled to unit variance, as the denoiser sees them.
         """
-        config = self._scheduler.config
+        prediction, timestep, latents, scaled, index, _ = step
+        sigma, config = self._sigma(index), self._scheduler.config
         kind = config.get("prediction_type", "flow_prediction")
         if kind == "flow_prediction" or config.get("use_flow_sigmas"):
             return None if sigma is None else latents - sigma * prediction

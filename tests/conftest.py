@@ -142,3 +142,13 @@ def pytest_collection_finish() -> None:
 
 def _fixtures(item: pytest.Item) -> Sequence[str]:
     return getattr(item, "fixturenames", ())
+
+
+@pytest.fixture
+def cycles_stay() -> Iterator[None]:
+    """What is in a cycle of references is not looked for: all else goes when the last reference does."""
+    looked = gc.isenabled()
+    gc.disable()
+    yield
+    if looked:
+        gc.enable()

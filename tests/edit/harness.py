@@ -87,7 +87,7 @@ def one(
 ) -> tuple[Request, list[Job]]:
     """A request of one picture, whatever else it is made with."""
     request = Request(lambda: [prepare()], failed, **options)
-    return request, [Job(request, finish)]
+    return request, [Job(request, lambda done, _: finish(done))]
 
 
 def denoiser(rows: Tensors) -> NDArray[Any]:

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from families.edit import Edit
@@ -19,6 +20,22 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield importlib.import_module("model")
     for name in ("model", "calls", "metrics", "responses"):
         sys.modules.pop(name, None)
+
+
+@pytest.mark.usefixtures("cycles_stay")
+@pytest.mark.parametrize("previews", [0, 2])
+def test_all_of_a_job_goes_with_it(model: Any, monkeypatch: pytest.MonkeyPatch, previews: int) -> None:
+    edit = Edit((b"a picture",), "p", 20, 1.0, 1.5, 7, (), "raw", (64, 64), (64, 64), (64, 64))
+    monkeypatch.setattr(model, "read", lambda *_: edit)
+    edit_model = model.TritonPythonModel()
+    edit_model._settings = edit_model._reporters = None
+    asked = types.SimpleNamespace(name=lambda: "partial_images", as_numpy=lambda: np.array([previews], np.int32))
+    request = types.SimpleNamespace(inputs=lambda: [asked], timeout=lambda: 0, requested_output_names=list)
+    taken, jobs = edit_model._taken(request, types.SimpleNamespace(is_cancelled=lambda: False), "")
+    assert (jobs[0].reports is not None) == bool(previews)
+    kept = [weakref.ref(taken), weakref.ref(jobs[0])]
+    del taken, jobs
+    assert [one() for one in kept] == [None, None]
 
 
 def test_the_pictures_are_kept_for_preparing_alone(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

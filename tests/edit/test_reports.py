@@ -91,7 +91,7 @@ def test_an_edit_tells_its_steps_from_a_workers_thread_and_its_picture_last() ->
     harness, told, asked = Harness(), Told(previews=1), list[int]()
     made = replace(plan(1.0, 4), loop=previewed(1.0, 4, asked)())
     request = Request(lambda: [made], print)
-    harness.batcher.submit(request, [Job(request, lambda _: told.told.append("done"), told.reports)])
+    harness.batcher.submit(request, [Job(request, lambda *_: told.told.append("done"), told.reports)])
     for _ in range(3):
         harness.turns(1)
         told.later.begin()

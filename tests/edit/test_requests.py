@@ -27,8 +27,8 @@ class Caller:
         self.prepared += 1
         return self._plans
 
-    def _finish(self, index: int) -> Callable[[Any], None]:
-        return lambda done: self.told.append((index, done))
+    def _finish(self, index: int) -> Callable[[Any, int], None]:
+        return lambda done, _: self.told.append((index, done))
 
 
 def seeds(count: int, steps: int = 3, **options: Any) -> list[Plan]:

@@ -10,7 +10,7 @@ from families.interface import Plan, Tensors
 from families.step_cache import BALANCED, cached
 from jobs import Job, Request
 from reports import Reports
-from tests.edit.harness import Harness, Later, one, plan
+from tests.edit.harness import Harness, Later, plan
 
 STEPS = 20
 
@@ -52,16 +52,12 @@ def test_a_call_has_the_rows_that_its_edits_need_of_it() -> None:
 
 
 def test_steps_that_are_foretold_are_counted() -> None:
-    harness, made = Harness(steady), list[Any]()
-    request, (job,) = one(lambda: saving(1.0), made.append, made.append)
-    harness.batcher.submit(request, [job])
-    harness.turns(30)
-    assert len(made) == 1
-    assert job.foretold == STEPS - len(harness.metrics.calls) == 8
-    request, (whole,) = one(lambda: plan(1.0, STEPS), made.append, made.append)
-    harness.batcher.submit(request, [whole])
-    harness.turns(30)
-    assert (len(made), whole.foretold) == (2, 0)
+    harness, told = Harness(steady), list[int]()
+    for made in (saving(1.0), plan(1.0, STEPS)):
+        request = Request(lambda made=made: [made], print)
+        harness.batcher.submit(request, [Job(request, lambda _, foretold: told.append(foretold))])
+        harness.turns(30)
+    assert told == [2 * STEPS - len(harness.metrics.calls), 0] == [8, 0]
 
 
 def test_rows_that_are_not_needed_are_others() -> None:
@@ -103,7 +99,7 @@ def test_every_step_is_told_and_every_preview() -> None:
         note(step, *more)
 
     reports.note = noted  # type: ignore[method-assign]
-    harness.batcher.submit(request, [Job(request, lambda _: told.append("done"), reports)])
+    harness.batcher.submit(request, [Job(request, lambda *_: told.append("done"), reports)])
     harness.turns(30)
     later.begin()
     assert steps == list(range(1, STEPS))

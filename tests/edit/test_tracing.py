@@ -51,7 +51,7 @@ def asked(
 ) -> tuple[Request, list[Job]]:
     """A request, whose caller is told nothing."""
     request = Request(prepare, lambda error: None)
-    return request, [Job(request, lambda done: None, reports) for _ in range(pictures)]
+    return request, [Job(request, lambda *_: None, reports) for _ in range(pictures)]
 
 
 def named(spans: Sequence[Span], name: str) -> list[Span]:
@@ -187,7 +187,7 @@ def test_what_is_not_kept_costs_nothing(traced: Any, collector: Collector, monke
     harness = Harness(denoiser, around=traced.denoiser)
     request = Request(prepare, finished.append)
     given = {"traceparent": PARENT["traceparent"][:-1] + "0"}
-    traced.submit(harness.batcher.submit, given, request, [Job(request, finished.append)])
+    traced.submit(harness.batcher.submit, given, request, [Job(request, lambda done, _: finished.append(done))])
     harness.turns(1)
     traced.close()
     assert len(finished) == 1

@@ -1,6 +1,7 @@
 """Noise schedules of diffusers' classes: what can be stepped, in which numbers of steps, and estimates."""
 
 import json
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -258,3 +259,15 @@ def test_a_shift_is_the_same_whatever_the_pictures_size(tmp_path: Path, dynamic:
         np.testing.assert_allclose(made.timesteps.numpy(), 1000 * expected, rtol=1e-6)
     assert flow.shifted(0.0) is flow
     assert flow.shifted(3.0).working([1, 4, 50], 4, lambda count: {"sigmas": np.linspace(1, 1 / count, count), "mu": 1})
+
+
+@pytest.mark.usefixtures("cycles_stay")
+@pytest.mark.parametrize("name", ["DDIMScheduler", "FlowMatchEulerDiscreteScheduler", "EulerDiscreteScheduler"])
+def test_all_of_a_schedule_goes_with_it(tmp_path: Path, name: str) -> None:
+    schedule = schedules(tmp_path, name)(4, torch.Generator())
+    prediction = np.zeros((1, 4, 2, 2), np.float32)
+    schedule.step(schedule.scale(prediction, schedule.timesteps[0]), schedule.timesteps[0], prediction)
+    assert schedule.estimate() is not None
+    kept = weakref.ref(schedule), weakref.ref(prediction)
+    del schedule, prediction
+    assert [one() for one in kept] == [None, None]

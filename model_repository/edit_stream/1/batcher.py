@@ -255,7 +255,7 @@ class Batcher:
     def _finish(self, job: Job, done: Tensors) -> None:
         try:
             job.request.require_wanted(self._clock(), job.request.cancelled())
-            job.finish(done)
+            job.finish(done, job.foretold)
         except Exception as error:  # noqa: BLE001 - whatever finishing raises is this job's own
             self._fail(job, error)
         else:

@@ -128,10 +128,12 @@ class Request:
 
 @dataclass(eq=False)
 class Job:
-    """One picture on its way. `finish` answers with what its loop returned, on a worker thread."""
+    """One picture on its way. `finish` answers with what its loop returned and how many steps were foretold, on a
+    worker thread. It does not know the job, all of which so goes when the job does, not when Python looks for cycles.
+    """
 
     request: Request
-    finish: Callable[[Tensors], None]
+    finish: Callable[[Tensors, int], None]
     reports: Reports | None = None
     begun: bool = field(default=False, init=False)
     steps: int = field(default=0, init=False)

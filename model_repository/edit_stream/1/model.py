@@ -147,18 +147,16 @@ class TritonPythonModel:
         return taken, [self._job(taken, index, wanted, responses, beside) for index in range(wanted.pictures)]
 
     def _job(self, taken: Request, index: int, wanted: Asked, responses: Responses, beside: Tensors) -> Job:
-        def finish(latents: Tensors) -> None:
-            responses.picture(index, self._render({**latents, **beside}), job.foretold)
+        def finish(latents: Tensors, foretold: int) -> None:
+            responses.picture(index, self._render({**latents, **beside}), foretold)
 
         def preview(step: int, latents: Tensors) -> None:
             responses.preview(index, step, self._render({**latents, **beside}, self._preview))
 
-        reports = None
-        if wanted.progress or wanted.previews:
-            told = partial(responses.step, index) if wanted.progress else None
-            reports = Reports(self._reporters, wanted.previews, told, preview)
-        job = Job(taken, finish, reports)
-        return job
+        if not (wanted.progress or wanted.previews):
+            return Job(taken, finish)
+        told = partial(responses.step, index) if wanted.progress else None
+        return Job(taken, finish, Reports(self._reporters, wanted.previews, told, preview))
 
     def _prepare(self, edit: Edit, pictures: int) -> list[Plan]:
         """A plan for each picture; what they share is encoded once."""

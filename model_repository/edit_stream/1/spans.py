@@ -216,10 +216,10 @@ class Picture:
         """Be told of what is done for the job."""
         finish, reports = job.finish, job.reports
 
-        def finish_traced(done: Tensors) -> None:
+        def finish_traced(done: Tensors, foretold: int) -> None:
             with self._edit.noted():
                 with spanned(self._tracer, "render", self._above):
-                    finish(done)
+                    finish(done, foretold)
                 self.end()
                 self._edit.finished(self._index)
 

@@ -15,9 +15,12 @@ from pathlib import Path
 
 HEALTH = "tritouch-health"
 """File of temporary ones that names where each Triton says whether it is ready; read by `healthy.py`."""
+REPLICAS = "TRITOUCH_TRITON_REPLICAS"
 MOST_PORT = 65535
 EDIT_SECONDS = 300.0
 """How long edits in flight may take to finish, unless TRITOUCH_EDIT_TIMEOUT_SECONDS says; Docker waits longer."""
+MOST_SECONDS = 86_400
+"""As in the gateway."""
 
 
 def number(name: str, default: int) -> int:
@@ -43,19 +46,26 @@ def seconds(name: str, default: float) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 < value < math.inf:
-        sys.exit(f"{name} is {text!r}, and must be seconds, more than 0")
+    if not 0 < value <= MOST_SECONDS:
+        sys.exit(f"{name} is {text!r}, and must be seconds, more than 0 and at most {MOST_SECONDS}")
     return value
+
+
+def judged(env: Mapping[str, str]) -> dict[str, float]:
+    """The numbers that Triton or its models read of `env`. Ends the program when one is wrong."""
+    from embedded import triton_settings  # noqa: PLC0415
+
+    try:
+        return triton_settings.judged(env)
+    except ValueError as error:
+        sys.exit(str(error))
 
 
 def of_triton() -> dict[str, int]:
     """The sizes that Triton is started with. Ends the program when something that it or its models read is wrong."""
-    from embedded import command, triton_settings  # noqa: PLC0415
+    from embedded import command  # noqa: PLC0415
 
-    try:
-        found = triton_settings.judged(os.environ)
-    except ValueError as error:
-        sys.exit(str(error))
+    found = judged(os.environ)
     defaults = {
         "TRITOUCH_TRITON_CACHE_BYTES": command.CACHE_BYTES,
         "TRITOUCH_TRITON_SHM_BYTES": command.SHM_BYTES,
@@ -119,10 +129,8 @@ def require_servable(repository: Path) -> list[str | None]:
     if compatibility.main(served, lambda: next(iter(chosen), None)):
         sys.exit(2)
     devices: list[str | None] = [one.uuid for one in chosen]
-    replicas = number("TRITOUCH_TRITON_REPLICAS", 1)
-    if replicas < 1:
-        sys.exit("TRITOUCH_TRITON_REPLICAS is 0, and must be 1 or more")
-    return [device for device in devices or [None] for _ in range(replicas)]
+    replicas = judged({REPLICAS: os.environ.get(REPLICAS, "")}).get(REPLICAS, 1)
+    return [device for device in devices or [None] for _ in range(int(replicas))]
 
 
 def say_where(servers: int) -> None:

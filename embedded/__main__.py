@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedded.errors import EmbeddedError
+from embedded.triton_settings import MOST_REPLICAS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,16 +53,16 @@ def on_stop_signals(handler: Callable[[int, FrameType | None], None] | signal.Ha
 
 
 def _port(text: str) -> int:
-    port = int(text) if text.isascii() and text.isdecimal() else -1
+    port = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else -1
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError("a port is from 0 (a free one) to 65535")
     return port
 
 
 def _replicas(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError("give how many, 1 or more")
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
+    if not 1 <= number <= MOST_REPLICAS:
+        raise argparse.ArgumentTypeError(f"give how many, 1 to {MOST_REPLICAS}")
     return number
 
 

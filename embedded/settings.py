@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from embedded.command import CACHE_BYTES, SHM_BYTES
 from embedded.errors import EmbeddedError
 from embedded.triton_settings import judged
+from gateway.settings import Seconds
 from gateway.settings import Settings as GatewaySettings
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ _PREFIX = "TRITOUCH_"
 
 # 0 asks for a free port.
 Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+MOST_REPLICAS = 64
+"""Tritons for each GPU or, without any, in all."""
+
 _MIB, _TIB = 1 << 20, 1 << 40
 
 
@@ -54,6 +57,7 @@ NUMBERS = {
     "TRITOUCH_MAX_IMAGE_PIXELS": Number(1, _TIB),
     "TRITOUCH_MAX_JOBS": Number(1, 1_000_000),
     "TRITOUCH_TRITON_CACHE_BYTES": Number(1024, _main_memory(), off=True),
+    "TRITOUCH_TRITON_REPLICAS": Number(1, MOST_REPLICAS),
     "TRITOUCH_TRITON_SHM_BYTES": Number(_MIB, _TIB),
     "TRITOUCH_WARM_UP_SECONDS": Number(0, 86_400, "seconds"),
 }

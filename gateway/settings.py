@@ -66,7 +66,8 @@ def _tritons(text: str) -> str:
     return text
 
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# A day at most: Triton and gRPC have no room for any number that Python has.
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 CountOrUnset = Annotated[Count | None, BeforeValidator(lambda value: None if value == "" else value)]

@@ -164,12 +164,12 @@ def test_a_port_of_triton_that_is_none_is_named(installed):
     assert started(installed, TRITOUCH_TRITON_GRPC_PORT="65536") == (1, said)
 
 
-@pytest.mark.parametrize("value", ["5m", "0", "-1", "inf", "nan"])
+@pytest.mark.parametrize("value", ["5m", "0", "-1", "inf", "nan", "86401"])
 def test_a_deadline_that_is_none_is_named(installed, value):
     env = {**installed, "TRITOUCH_EDIT_TIMEOUT_SECONDS": value}
     command = run_here(dockerfile_commands()["triton"])
     done = subprocess.run(command, env=base_environment() | env, capture_output=True, text=True, check=False)
-    said = f"TRITOUCH_EDIT_TIMEOUT_SECONDS is '{value}', and must be seconds, more than 0\n"
+    said = f"TRITOUCH_EDIT_TIMEOUT_SECONDS is '{value}', and must be seconds, more than 0 and at most 86400\n"
     assert (done.returncode, done.stderr) == (1, said)
 
 

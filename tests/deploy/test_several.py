@@ -105,8 +105,8 @@ def test_all_that_cannot_be_kept_end_the_container() -> None:
     [
         ("GPUS", "0", "TRITOUCH_GPUS: GPU 0 is not there: this machine has none\n"),
         ("GPUS", "x", "TRITOUCH_GPUS: 'x' is neither all nor"),
-        ("TRITON_REPLICAS", "0", "TRITOUCH_TRITON_REPLICAS is 0, and must be 1 or more\n"),
-        ("TRITON_REPLICAS", "two", "TRITOUCH_TRITON_REPLICAS is 'two', and must be a whole number\n"),
+        ("TRITON_REPLICAS", "0", "TRITOUCH_TRITON_REPLICAS is '0', and must be a whole number from 1 to 64\n"),
+        ("TRITON_REPLICAS", "two", "TRITOUCH_TRITON_REPLICAS is 'two', and must be a whole number from 1 to 64\n"),
     ],
 )
 def test_what_cannot_be_is_told(installed: dict[str, str], name: str, asked: str, told: str) -> None:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from embedded import ports, serve, wheel
-from embedded.__main__ import _announce
+from embedded.__main__ import _announce, parse
 from embedded.errors import EmbeddedError
 from embedded.replica import listening
 from embedded.repository import check_repository
@@ -41,11 +41,19 @@ def test_a_wrong_setting_is_named(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["STOP_SECONDS", "EDIT_TIMEOUT_SECONDS", "TRITON_START_SECONDS"])
-@pytest.mark.parametrize("value", ["inf", "nan", "1e999", "0"])
+@pytest.mark.parametrize("value", ["inf", "nan", "1e999", "1e25", "86401", "0"])
 def test_a_wait_without_end_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"TRITOUCH_{name}", value)
     with pytest.raises(EmbeddedError, match=rf"^TRITOUCH_{name}=\S+: Input should be"):
         load_settings()
+
+
+@pytest.mark.parametrize("number", ["0", "65", "-1", "two", "\u0663", "9" * 5000])
+def test_so_many_tritons_as_there_cannot_be_are_refused(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        parse([f"--replicas={number}"])
+    assert capsys.readouterr().err.endswith("argument --replicas: give how many, 1 to 64\n")
+    assert parse(["--replicas=64"]).replicas == 64
 
 
 def test_a_port_of_a_further_triton_that_is_none_is_named() -> None:

@@ -80,6 +80,7 @@ def test_what_is_no_http_is_400_of_the_one_shape(url: str, nonsense: bytes) -> N
     [
         {"TRITOUCH_PORT": "65536"},
         {"TRITOUCH_EDIT_TIMEOUT_SECONDS": "nan"},
+        {"TRITOUCH_EDIT_TIMEOUT_SECONDS": "86401"},
         {"TRITOUCH_API_KEYS": ","},
         {"TRITOUCH_API_KEYS": "geheim\u00ef"},
         {"TRITOUCH_API_KEYS": "good,ge\theim"},

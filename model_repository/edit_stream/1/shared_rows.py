@@ -148,9 +148,7 @@ class Group:
         }
         self._called: list[tuple[int, int]] = []  # of the last call: edits, each with how many rows
         self._places: dict[int, int] = {}  # of the same: the first row of each
-        self._holds: dict[
-            int, tuple[int, int]
-        ] = {}  # of what does not change, by row: of which edit, and its which row
+        self._holds: dict[int, tuple[int, int]] = {}  # what does not change, by row: of which edit, and its which row
         self._message: dict[str, Any] = {}
 
     def called_with(self, parts: Sequence[Part]) -> bool:

@@ -27,10 +27,10 @@ class Responses:
     """What one caller is sent, from any thread. Nothing follows what ends it, nor of a picture what finishes that.
 
     `numbers`: what the edit is done with, by the names of the outputs. `wanted`: the outputs that were asked for, for
-    Triton's sender lets others go without Python's lock, of which Python 3.12 dies. `pictures`:
-    how many there will be. `ticketed`: whether the caller is another model. It ends the request by `cancel`, since
-    Triton does not tell of such callers. It is sent the pictures alone, when the last is done: an error that is not the
-    first response never comes to it, and lets it wait for ever.
+    Triton's sender lets others go without Python's lock, of which Python 3.12 dies. `pictures`: how many there will be.
+    `ticketed`: whether the caller is another model. It ends the request by `cancel`, since Triton does not tell of such
+    callers. It is sent the pictures alone, when the last is done: an error that is not the first response never comes
+    to it, and lets it wait for ever.
     """
 
     def __init__(

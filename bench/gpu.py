@@ -100,8 +100,8 @@ def plan_times(component: Component, plan: Plan) -> Iterator[tuple[int, float, f
         arrays = {t.name: a.numpy() for t, a in zip(component.inputs, inputs(component, rows), strict=True)}
         plan.infer(arrays)
         engine = seconds(
-            lambda: plan._context.execute_async_v3(int(plan._stream)),
-            lambda: plan._ok("cuStreamSynchronize", plan._stream),
+            lambda: plan._launches.run(plan._stream),
+            lambda: plan._cuda("cuStreamSynchronize", plan._stream),
         )
         yield rows, engine, seconds(lambda: plan.infer(arrays), lambda: None)  # noqa: B023 - called here and now
 

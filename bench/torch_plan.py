@@ -3,7 +3,7 @@
 No TensorRT is in it: what kernels take and how exact they are is torch's. All around them is what serves engines:
 `backends.plan` with its buffers, streams and copies, and CUDA graphs, which the stand-in captures as TensorRT for RTX
 would. `stand_in` makes what `backends.plan` takes for the module ``tensorrt_rtx``; `install` puts it, in the process of
-one of Triton's models, where the backend imports that (`bench.torch_repository`).
+one of Triton's models, where the backend imports that or TensorRT's (`bench.torch_repository`).
 """
 
 import ctypes
@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from backends.compatibility import MODULES
 from bench.counted_driver import Counted, MainMemory
 from families import load as load_family
 from families.interface import Component, Limits, Tensor
 from families.parts.pretrained import fill
 
 Module = Callable[..., Any]
-DRIVER, RUNTIME = "cuda.bindings.driver", "tensorrt_rtx"
+DRIVER = "cuda.bindings.driver"
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 DTYPES: dict[str, Any] = {"FP32": np.float32, "INT64": np.int64, "INT32": np.int32, "BOOL": np.bool_}
 GRAPHS = "graphs"
@@ -63,31 +64,43 @@ class Program:
 def stand_in(module: Module, component: Component, device: str = "cuda") -> Any:
     """`module`, which takes and gives the component's tensors on `device`, behind TensorRT's Python interface."""
     engine = _Engine(module, component, device)
-    return _runtime(lambda _plan: engine)
+    return _rtx(lambda _plan: engine)
 
 
 def install(device: str, counts: Path) -> None:
-    """Has this process import the stand-in for TensorRT for RTX, and a CUDA driver whose copies are counted.
+    """Has this process import stand-ins for TensorRT and for TensorRT for RTX, which alone captures CUDA graphs by
+    itself, and a CUDA driver whose copies are counted.
 
     `device`: cuda, or cpu where main memory is the GPU's. `counts`: the file of `bench.counted_driver`.
     """
     driver = MainMemory() if device == "cpu" else importlib.import_module(DRIVER)
+
+    def opened(plan: bytes) -> "_Engine":
+        return _Engine(*Program.open(plan, device), device)
+
     stood_in: dict[str, Any] = {
         DRIVER: Counted(driver, counts),
-        RUNTIME: _runtime(lambda plan: _Engine(*Program.open(plan, device), device)),
+        MODULES["tensorrt"]: SimpleNamespace(**_common(opened)),
+        MODULES["tensorrt_rtx"]: _rtx(opened),
     }
     sys.modules.update(stood_in)
 
 
-def _runtime(opened: Callable[[bytes], "_Engine"]) -> Any:
+def _common(opened: Callable[[bytes], "_Engine"]) -> dict[str, Any]:
+    return {
+        "__version__": "by torch",
+        "Logger": type("Logger", (), {"WARNING": 2, "__init__": lambda *_: None}),
+        "Runtime": lambda _logger: SimpleNamespace(deserialize_cuda_engine=opened),
+        "TensorIOMode": SimpleNamespace(INPUT="input", OUTPUT="output"),
+        "nptype": DTYPES.__getitem__,
+    }
+
+
+def _rtx(opened: Callable[[bytes], "_Engine"]) -> Any:
     return SimpleNamespace(
-        __version__="by torch",
-        Logger=type("Logger", (), {"WARNING": 2, "__init__": lambda *_: None}),
-        Runtime=lambda _logger: SimpleNamespace(deserialize_cuda_engine=opened),
-        TensorIOMode=SimpleNamespace(INPUT="input", OUTPUT="output"),
+        **_common(opened),
         CudaGraphStrategy=SimpleNamespace(WHOLE_GRAPH_CAPTURE=GRAPHS, DISABLED="disabled"),
         DynamicShapesKernelSpecializationStrategy=SimpleNamespace(LAZY="lazy", EAGER="eager", NONE="none"),
-        nptype=DTYPES.__getitem__,
     )
 
 

@@ -4,15 +4,16 @@ Everything in it is the export's but the engines: their `config.pbtxt` is what t
 backend, which is Triton's Python one, and their plans are `bench.torch_plan`'s. Of the kinds
 
 - `tensorrt_rtx` is served by our own backend, by way of `backends.plan`;
-- `tensorrt` takes and gives tensors where Triton's own TensorRT backend does: its answers lie on the GPU, and reach the
-  models that wait for them by Triton's ways between processes.
+- `tensorrt` too as far as its denoiser goes, without CUDA graphs, since torch's are captured by torch alone; all else
+  takes and gives tensors where Triton's own TensorRT backend does: its answers lie on the GPU, and reach the models
+  that wait for them by Triton's ways between processes.
 """
 
 import json
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +24,7 @@ from bench.torch_plan import Program
 from export.checkpoint import find
 from export.component import config
 from export.component.build import RECORD
+from export.engines import Serving
 from export.engines.tensorrt import FILE, TensorRt
 from export.precisions import Precisions
 from export.report import Report
@@ -32,8 +34,7 @@ from families import load as load_family
 from families.interface import DENOISER, Component, Limits, Table
 
 COUNTS = "copied"
-SERVED = {
-    "tensorrt_rtx": """
+OURS = """
 import json
 import sys
 from pathlib import Path
@@ -42,7 +43,7 @@ sys.path.append({root!r})
 from bench import torch_plan
 
 torch_plan.install({device!r}, Path({counts!r}))
-from backends.tensorrt_rtx.model import TritonPythonModel as Served
+from backends.{backend}.model import TritonPythonModel as Served
 
 
 class TritonPythonModel(Served):
@@ -50,8 +51,9 @@ class TritonPythonModel(Served):
         config = json.loads(args["model_config"])
         config["default_model_filename"] = ""  # it is this file's here
         super().initialize({{**args, "model_config": json.dumps(config)}})
-""",
-    "tensorrt": """
+"""
+"""What serves an engine of a backend of ours."""
+TRITONS = """
 import sys
 from pathlib import Path
 
@@ -83,11 +85,10 @@ class TritonPythonModel:
             if tensor.name in request.requested_output_names()
         ]
         return pb_utils.InferenceResponse(tensors)
-""",
-}
-"""By kind of engine, what serves it."""
+"""
+"""What serves an engine of Triton's own TensorRT backend."""
 WHERE_THEY_ARE = 'parameters { key: "FORCE_CPU_ONLY_INPUT_TENSORS" value: { string_value: "no" } }\n'
-"""Of `tensorrt`: its inputs are not brought to main memory."""
+"""Of those: their inputs are not brought to main memory."""
 
 
 class ByTorch(TensorRt):
@@ -100,6 +101,11 @@ class ByTorch(TensorRt):
     def versions(self) -> Mapping[str, str]:
         """It is none of TensorRT's."""
         return {self.name: "by torch"}
+
+    def serving(self, component: Component, precision: str) -> Serving:
+        """As TensorRt says, but that torch's kernels are captured by torch's own graphs alone."""
+        made = super().serving(component, precision)
+        return replace(made, parameters={"CUDA_GRAPHS": "NO"}) if made.backend == "tensorrt_in_place" else made
 
 
 @dataclass
@@ -129,19 +135,20 @@ class TorchStore(Store):
         return made
 
     def _write(self, component: Component, folder: Path) -> None:
-        kind, precision = self.engine_kind.name, self.precisions[component.name]
+        precision = self.precisions[component.name]
+        serving = self.engine_kind.serving(component, precision)
         (folder / "1").mkdir()
         own = str(self.checkpoint.resolve())
         program = Program(self.family, component.name, own, self.limits.max_pixels, self.limits.max_batch, precision)
         (folder / "1" / FILE).write_bytes(program.write())
         counts = str(counts_of(self.target, component.name))
-        served = SERVED[kind].format(root=str(ROOT), device=self.device, counts=counts)
-        (folder / "1" / "model.py").write_text(served)
-        written = config.write(component, self.engine_kind.serving(precision))
+        said = {"root": str(ROOT), "device": self.device, "counts": counts, "backend": serving.backend}
+        (folder / "1" / "model.py").write_text((OURS if serving.ours else TRITONS).format(**said))
+        written = config.write(component, serving)
         written = re.sub(r'backend: "\w+"', 'backend: "python"', written)
         if self.device == "cpu":
             written = written.replace("KIND_GPU", "KIND_CPU")
-        (folder / "config.pbtxt").write_text(written + (WHERE_THEY_ARE if kind == "tensorrt" else ""))
+        (folder / "config.pbtxt").write_text(written + ("" if serving.ours else WHERE_THEY_ARE))
         record = {"precision": precision, "bytes": 0, "error": 0.0, "tolerance": 0.0, "compared": {}, "checked_in": ""}
         (folder / RECORD).write_text(json.dumps(record))
 

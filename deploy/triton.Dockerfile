@@ -16,6 +16,11 @@ COPY --chmod=755 deploy/tensorrt_version.py /app/deploy/
 RUN version="$(python3 /app/deploy/tensorrt_version.py)" \
  && python3 -m pip install --no-deps "tensorrt-cu13-bindings==${version}" \
  && python3 /app/deploy/tensorrt_version.py --same-as-bindings
+# The denoiser's own backend: CUDA's driver API, and what reads a plan.
+COPY --chmod=755 requirements/export.lock /app/requirements/
+RUN python3 -m uv pip install cuda-bindings --constraint /app/requirements/export.lock
+COPY --chmod=755 backends/tensorrt_in_place /opt/tritonserver/backends/tensorrt_in_place/
+COPY --chmod=755 backends/*.py /opt/tritonserver/backends/tensorrt_in_place/backends/
 COPY --chmod=755 backends/__init__.py backends/compatibility.py backends/gpu.py /app/backends/
 COPY --chmod=755 embedded/__init__.py embedded/command.py embedded/errors.py embedded/memory.py embedded/revival.py embedded/several.py embedded/shared_memory.py embedded/supervisor.py embedded/triton_settings.py /app/embedded/
 COPY --chmod=755 gateway/__init__.py gateway/collector.py /app/gateway/
@@ -32,7 +37,6 @@ CMD ["python3", "/app/deploy/serve_triton.py"]
 # comes this project's own.
 FROM triton AS triton-cpu
 USER root
-COPY --chmod=755 requirements/export.lock /app/requirements/
 RUN python3 -m uv pip install openvino --constraint /app/requirements/export.lock \
  && rm -rf /opt/tritonserver/backends/openvino
 COPY --chmod=755 backends/openvino /opt/tritonserver/backends/openvino/
@@ -42,7 +46,6 @@ USER 1000:1000
 
 FROM triton AS export
 USER root
-COPY --chmod=755 requirements/export.lock /app/requirements/
 RUN python3 -m uv pip install torch==2.13.0 -r /app/requirements/export.lock
 COPY --chmod=755 backends /app/backends
 COPY --chmod=755 families /app/families

@@ -16,7 +16,7 @@ CGROUP = Path("/sys/fs/cgroup")
 PROCESS_BYTES = 60 << 20
 """What the smallest Python process of Triton takes."""
 
-_BACKEND = re.compile(r'^\s*backend\s*:\s*"(?:python|openvino|tensorrt_rtx)"', re.MULTILINE)
+_BACKEND = re.compile(r'^\s*backend\s*:\s*"(?:python|openvino|tensorrt_in_place|tensorrt_rtx)"', re.MULTILINE)
 _COUNT = re.compile(r"\bcount\s*:\s*(\d+)")
 _MIB = 1 << 20
 

@@ -41,8 +41,6 @@ def settings(
     components: Sequence[Component],
     bank: Bank,
     options: "Options",
-    *,
-    in_place: bool,
 ) -> Settings:
     """What the Python models must know of this export.
 
@@ -80,7 +78,6 @@ def settings(
         max_tokens=own.max_tokens,
         adapters=bank.routes,
         banks={component.name: bank.changing(component) for component in components if ADAPTER in component.inputs},
-        in_place=in_place,
         outputs={
             PREPROCESS: (MASK,),
             **{model.name: tuple(tensor.name for tensor in model.outputs) for model in _models(components)},

@@ -23,7 +23,7 @@ from export.store import Store
 from export.trial import Trial
 from families import load
 from families.errors import BadCheckpointError
-from families.interface import DENOISER, PIXELS, Component, Limits, Table
+from families.interface import PIXELS, Component, Limits, Table
 from families.preview_decoder import table as preview_decoder
 from families.safety_checker import table as safety_checker
 from families.step_cache import OFF
@@ -67,12 +67,11 @@ def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Stor
         table = cast("Table", load(checkpoint.family, "table"))
         release.require(checkpoint, table, options)
         workers.begin(checkpoint.family)
-        plain = _components(checkpoint, table, engine, options)
+        plain = _components(checkpoint, table, options)
         bank = judged_bank(checkpoint, options.adapters, plain)
         components = [*map(bank.extend, plain), *_beside(options, plain)]
         chosen = options.precisions.of(components, engine)
-        in_place = engine.serving(chosen[DENOISER]).in_place
-        settings = release.settings(checkpoint, table, components, bank, options, in_place=in_place)
+        settings = release.settings(checkpoint, table, components, bank, options)
         store.require_free(release.models(components))
         trial = Trial(
             Rehearsal(checkpoint, settings),
@@ -90,13 +89,13 @@ def export(checkpoint: Checkpoint, engine: Engine, options: Options, store: Stor
         raise BadInputError(str(error)) from error
 
 
-def _components(checkpoint: Checkpoint, table: Table, engine: Engine, options: Options) -> Sequence[Component]:
+def _components(checkpoint: Checkpoint, table: Table, options: Options) -> Sequence[Component]:
     """The table, in which the autoencoder's engines may be made for less than the largest picture."""
     plain, most = table.components(checkpoint.path, options.limits), options.vae_tile_pixels
     if most is None or most >= options.limits.max_pixels:
         return plain
     small = table.components(checkpoint.path, replace(options.limits, max_pixels=most))
-    return tiles.tiled(plain, small, served_by_ours=engine.serving(engine.precisions[0]).in_place)
+    return tiles.tiled(plain, small)
 
 
 def _made(makes: Sequence[Make], trial: Trial, engine: Engine, store: Store, report: Report) -> dict[str, Path]:

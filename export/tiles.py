@@ -3,19 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from export.errors import BadInputError
 from families.interface import PIXELS, VISION_ENCODER, Component
 
-FLAG = "--vae-tile-pixels"
 
-
-def tiled(plain: Sequence[Component], small: Sequence[Component], *, served_by_ours: bool) -> list[Component]:
-    """The table `plain`, with its autoencoder, which takes and gives `pixels`, as it is in `small`, of a tile's budget.
-
-    `served_by_ours`: whether the backends that compute tiles are those that serve. Raises BadInputError where not.
-    """
-    if not served_by_ours:
-        raise BadInputError(f"{FLAG}: Triton's own TensorRT backend computes pictures whole: leave the flag out")
+def tiled(plain: Sequence[Component], small: Sequence[Component]) -> list[Component]:
+    """The table `plain`, but for the autoencoder, which takes and gives `pixels`: that of `small`, made for a tile."""
     return [_parted(whole, part) for whole, part in zip(plain, small, strict=True)]
 
 

@@ -40,8 +40,6 @@ class Settings:
     """Routes, in the bank's order."""
     banks: Mapping[str, tuple[int, ...]]
     """Components with a bank of adapters: those that change the component, by their places in the bank, from 1."""
-    in_place: bool
-    """Whether the denoiser's backend reads tensors in memory of `edit_stream`'s."""
     outputs: Mapping[str, tuple[str, ...]]
     """Of every model that `edit_stream` calls."""
     own: Mapping[str, Any]

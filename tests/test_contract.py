@@ -88,7 +88,7 @@ def configs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     family, banked = request.param
     files = sorted((ROOT / "model_repository").glob("*/config.pbtxt"))
     found = {file.parent.name: parse(file.read_text()) for file in files if not file.is_symlink()}
-    serving = load_engine("openvino").serving("fp32")
+    engine = load_engine("openvino")
     table = [
         bank.extend(component) if banked and component.adapts else component
         for component in load_family(family, "table").components(tiny.checkpoint(family), Limits(512 * 512, 12))
@@ -96,7 +96,7 @@ def configs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if bank:
         table.append(safety_table.component(safety.build(tmp_path_factory.mktemp("safety"))))
     for component in table:
-        found[component.name] = parse(engine_config.write(component, serving))
+        found[component.name] = parse(engine_config.write(component, engine.serving(component, "fp32")))
     for ensemble in written.ensembles(table):
         found[ensemble.name] = parse(ensemble.config())
     contract = (ROOT / "model_repository" / "edit" / "contract.pbtxt").read_text()

@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "embedded": {"backends", "gateway.collector", "gateway.settings"},
     "demo": {"embedded.errors", "embedded.server"},
     "bench": {
+        "backends.compatibility",
         "backends.gpu",
         "backends.plan",
         "backends.silent",

@@ -121,7 +121,9 @@ class Builder:
             "component": asdict(component),
         }
         (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-        (folder / "config.pbtxt").write_text(config.write(component, self.engine.serving(precision)), "utf-8")
+        (folder / "config.pbtxt").write_text(
+            config.write(component, self.engine.serving(component, precision)), "utf-8"
+        )
 
     def _opened(self, work: Work) -> tuple[str, Run]:
         """What the comparison runs in, and one forward pass of it."""

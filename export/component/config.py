@@ -18,11 +18,11 @@ def write(component: Component, serving: Serving) -> str:
         f'name: "{component.name}"',
         f'backend: "{serving.backend}"',
         f"max_batch_size: {component.ranges[ROWS].max if batched else 0}",
-        f"input [\n{ports(component.inputs, batched, optional=component.role == 'denoiser' and serving.in_place)}\n]",
+        f"input [\n{ports(component.inputs, batched, optional=component.role == 'denoiser')}\n]",
         f"output [\n{ports(component.outputs, batched)}\n]",
         f"instance_group [ {{ kind: {serving.instance_kind} count: 1 }} ]",
         *parameters(serving.parameters),
-        *parameters(_most(component) if serving.in_place else {}),
+        *parameters(_most(component) if serving.ours else {}),
         *parameters({TILES: _tiles(component)} if component.whole else {}),
         *parameters({WARM_UP: _first_calls(component)} if serving.warms_up else {}),
     ]

@@ -39,7 +39,8 @@ class Serving:
     `warm_up`: whether a first call is slow enough for Triton to make it before it says that it is ready.
     `warms_up`: whether the backend makes first calls itself, which it bounds, since a processor may take minutes.
     `cuda_graphs`: whether the backend captures them for the shapes that config.pbtxt lists.
-    `in_place`: whether it is one of `backends`, which read a denoiser's large inputs in memory of `edit_stream`'s.
+    `ours`: whether it is one of `backends`, which hold inputs to their bounds, and read a denoiser's in memory of
+    `edit_stream`'s.
     """
 
     backend: str
@@ -48,7 +49,7 @@ class Serving:
     warm_up: bool = False
     warms_up: bool = False
     cuda_graphs: bool = False
-    in_place: bool = False
+    ours: bool = False
 
 
 class Engine(Protocol):
@@ -91,8 +92,8 @@ class Engine(Protocol):
     def open(self, work: Work) -> Run:
         """The engine in `work.folder`, ready to run here."""
 
-    def serving(self, precision: str) -> Serving:
-        """How Triton serves it."""
+    def serving(self, component: Component, precision: str) -> Serving:
+        """How Triton serves it. A denoiser's backend, and that of what computes pictures in tiles, is ours."""
 
 
 def load(kind: str, targets: Sequence[str] = ()) -> Engine:

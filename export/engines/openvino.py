@@ -9,6 +9,7 @@ from backends.silent import openvino as ov
 from export.component.schemes import SCHEMES
 from export.engines import Arrays, Run, Serving, Work
 from export.errors import ExportError
+from families.interface import Component
 
 FILE = "model.xml"
 NARROW = ("f16", "bf16")
@@ -75,9 +76,9 @@ class OpenVino:
 
         return run
 
-    def serving(self, precision: str) -> Serving:
+    def serving(self, _component: Component, precision: str) -> Serving:
         hint = HINTS[self.computes(precision)]
-        return Serving("openvino", "KIND_CPU", {"INFERENCE_PRECISION": hint}, warms_up=True, in_place=True)
+        return Serving("openvino", "KIND_CPU", {"INFERENCE_PRECISION": hint}, warms_up=True, ours=True)
 
 
 def _keep_narrow(file: Path) -> None:

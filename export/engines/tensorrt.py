@@ -153,10 +153,12 @@ class TensorRt:
 
         return run
 
-    def serving(self, precision: str) -> Serving:  # noqa: ARG002 - it is in the plan
-        if self.name == "tensorrt":
+    def serving(self, component: Component, _precision: str) -> Serving:
+        """Triton's own TensorRT backend serves what stands in an ensemble, and hands tensors on within the GPU."""
+        if self.name == "tensorrt" and component.role != "denoiser" and not component.whole:
             return Serving("tensorrt", "KIND_GPU", warm_up=True, cuda_graphs=True)
-        return Serving("tensorrt_rtx", "KIND_GPU", {"CUDA_GRAPHS": "YES"}, warm_up=True, in_place=True)
+        backend = "tensorrt_in_place" if self.name == "tensorrt" else self.name
+        return Serving(backend, "KIND_GPU", {"CUDA_GRAPHS": "YES"}, warm_up=True, ours=True)
 
 
 def profile(empty: Any, component: Component) -> Any:

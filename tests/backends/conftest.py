@@ -84,7 +84,9 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
         "InferenceResponse": InferenceResponse,
         "InferenceRequest": Request,
         "TritonModelException": type("TritonModelException", (Exception,), {}),
-        "Logger": types.SimpleNamespace(log_info=lambda _message: None),
+        "Logger": types.SimpleNamespace(
+            log_info=lambda _message: None, warnings=(warnings := []), log_warn=warnings.append
+        ),
     }
     for name, part in parts.items():
         setattr(fake, name, part)

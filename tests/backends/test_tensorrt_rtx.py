@@ -1,176 +1,26 @@
 """The TensorRT for RTX backend, on a GPU made of main memory."""
 
-import ctypes
-import enum
 import importlib
-import json
 import sys
-import types
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-LARGEST = {"x": (8, 4, 16, 16), "t": (8, 1)}
-CONFIG = {
-    "default_model_filename": "",
-    "max_batch_size": 8,
-    "input": [
-        {"name": "x", "data_type": "TYPE_FP32", "dims": ["4", "-1", "-1"]},
-        {"name": "t", "data_type": "TYPE_INT64", "dims": ["1"]},
-    ],
-    "output": [{"name": "y", "data_type": "TYPE_FP32", "dims": ["4", "-1", "-1"]}],
-}
-DTYPES = {"x": np.float32, "t": np.int64, "y": np.float32}
-
-
-class Status(enum.Enum):
-    CUDA_SUCCESS = 0
-    CUDA_ERROR_OUT_OF_MEMORY = 2
-
-
-class Driver(types.ModuleType):
-    """CUDA's driver API, with main memory as the GPU's."""
-
-    CUresult = Status
-
-    def __init__(self) -> None:
-        super().__init__("cuda.bindings.driver")
-        self.held: list[object] = []
-        self.full = False
-
-    def cuMemAlloc(self, size):  # noqa: N802
-        if self.full:
-            return Status.CUDA_ERROR_OUT_OF_MEMORY, None
-        self.held.append(ctypes.create_string_buffer(size))
-        return Status.CUDA_SUCCESS, ctypes.addressof(self.held[-1])
-
-    def cuMemcpyHtoDAsync(self, to, source, size, _stream):  # noqa: N802
-        ctypes.memmove(to, source, size)
-        return (Status.CUDA_SUCCESS,)
-
-    cuMemcpyDtoHAsync = cuMemcpyHtoDAsync  # noqa: N815
-
-    def __getattr__(self, name):
-        if not name.startswith("cu"):
-            raise AttributeError(name)
-        gives = name in {"cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuStreamCreate"}
-        return lambda *_: (Status.CUDA_SUCCESS, 7) if gives else (Status.CUDA_SUCCESS,)
-
-
-class Context:
-    """y = 2 x + t on x (rows, 4, H, W), t (rows, 1)."""
-
-    def __init__(self) -> None:
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.addresses: dict[str, int] = {}
-        self.broken = False
-
-    def get_tensor_shape(self, name):
-        return self.shapes["x" if name == "y" else name]
-
-    def set_input_shape(self, name, shape):
-        self.shapes[name] = tuple(shape)
-        return shape[0] > 0
-
-    def set_tensor_address(self, name, address):
-        self.addresses[name] = address
-
-    def at(self, name):
-        shape = self.get_tensor_shape(name)
-        size = int(np.prod(shape)) * np.dtype(DTYPES[name]).itemsize
-        return np.frombuffer((ctypes.c_char * size).from_address(self.addresses[name]), DTYPES[name]).reshape(shape)
-
-    def execute_async_v3(self, _stream):
-        if not self.broken:
-            self.at("y")[...] = 2 * self.at("x") + self.at("t")[:, :, None, None]
-        return not self.broken
-
-
-class Engine:
-    """An engine with one execution context."""
-
-    num_io_tensors = 3
-
-    def __init__(self) -> None:
-        self.context = Context()
-        self.config = None
-
-    def create_runtime_config(self):
-        return types.SimpleNamespace()
-
-    def create_execution_context(self, config=None):
-        self.config = config
-        return self.context
-
-    def get_tensor_name(self, index):
-        return "xty"[index]
-
-    def get_tensor_mode(self, name):
-        return "out" if name == "y" else "in"
-
-    def get_tensor_dtype(self, name):
-        return DTYPES[name]
-
-    def get_tensor_shape(self, name):
-        return (-1, 1) if name == "t" else (-1, 4, -1, -1)
-
-    def get_tensor_profile_shape(self, name, _profile):
-        return [(1, *LARGEST[name][1:]), LARGEST[name], LARGEST[name]]
-
-
-class Gpus:
-    """The modules that the backend meets, and the engine behind its plan."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.driver, self.engine = Driver(), Engine()
-        self.trt = types.ModuleType("tensorrt_rtx")
-        self.trt.__version__ = "1.7"
-        self.trt.Logger = type("Logger", (), {"WARNING": 1, "__init__": lambda *_: None})
-        self.trt.TensorIOMode = types.SimpleNamespace(INPUT="in")
-        self.trt.nptype = lambda dtype: dtype
-        self.trt.CudaGraphStrategy = types.SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole", DISABLED="off")
-        self.trt.DynamicShapesKernelSpecializationStrategy = types.SimpleNamespace(LAZY="lazy", EAGER="eager")
-        load = types.SimpleNamespace(deserialize_cuda_engine=lambda plan: self.engine if plan == b"plan" else None)
-        self.trt.Runtime = lambda _logger: load
-        monkeypatch.setitem(sys.modules, "cuda.bindings.driver", self.driver)
-        monkeypatch.setitem(sys.modules, "tensorrt_rtx", self.trt)
+from backends.kernel_cache import SETTING, kernel_file
+from tests.backends.gpus import CONFIG, Gpus, parameters, request, start
 
 
 @pytest.fixture
-def gpus(monkeypatch):
-    return Gpus(monkeypatch)
+def gpus(monkeypatch, tmp_path):
+    monkeypatch.setenv(SETTING, str(tmp_path / "kernels"))
+    return Gpus(monkeypatch, "tensorrt_rtx")
 
 
 @pytest.fixture
 def module(backend, gpus):
     yield importlib.import_module("backends.tensorrt_rtx.model")
-    sys.modules.pop("backends.tensorrt_rtx.model")
-
-
-def start(module, folder: Path, plan: bytes = b"plan", **changes):
-    (folder / "1").mkdir()
-    (folder / "1" / "model.plan").write_bytes(plan)
-    model = module.TritonPythonModel()
-    model.initialize(
-        {
-            "model_config": json.dumps({**CONFIG, **changes}),
-            "model_repository": str(folder),
-            "model_version": "1",
-            "model_name": "denoiser",
-            "model_instance_device_id": "0",
-        }
-    )
-    return model
-
-
-def request(backend, rows, size=4):
-    x = np.random.default_rng(rows).normal(size=(rows, 4, size, size)).astype(np.float32)
-    return backend.request({"x": x, "t": np.full((rows, 1), rows)})
-
-
-def parameters(**values):
-    return {"parameters": {name: {"string_value": value} for name, value in values.items()}}
+    for name in ("backends.tensorrt_rtx.model", "backends.plan_model"):
+        sys.modules.pop(name)
 
 
 def test_each_request_gets_its_rows(module, backend, tmp_path):
@@ -247,3 +97,44 @@ def test_a_missing_package_is_named(module, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda.bindings.driver", None)
     with pytest.raises(Exception, match="model denoiser: the package cuda-bindings is not installed"):
         start(module, tmp_path)
+
+
+def test_what_was_compiled_is_kept_for_the_next_start(module, gpus, backend, tmp_path):
+    model, file = start(module, tmp_path), kernel_file(b"plan")
+    assert file.parent == tmp_path / "kernels"
+    model.execute([request(backend, 1)])
+    model.finalize()
+    assert file.read_bytes() == b"kernels of ['(1, 4, 4, 4)']"
+    assert [kept.name for kept in file.parent.iterdir()] == [file.name]
+    (tmp_path / "again").mkdir()
+    again = start(module, tmp_path / "again")
+    written = file.stat().st_mtime_ns
+    again.finalize()
+    assert (file.read_bytes(), file.stat().st_mtime_ns) == (b"kernels of ['(1, 4, 4, 4)']", written)
+
+
+def test_kernels_of_another_machine_are_not_taken_and_replaced(module, tmp_path):
+    file = kernel_file(b"plan")
+    file.parent.mkdir()
+    file.write_bytes(b"of another GPU")
+    start(module, tmp_path).finalize()
+    assert file.read_bytes().startswith(b"kernels of")
+
+
+def test_a_folder_that_cannot_be_written_is_told_and_no_error(module, backend, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(SETTING, str(tmp_path / "file"))
+    model = start(module, tmp_path)
+    assert model.execute([request(backend, 1)])[0].error is None
+    model.finalize()
+    (warning,) = sys.modules["triton_python_backend_utils"].Logger.warnings
+    assert "compiled kernels are not kept" in warning
+
+
+def test_kernels_lie_in_the_users_own_folder_unless_told(monkeypatch):
+    monkeypatch.delenv(SETTING, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert str(kernel_file(b"plan").parent) == "/somewhere/tritouch/kernels"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/one")
+    assert str(kernel_file(b"plan").parent) == "/home/one/.cache/tritouch/kernels"

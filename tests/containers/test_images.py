@@ -21,6 +21,32 @@ found = [path for place in places for path in pathlib.Path("/").glob(place)]
 files = [file for path in found for file in [path, *path.rglob("*")] if file.is_file() and file.stat().st_size]
 print(*files, sep="\\n")
 """
+CALLED = {
+    "trt": ("nptype", "Runtime", "TensorIOMode", "ExecutionContextAllocationStrategy.USER_MANAGED"),
+    "trt.ICudaEngine": ("create_execution_context", "device_memory_size_v2", "get_tensor_profile_shape"),
+    "trt.IExecutionContext": ("set_device_memory", "set_input_shape", "set_tensor_address", "execute_async_v3"),
+    "cuda": (
+        *("cuMemAlloc", "cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate", "cuGraphLaunch"),
+        *("cuGraphDestroy", "cuGraphExecDestroy", "CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL"),
+    ),
+}
+LIST_CALLED = f"""
+import sys
+from operator import attrgetter
+from pathlib import Path
+import cuda.bindings.driver as cuda
+import tensorrt_bindings as trt
+names = [f"{{place}}.{{name}}" for place, names in {CALLED!r}.items() for name in names]
+def there(name):
+    module, _, rest = name.partition(".")
+    try:
+        return attrgetter(rest)(globals()[module]) is not None
+    except AttributeError:
+        return False
+assert Path("/opt/tritonserver/backends/tensorrt_in_place/backends/launches.py").exists()
+assert not hasattr(trt, "CudaGraphStrategy"), "it captures graphs by itself"
+print(*(name for name in names if not there(name)), sep="\\n")
+"""
 
 
 def python(stack: Stack, image: str, source: str) -> list[str]:
@@ -79,6 +105,10 @@ def test_a_bill_of_materials_names_what_the_locks_pin(stack: Stack, image: str) 
     assert "pkg:pypi/torch" in packages
     assert ("pkg:pypi/openvino" in packages) == (image != "triton")
     assert any(name.startswith("pkg:deb/") for name in packages)
+
+
+def test_the_denoisers_backend_finds_what_it_calls_of_tensorrt_and_cuda(stack: Stack) -> None:
+    assert python(stack, "tritouch-triton", LIST_CALLED) == [""]
 
 
 @pytest.mark.parametrize("service", images.SERVICES)

@@ -52,7 +52,7 @@ def settings(family: str, routes: tuple[str, ...] = (), **options: Any) -> Setti
     found, table = find(str(tiny.checkpoint(family)), None), load(family, "table")
     bank = Bank(tuple(Source(route, Path(route), 1.0) for route in routes), tuple({} for _ in routes), {})
     components = table.components(found.path, limits)
-    return release.settings(found, table, components, bank, Options(limits, **options), in_place=True)
+    return release.settings(found, table, components, bank, Options(limits, **options))
 
 
 def test_they_stand_in_the_settings() -> None:

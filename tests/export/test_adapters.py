@@ -223,7 +223,7 @@ def test_a_bank_knows_which_adapters_change_a_component(bare: Checkpoint, tmp_pa
     limits, components = Limits(256 * 256, 8), table.components(bare.path, Limits(256 * 256, 8))
     bank = adapters.judged_bank(bare, find(sources), components)
     extended = [bank.extend(component) for component in components]
-    made = release.settings(found(str(bare.path), None), table, extended, bank, Options(limits), in_place=True)
+    made = release.settings(found(str(bare.path), None), table, extended, bank, Options(limits))
     assert made.banks == {"denoiser": (1, 3), "text_encoder": (2, 3)}
 
 

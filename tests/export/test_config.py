@@ -21,7 +21,7 @@ def written(component: Component, serving: Serving) -> model_config_pb2.ModelCon
 
 def bounds(component: Component) -> Mapping[str, tuple[int, ...]]:
     """As a backend of ours reads them."""
-    made = written(component, Serving("openvino", "KIND_CPU", in_place=True))
+    made = written(component, Serving("openvino", "KIND_CPU", ours=True))
     said = json_format.MessageToDict(made, preserving_proto_field_name=True)
     said = {
         "max_batch_size": 0,

@@ -24,9 +24,7 @@ def offer(checkpoint: Path, options: Options) -> Offer:
     """As the gateway reads it from `edit`'s configuration."""
     found = find(str(checkpoint), None)
     table = load(found.family, "table")
-    settings = release.settings(
-        found, table, table.components(checkpoint, options.limits), NONE, options, in_place=True
-    )
+    settings = release.settings(found, table, table.components(checkpoint, options.limits), NONE, options)
     return offer_of(text_format.Parse(configs.edit(CONTRACT, settings), model_config_pb2.ModelConfig()))
 
 

@@ -20,6 +20,7 @@ from export.component import config as engine_config
 from export.engines import Serving, Work, load, reference
 from export.engines.tensorrt import TensorRt
 from export.errors import BadInputError
+from export.tiles import tiled
 from families import load as load_family
 from families.interface import Component, Limits, Tensor
 from families.parts.guidance import PictureGuidance
@@ -87,7 +88,16 @@ def test_tensorrt_keeps_its_timings_and_says_what_it_compiled_for(tensorrt, tmp_
     assert tensorrt.versions()["gpu"] == "NVIDIA L4"
     assert tensorrt.runs_here()
     assert tensorrt.native()[0] == "fp16"
-    assert tensorrt.serving("fp16") == Serving("tensorrt", "KIND_GPU", warm_up=True, cuda_graphs=True)
+
+
+def test_tritons_own_backend_serves_all_of_tensorrts_but_the_denoiser_and_tiles(tensorrt, table, checkpoint):
+    own = {name: tensorrt.serving(component, "fp16") for name, component in table.items()}
+    theirs = Serving("tensorrt", "KIND_GPU", warm_up=True, cuda_graphs=True)
+    ours = Serving("tensorrt_in_place", "KIND_GPU", {"CUDA_GRAPHS": "YES"}, warm_up=True, ours=True)
+    assert own == {name: ours if name == "denoiser" else theirs for name in table}
+    small = load_family("instruct_pix2pix", "table").components(checkpoint, Limits(128 * 128, 8))
+    for component in tiled(list(table.values()), small):
+        assert tensorrt.serving(component, "fp16") == (ours if component.whole else own[component.name])
 
 
 @pytest.mark.usefixtures("tensorrt")

@@ -8,14 +8,13 @@ from backends.signature import MAX_DIMS
 from backends.tiles import Tiling
 from export.component import config
 from export.engines import Serving
-from export.errors import BadInputError
-from export.tiles import FLAG, tiled
+from export.tiles import tiled
 from families import PIPELINES, load
 from families.interface import PIXELS, Component, Limits
 from tests.families import tiny
 
 WHOLE, PART = 512 * 512, 256 * 256
-PLAIN = Serving("openvino", "KIND_CPU", in_place=True)
+PLAIN = Serving("openvino", "KIND_CPU", ours=True)
 
 
 def table(family: str, max_pixels: int) -> tuple[Component, ...]:
@@ -26,7 +25,7 @@ def table(family: str, max_pixels: int) -> tuple[Component, ...]:
 @pytest.mark.parametrize("family", sorted(set(PIPELINES.values())))
 def test_what_takes_or_gives_pictures_alone_is_made_for_a_tile(family: str) -> None:
     whole, part = table(family, WHOLE), table(family, PART)
-    made = tiled(whole, part, served_by_ours=True)
+    made = tiled(whole, part)
     assert [one.name for one in made if one.whole] == ["vae_encoder", "vae_decoder"]
     for one, large, small in zip(made, whole, part, strict=True):
         ranges = small.ranges if one.whole else large.ranges
@@ -37,7 +36,7 @@ def test_what_takes_or_gives_pictures_alone_is_made_for_a_tile(family: str) -> N
 def test_its_backend_is_told_what_fits_and_takes_the_largest_picture(family: str) -> None:
     whole = {component.name: component for component in table(family, WHOLE)}
     part = {component.name: component for component in table(family, PART)}
-    for component in tiled(table(family, WHOLE), table(family, PART), served_by_ours=True):
+    for component in tiled(table(family, WHOLE), table(family, PART)):
         read = json_format.MessageToDict(
             text_format.Parse(config.write(component, PLAIN), model_config_pb2.ModelConfig()),
             preserving_proto_field_name=True,
@@ -51,8 +50,3 @@ def test_its_backend_is_told_what_fits_and_takes_the_largest_picture(family: str
             assert tiling.most == part[component.name].ranges[next(iter(component.whole))].opt ** 2
             assert tiling.side == 2 * tiling.most**0.5
             assert tiling.unit == 256 // side if component.inputs[0].name == PIXELS else tiling.unit == 1
-
-
-def test_it_is_refused_where_no_backend_of_ours_serves() -> None:
-    with pytest.raises(BadInputError, match=f"^{FLAG}: Triton's own TensorRT backend computes pictures whole: "):
-        tiled(table("instruct_pix2pix", WHOLE), table("instruct_pix2pix", PART), served_by_ours=False)

@@ -60,7 +60,6 @@ def settings_of(kit: str, checkpoint: Path) -> Settings:
         max_tokens=defaults.max_tokens,
         adapters=(),
         banks={},
-        in_place=False,
         outputs={},
         own=json.loads(json.dumps(dict(defaults.own))),
     )

@@ -30,7 +30,6 @@ SETTINGS = Settings(
     max_tokens=4096,
     adapters=("ink", "oil"),
     banks={},
-    in_place=False,
     outputs={"denoiser": ("prediction",)},
     own={},
 )

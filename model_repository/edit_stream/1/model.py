@@ -88,10 +88,8 @@ class TritonPythonModel:
         self._batcher.start()
 
     def _denoiser(self) -> Denoiser:
-        denoiser: Denoiser = JoinedRows(denoise_rows)
-        if self._settings.in_place:
-            in_place_bytes = count(os.environ, IN_PLACE_BYTES, DEFAULT_IN_PLACE_BYTES)
-            denoiser = SharedRows(self._channel, denoiser, in_place_bytes)
+        in_place_bytes = count(os.environ, IN_PLACE_BYTES, DEFAULT_IN_PLACE_BYTES)
+        denoiser: Denoiser = SharedRows(self._channel, JoinedRows(denoise_rows), in_place_bytes)
         return self._tracing.denoiser(denoiser) if self._tracing else denoiser
 
     def execute(self, requests: list[Any]) -> None:

@@ -1,0 +1,159 @@
+"""How a plan is launched: by one execution context for whatever shapes come, or by a CUDA graph for each set of shapes.
+
+TensorRT for RTX captures graphs by itself, for whatever shape its one context is given. TensorRT has them captured, and
+a graph stands for the state in which its context was: so every set of shapes has a context of its own beside its graph.
+All work in the same memory of the GPU, since one is launched at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from backends.cuda import Cuda
+
+GRAPHS_AT_MOST = 32
+"""Sets of shapes; the one that was used longest ago goes. There are as many as there are sizes of pictures at a time,
+times the numbers of rows of a call."""
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+class Launches(Protocol):
+    """What a plan needs of its contexts."""
+
+    @property
+    def context(self) -> Any:
+        """That of the shapes taken last."""
+
+    def take(self, shapes: Shapes) -> None:
+        """Shapes of all inputs. Raises ValueError naming an input whose shape the engine does not take."""
+
+    def place(self, addresses: Mapping[str, int]) -> None:
+        """Of all tensors, for good."""
+
+    def run(self, stream: Any) -> None:
+        """Starts the engine on a stream, with the shapes taken last. Raises RuntimeError."""
+
+
+class Following:
+    """One context, which takes whatever comes."""
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
+        self._shapes: Shapes = {}
+
+    def take(self, shapes: Shapes) -> None:
+        """As Launches says."""
+        if shapes != self._shapes:
+            self._shapes = {}
+            shape_inputs(self.context, shapes)
+            self._shapes = shapes
+
+    def place(self, addresses: Mapping[str, int]) -> None:
+        """As Launches says."""
+        place(self.context, addresses)
+
+    def run(self, stream: Any) -> None:
+        """As Launches says."""
+        run(self.context, stream)
+
+
+@dataclass
+class _Launch:
+    context: Any
+    graph: Any = None
+    calls: int = 0
+
+
+class Graphs:
+    """A context and a graph for each set of shapes. What comes once is not captured, nor what cannot be."""
+
+    def __init__(self, trt: Any, engine: Any, cuda: Cuda) -> None:
+        """Raises RuntimeError where the GPU has too little memory."""
+        self._trt, self._engine, self._cuda = trt, engine, cuda
+        self._addresses: Mapping[str, int] = {}
+        self._bytes = max(1, engine.device_memory_size_v2)
+        self._memory = cuda("cuMemAlloc", self._bytes)
+        self._launches: dict[tuple[tuple[str, tuple[int, ...]], ...], _Launch] = {}  # the one used last comes last
+
+    @property
+    def context(self) -> Any:
+        """As Launches says."""
+        return self._last.context
+
+    @property
+    def _last(self) -> _Launch:
+        return next(reversed(self._launches.values()))
+
+    def take(self, shapes: Shapes) -> None:
+        """As Launches says. Raises RuntimeError where there is no memory for one more context."""
+        key = tuple(shapes.items())
+        launch = self._launches.pop(key) if key in self._launches else _Launch(self._new(shapes))
+        self._launches[key] = launch
+        while len(self._launches) > GRAPHS_AT_MOST:
+            gone = self._launches.pop(next(iter(self._launches)))
+            if gone.graph is not None:
+                self._cuda("cuGraphExecDestroy", gone.graph)
+
+    def place(self, addresses: Mapping[str, int]) -> None:
+        """As Launches says."""
+        self._addresses = addresses
+        for launch in self._launches.values():
+            place(launch.context, addresses)
+
+    def run(self, stream: Any) -> None:
+        """As Launches says. A first call of a shape does what cannot be captured; the second one is."""
+        launch = self._last
+        if launch.calls == 1:
+            launch.graph = self._captured(launch.context, stream)
+        if launch.graph is None:
+            run(launch.context, stream)
+        else:
+            self._cuda("cuGraphLaunch", launch.graph, stream)
+        launch.calls += 1
+
+    def _new(self, shapes: Shapes) -> Any:
+        context = self._engine.create_execution_context(self._trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if context is None:
+            raise RuntimeError("the engine has no room for one more execution context")
+        context.set_device_memory(int(self._memory), self._bytes)
+        shape_inputs(context, shapes)
+        place(context, self._addresses)
+        return context
+
+    def _captured(self, context: Any, stream: Any) -> Any:
+        """The graph of a call, which is not computed; None where TensorRT cannot have it captured."""
+        modes = self._cuda.driver.CUstreamCaptureMode
+        self._cuda("cuStreamBeginCapture", stream, modes.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
+        begun = context.execute_async_v3(int(stream))
+        try:
+            graph = self._cuda("cuStreamEndCapture", stream)  # whatever came: else the stream would stay as it is
+        except RuntimeError:
+            return None
+        try:
+            return self._cuda("cuGraphInstantiate", graph, 0) if begun else None
+        finally:
+            self._cuda("cuGraphDestroy", graph)
+
+
+def shape_inputs(context: Any, shapes: Shapes) -> None:
+    """Raises ValueError naming an input whose shape the engine does not take."""
+    for name, shape in shapes.items():
+        if not context.set_input_shape(name, shape):
+            raise ValueError(f"{name} of shape {shape} is outside the engine's profile")
+
+
+def place(context: Any, addresses: Mapping[str, int]) -> None:
+    """Where each tensor lies in the GPU's memory."""
+    for name, address in addresses.items():
+        context.set_tensor_address(name, address)
+
+
+def run(context: Any, stream: Any) -> None:
+    """Raises RuntimeError where it does not begin."""
+    if not context.execute_async_v3(int(stream)):
+        raise RuntimeError("the engine did not run")

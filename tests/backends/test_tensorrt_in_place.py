@@ -1,0 +1,107 @@
+"""Our backend of TensorRT, on a GPU made of main memory: what that of RTX does not show, CUDA graphs above all."""
+
+import importlib
+import sys
+
+import numpy as np
+import pytest
+
+from backends.launches import GRAPHS_AT_MOST
+from tests.backends.gpus import Gpus, parameters, request, start
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    return Gpus(monkeypatch, "tensorrt")
+
+
+@pytest.fixture
+def module(backend, gpus):
+    yield importlib.import_module("backends.tensorrt_in_place.model")
+    for name in ("backends.tensorrt_in_place.model", "backends.plan_model"):
+        sys.modules.pop(name)
+
+
+def right(asked, given):
+    """Whether the answer is that of this very request."""
+    expected = 2 * asked.arrays["x"] + asked.arrays["t"][:, :, None, None]
+    return given.error is None and np.allclose(given.tensors[0].array, expected, atol=1e-6)
+
+
+def answered(model, *requests):
+    """Each in a call of its own."""
+    assert all(right(asked, *model.execute([asked])) for asked in requests)
+
+
+def test_shapes_that_come_again_are_launched_as_graphs_each_its_own(module, gpus, backend, tmp_path):
+    model = start(module, tmp_path)
+    for turn in range(4):
+        answered(model, request(backend, 1), request(backend, 3), request(backend, 3, size=16))
+        assert len(gpus.driver.graphs) == (3 if turn else 0)
+    assert gpus.driver.launched == [1, 2, 3] * 3
+    assert gpus.driver.capturing is None
+
+
+def test_contexts_work_in_one_memory_and_on_the_same_buffers(module, gpus, backend, tmp_path):
+    model = start(module, tmp_path)
+    answered(model, request(backend, 1), request(backend, 2))
+    assert len({context.memory for context in gpus.engine.contexts}) == 1
+    assert gpus.engine.context.memory[1] == gpus.engine.device_memory_size_v2
+    assert len({tuple(context.addresses.items()) for context in gpus.engine.contexts}) == 1
+    assert len(gpus.driver.held) == 4, "three tensors, and what contexts work in"
+
+
+def test_only_so_many_are_kept_and_the_oldest_goes(module, gpus, backend, tmp_path):
+    model = start(module, tmp_path)
+    sizes = [(rows, size) for rows in range(1, 9) for size in range(2, 9)]
+    assert len(sizes) > GRAPHS_AT_MOST
+    for rows, size in sizes:
+        answered(model, request(backend, rows, size), request(backend, rows, size))
+    assert len(gpus.driver.graphs) == GRAPHS_AT_MOST
+    assert max(gpus.driver.graphs) == len(sizes)
+    answered(model, request(backend, *sizes[0]), request(backend, *sizes[-1]))
+    assert gpus.driver.launched[-1] == len(sizes)
+
+
+@pytest.mark.parametrize("by", ["TensorRT", "CUDA"])
+def test_what_cannot_be_captured_runs_without(module, gpus, backend, tmp_path, by):
+    model = start(module, tmp_path)
+    gpus.driver.invalidates = by == "CUDA"
+    gpus.engine.capturable = by == "CUDA"
+    for _ in range(4):
+        answered(model, request(backend, 1))
+    assert not gpus.driver.graphs
+    assert not gpus.driver.launched
+    assert gpus.driver.capturing is None
+
+
+def test_graphs_can_be_turned_off(module, gpus, backend, tmp_path):
+    model = start(module, tmp_path, **parameters(CUDA_GRAPHS="no"))
+    for _ in range(3):
+        answered(model, request(backend, 1), request(backend, 2))
+    assert not gpus.driver.launched
+    assert len(gpus.engine.contexts) == 1
+
+
+def test_a_shape_outside_the_profile_makes_no_context(module, gpus, backend, tmp_path):
+    model = start(module, tmp_path)
+    before = len(gpus.engine.contexts)
+    (wide,) = model.execute([request(backend, 1, size=17)])
+    assert "x of shape (1, 4, 17, 17) is outside the engine's profile" in wide.error.text
+    assert len(gpus.engine.contexts) == before
+    answered(model, request(backend, 1))
+
+
+def test_no_room_for_one_more_context_is_an_error_of_that_call_alone(module, gpus, backend, tmp_path):
+    model = start(module, tmp_path)
+    answered(model, request(backend, 1))
+    gpus.engine.full = True
+    (failed,) = model.execute([request(backend, 2)])
+    assert "no room for one more execution context" in failed.error.text
+    answered(model, request(backend, 1))
+
+
+def test_what_only_rtx_has_is_unknown_to_it(module, tmp_path):
+    words = "model denoiser: the tensorrt_in_place backend knows no parameter KERNEL_SPECIALIZATION"
+    with pytest.raises(sys.modules["triton_python_backend_utils"].TritonModelException, match=words):
+        start(module, tmp_path, **parameters(KERNEL_SPECIALIZATION="EAGER"))

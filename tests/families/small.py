@@ -1,7 +1,9 @@
 """Small networks of the real classes, random weights from a fixed seed: what tiny checkpoints are put together from."""
 
+import fcntl
 import functools
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -194,8 +196,13 @@ def seeded() -> None:
 def adapters(checkpoint: Path, write: Callable[[Path, Path], None]) -> Path:
     """The folder of a checkpoint's LoRA files, which `write(checkpoint, folder)` makes where there is none yet."""
     folder = checkpoint.with_name(f"{checkpoint.name}-adapters")
-    if not folder.exists():
-        write(checkpoint, folder)
+    unfinished = folder.with_name(f"unfinished-{folder.name}")
+    with folder.with_name(f"lock-{folder.name}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            shutil.rmtree(unfinished, ignore_errors=True)
+            write(checkpoint, unfinished)
+            unfinished.rename(folder)
     return folder
 
 

@@ -25,6 +25,8 @@ ROUTES = {"ink": "ink:0.7", "kohya": "kohya.safetensors", "oil": "oil:1", "setti
 """The adapters of the tiny checkpoint's repository, as `tests.loras.write` leaves them: file and scale by route."""
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Of tiny tensors torch's threads mostly wait for each other, and busily: three times the processor time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # How long an example takes, to be drawn or to be run, is the machine's: no test fails of it.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")

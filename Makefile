@@ -9,12 +9,14 @@ EXPORT_FLAGS ?= $(if $(filter demo/checkpoint,$(CHECKPOINT)),--max-pixels 147456
 TORCH_BACKEND ?= cpu
 PACKAGES := gateway families export backends embedded tritouch demo bench deploy
 READY := $(VENV)/.ready
-# Without bytecode, as some images ask for, pytest would rewrite all tests every time. One thread: tiny tensors gain by none.
+# Without bytecode, as some images ask for, pytest would rewrite all tests every time.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -m pytest
+USUAL := not families and not long and not browser and not containers and not fleet
 # schemathesis takes a second to import, and is for tests/gateway/test_contract.py alone, which is slow.
-FAST := env -u PYTHONDONTWRITEBYTECODE GENERATED_CASES=20 OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -p no:schemathesis -m "not server and not slow and not long and not families and not browser and not containers and not fleet"
+FAST := GENERATED_CASES=20 $(PYTEST) -q -p no:schemathesis -m "not server and not slow and $(USUAL)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo export up test test-fast test-fast-rest test-fast-first test-fast-second test-families test-browser test-long test-containers test-chart test-fleet check format lock clean
+.PHONY: help setup demo export up test test-fast test-fast-rest test-fast-first test-fast-second test-served test-beside test-families test-browser test-families-served test-families-beside test-long test-long-served test-long-beside test-containers test-chart test-fleet check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -54,10 +56,26 @@ up: export ## serve the repository here: Triton and the gateway, until Ctrl-C
 	$(PYTHON) -m embedded --repository $(REPOSITORY)
 
 test: $(READY) ## run every test, the real Triton included
-	$(PYTHON) -m pytest -m "not families and not long and not browser and not containers and not fleet"
+	$(MAKE) --no-print-directory --jobs=2 --keep-going test-served test-beside
 
 test-families: $(READY) ## export and serve a tiny checkpoint of every family, and compare it with diffusers
-	$(PYTHON) -m pytest -m families
+	$(MAKE) --no-print-directory --jobs=2 --keep-going test-families-served test-families-beside
+
+# Two processes on two cores: all that starts Triton or shares a repository in one, for ports are chosen before Triton takes
+# them, and an export has its repository for itself; beside it all that computes, which lets it go first. What that process
+# says comes whole when it has ended, and grows in build/ until then.
+SERVED := (server or exported)
+test-served test-beside: TESTS := $(USUAL)
+test-families-served test-families-beside: TESTS := families
+test-long-served test-long-beside: TESTS := long
+BESIDE = nice $(PYTEST) -m "$(TESTS) and not $(SERVED)"
+TOLD_AFTERWARDS = >build/$@.log 2>&1; code=$$?; echo; cat build/$@.log; exit $$code
+
+test-served test-families-served:
+	$(PYTEST) -m "$(TESTS) and $(SERVED)"
+
+test-beside test-families-beside:
+	@mkdir -p build; $(BESIDE) $(TOLD_AFTERWARDS)
 
 test-browser: $(READY) ## edit by the playground in a real browser (Debian's chromium)
 	$(PYTHON) -m pytest -m browser tests/playground tests/server/test_playground.py
@@ -79,9 +97,15 @@ test-fast-second:
 	nice $(FAST) $(SECOND_HALF)
 
 test-long: $(READY) ## thousands of generated requests, Triton killed twenty times, and each of its processes
-	GENERATED_CASES=1500 TRITON_KILLS=20 \
-	  $(PYTHON) -m pytest tests/gateway/test_contract.py tests/gateway/test_stream_cases.py tests/gateway/test_server.py
-	$(PYTHON) -m pytest -m long
+	$(MAKE) --no-print-directory --jobs=2 --keep-going test-long-served test-long-beside
+
+test-long-served:
+	TRITON_KILLS=20 $(PYTEST) tests/gateway/test_server.py
+	$(PYTEST) -m "$(TESTS) and $(SERVED)"
+
+GENERATED := tests/gateway/test_contract.py tests/gateway/test_stream_cases.py
+test-long-beside:
+	@mkdir -p build; { GENERATED_CASES=1500 nice $(PYTEST) $(GENERATED) && $(BESIDE); } $(TOLD_AFTERWARDS)
 
 test-containers: $(READY) ## build the images and run docker-compose.yml, in an engine of its own (root, Debian 12)
 	$(PYTHON) -m pytest -m containers tests/containers

@@ -129,10 +129,11 @@ def demo_repository(exports: Mapping[str, Future[Path]]) -> Path:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that wait for no export go first; those that do are slow."""
+    """Tests that wait for no export go first; those that do are slow, and marked."""
     for item in items:
         if SHARED.keys() & set(_fixtures(item)):
             item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.exported)
     items.sort(key=lambda item: [name in _fixtures(item) for name in reversed(SHARED)])
 
 

@@ -1,13 +1,20 @@
-"""What `make` says on machines that have no Python that fits. Nothing is installed: it ends before that."""
+"""What `make` says on machines that have no Python that fits, and how it runs tests in two processes, of stand-ins."""
 
+import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import ROOT
+from tests.embedded.asking import until
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
 
 def make_setup(folder: Path, *tools: Path) -> subprocess.CompletedProcess[str]:
@@ -23,7 +30,6 @@ def make_setup(folder: Path, *tools: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["make", "setup"], cwd=folder, env=variables, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 @pytest.mark.parametrize(
     ("tools", "command"),
     [([], "curl -LsSf https://astral.sh/uv/install.sh | sh"), (["uv"], "uv python install 3.12")],
@@ -36,3 +42,47 @@ def test_a_machine_without_a_fitting_python_is_told_the_one_command(tmp_path, to
     assert len(told) == 1
     assert told[0].endswith(f": {command}")
     assert not (tmp_path / ".venv").exists()
+
+
+IN_TWO = ("test", "test-families", "test-long")
+SERVED = "(server or exported)"
+
+
+def make_tests(folder: Path, target: str, script: str) -> list[str]:
+    """A command, to be run in `folder`: a target of tests, of which `script` stands in for Python.
+
+    It knows nothing of a `make` that runs this test.
+    """
+    shutil.copy(ROOT / "Makefile", folder)
+    python = folder / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    alone = ["env", "--default-signal=INT", "-u", "MAKEFLAGS", "-u", "MAKELEVEL"]
+    return [*alone, "make", "-o", ".venv/.ready", target, "PYTHON=./python"]
+
+
+@pytest.mark.parametrize("failing", ["", f"and {SERVED}", f"and not {SERVED}"], ids=["none", "served", "beside"])
+@pytest.mark.parametrize("target", IN_TWO)
+def test_each_test_is_in_one_of_two_processes_and_either_may_fail(tmp_path, target, failing):
+    script = f"""echo "said: $*"; case "$*" in *"{failing or "nothing"}") exit 1; esac"""
+    done = subprocess.run(
+        make_tests(tmp_path, target, script), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == (2 if failing else 0), done.stderr
+    said = re.findall(r"^said: -m pytest -m (.*)$", done.stdout, re.MULTILINE)
+    served, beside = sorted(said, key=lambda marks: marks.endswith(f"and not {SERVED}"))
+    assert served.removesuffix(f" and {SERVED}") == beside.removesuffix(f" and not {SERVED}")
+
+
+@pytest.mark.parametrize("target", IN_TWO)
+def test_ctrl_c_ends_both(tmp_path, target):
+    command = make_tests(tmp_path, target, "echo > $$; exec sleep 600")
+    group = subprocess.Popen(
+        command, cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert until(lambda: len(list(tmp_path.glob("[0-9]*"))) == 2)
+    running = [psutil.Process(int(file.name)) for file in tmp_path.glob("[0-9]*")]
+    os.killpg(group.pid, signal.SIGINT)
+    group.communicate(timeout=120)
+    assert group.returncode != 0
+    assert not psutil.wait_procs(running, timeout=120)[1]

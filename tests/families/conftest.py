@@ -1,5 +1,6 @@
 """Every family's tiny checkpoint, exported in exact arithmetic and served, one family after the other."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,3 +49,11 @@ def served(request: pytest.FixtureRequest) -> Iterator[Served]:
     export(name, checkpoint, repository)
     with serve(repository, port=0) as running:
         yield Served(name, tiny.module(name), checkpoint, repository, Client(running))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever uses a server is marked so."""
+    here = os.path.dirname(__file__)  # noqa: PTH120
+    for item in items:
+        if str(item.path).startswith(here) and {"served", "server", "client"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.server)

@@ -54,6 +54,7 @@ def test_the_option_of_cosxl_is_seen() -> None:
 
 
 @pytest.mark.families
+@pytest.mark.server
 def test_an_empty_prompt_is_encoded_where_the_checkpoint_wants_that(tmp_path: Path) -> None:
     checkpoint = changed(tmp_path / "checkpoint", force_zeros_for_empty_prompt=False)
     export(FAMILY, checkpoint, tmp_path / "repository")

@@ -1,6 +1,8 @@
 """Every family's tiny checkpoint, exported in exact arithmetic and served, one family after the other."""
 
+import functools
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,14 +43,29 @@ def export(name: str, checkpoint: Path, repository: Path, *flags: str, strength:
     assert done.returncode == 0, done.stderr
 
 
+@functools.cache
+def exported(kit: str) -> Path:
+    """The kit's repository, kept between runs and up to date. Tests leave it as it is."""
+    repository = ROOT / "build" / "test-families" / kit
+    if kit in tiny.VARIANTS:  # the networks are its family's: so are the engines
+        shutil.rmtree(repository, ignore_errors=True)
+        copied(tiny.family(kit), repository)
+    export(kit, tiny.checkpoint(kit), repository)
+    return repository
+
+
+def copied(kit: str, folder: Path) -> Path:
+    """A copy of the kit's repository in `folder` (must not exist), where an export makes what is another alone."""
+    return Path(shutil.copytree(exported(kit), folder, symlinks=True))
+
+
 @pytest.fixture(scope="module")
 def served(request: pytest.FixtureRequest) -> Iterator[Served]:
     """The family that the test is parametrized with, by its name."""
     name: str = request.param
-    checkpoint, repository = tiny.checkpoint(name), ROOT / "build" / "test-families" / name
-    export(name, checkpoint, repository)
+    repository = exported(name)
     with serve(repository, port=0) as running:
-        yield Served(name, tiny.module(name), checkpoint, repository, Client(running))
+        yield Served(name, tiny.module(name), tiny.checkpoint(name), repository, Client(running))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from embedded.server import serve
-from tests.conftest import ROOT
 from tests.families import tiny
-from tests.families.conftest import export
+from tests.families.conftest import copied, export
 from tests.server.asking import Client, colours, psnr
 
 pytestmark = pytest.mark.families
@@ -19,8 +18,8 @@ LIKE = 30
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    repository = ROOT / "build" / "test-families" / "tiles"
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    repository = copied(FAMILY, tmp_path_factory.mktemp("tiles") / "repository")
     export(FAMILY, tiny.checkpoint(FAMILY), repository, "--vae-tile-pixels", str(128 * 128))
     with serve(repository, port=0) as running:
         yield Client(running)

@@ -20,9 +20,8 @@ from families import load
 from families.errors import BadCheckpointError
 from families.flux2_klein.denoising import noise
 from families.interface import Limits
-from tests.conftest import ROOT
 from tests.families import tiny
-from tests.families.conftest import export
+from tests.families.conftest import exported
 from tests.server.asking import Client, colours, png, psnr
 
 with warnings.catch_warnings():
@@ -38,9 +37,7 @@ SIZES: list[list[tuple[int, int]]] = [[(96, 96)], [(128, 96), (64, 80)], [(64, 6
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """The family's tiny checkpoint, as the tests of every family export it."""
-    repository = ROOT / "build" / "test-families" / FAMILY
-    export(FAMILY, tiny.checkpoint(FAMILY), repository)
-    with serve(repository, port=0) as running:
+    with serve(exported(FAMILY), port=0) as running:
         yield Client(running)
 
 

@@ -8,12 +8,13 @@ import torch
 from diffusers import AutoencoderTiny
 
 from embedded.server import Embedded, serve
-from tests.conftest import ROOT, run_export
 from tests.families import tiny
+from tests.families.conftest import copied, export
 from tests.server.asking import colours
 from tests.server.streams import stream
 
 pytestmark = pytest.mark.families
+FAMILY = "instruct_pix2pix"
 LEVEL = 0.75
 """Of every pixel that the small decoder makes: it is told by it."""
 
@@ -25,9 +26,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
     torch.nn.init.zeros_(flat.decoder.layers[-1].weight)
     torch.nn.init.constant_(flat.decoder.layers[-1].bias, LEVEL)
     flat.save_pretrained(folder)
-    repository = ROOT / "build" / "test-families" / "preview_decoder"
-    done = run_export(tiny.checkpoint("instruct_pix2pix"), repository, "--preview-decoder", str(folder), routes={})
-    assert done.returncode == 0, done.stderr
+    repository = copied(FAMILY, tmp_path_factory.mktemp("served") / "repository")
+    export(FAMILY, tiny.checkpoint(FAMILY), repository, "--preview-decoder", str(folder))
     with serve(repository, port=0, gateway=False) as running:
         yield running
 

@@ -16,9 +16,9 @@ from export.component.build import Builder, Make
 from export.engines import load
 from families.safety_checker import modules, table
 from tests import safety
-from tests.conftest import ROOT, TARGETS
+from tests.conftest import TARGETS
 from tests.families import tiny
-from tests.families.conftest import export
+from tests.families.conftest import copied, export
 from tests.server.asking import Client, colours, png, psnr
 from tests.server.tensors import grpc_inputs
 
@@ -44,7 +44,7 @@ def pictures() -> dict[int, Any]:
 def repository(pictures: dict[int, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = safety.build(tmp_path_factory.mktemp("safety"))
     safety.tell_apart(folder, *(Image.fromarray(pictures[seed]) for seed in (REFUSED, PASSED)))
-    made = ROOT / "build" / "test-families" / "safety_checker"
+    made = copied(FAMILY, tmp_path_factory.mktemp("served") / "repository")
     export(FAMILY, tiny.checkpoint(FAMILY), made, "--safety-checker", str(folder))
     return made
 

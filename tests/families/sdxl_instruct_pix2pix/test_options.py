@@ -15,7 +15,7 @@ from families.errors import BadCheckpointError
 from families.interface import Limits
 from tests.conftest import run_export
 from tests.families import alone, tiny
-from tests.families.conftest import export
+from tests.families.conftest import copied, export
 from tests.server.asking import Client, colours, png, psnr
 
 FAMILY = "sdxl_instruct_pix2pix"
@@ -57,7 +57,7 @@ def test_the_option_of_cosxl_is_seen() -> None:
 @pytest.mark.server
 def test_an_empty_prompt_is_encoded_where_the_checkpoint_wants_that(tmp_path: Path) -> None:
     checkpoint = changed(tmp_path / "checkpoint", force_zeros_for_empty_prompt=False)
-    export(FAMILY, checkpoint, tmp_path / "repository")
+    export(FAMILY, checkpoint, copied(FAMILY, tmp_path / "repository"))
     asked = {"steps": 6, "seed": 3, "guidance": GUIDED}
     reference = tiny.module(FAMILY).reference(checkpoint, colours(96, 64), "make it red", **asked)
     zeros = tiny.module(FAMILY).reference(tiny.checkpoint(FAMILY), colours(96, 64), "make it red", **asked)

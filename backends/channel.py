@@ -2,9 +2,10 @@
 
 On its way through Triton a call wakes seven threads one after another, which takes as long as a short engine computes;
 here it wakes one. A request with the parameter ``channel`` has no inputs that matter: it names a Unix socket of the
-abstract namespace, to which this process connects. Each message there is a call, as JSON (`backends.in_place`), and is
-answered by a message: ``{"dtype": D, "shape": [...], "seconds": S}`` of what now stands in the room for the answer, and
-how long that was computed, or ``{"error": TEXT}``. The channel is open until the caller closes it, or its process ends.
+abstract namespace, to which this process connects. Each message there is a call (`backends.in_place`), and is answered
+by a message: by ``=`` and then how many seconds it was computed, and type and shape of what now stands in the room for
+the answer (`ANSWER`, and each size as another eight bytes); by ``?`` where it was said by an id that is not known; else
+by an error's text as JSON, ``{"error": TEXT}``. The channel is open until the caller closes it, or its process ends.
 ``model_repository/edit_stream/1/channel.py`` is the other side.
 """
 
@@ -13,18 +14,24 @@ from __future__ import annotations
 import json
 import re
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
 
-from backends.in_place import Memories
+from backends.in_place import Memories, UnknownCallError
 from backends.signature import ANY, Array, Signature, TensorSpec
 
 PARAMETER = "channel"
 MOST_BYTES = 1 << 17
 """Of a message."""
+VERSION = 2
+"""Of what is said. A repository whose `edit_stream` has another is not served."""
+ANSWER = struct.Struct("<cd8s")
+"""``=``, seconds, and numpy's name of a type, filled up with zeros; then the shape, of which each size is `SIZE`."""
+SIZE = "q"
+UNKNOWN = b"?"
 _NAME = re.compile(r"tritouch-[0-9a-f]{32}")
 _MESSAGE_LENGTH = 800
 
@@ -37,7 +44,7 @@ class Channels:
 
     def __init__(self, signature: Signature, infer: Infer) -> None:
         self._signature, self._infer = signature, infer
-        self._memories = Memories()
+        self._memories = Memories(self._accepted)
         self._reading, self._computing = threading.Lock(), threading.Lock()
         self._opened = False
 
@@ -63,21 +70,24 @@ class Channels:
     def _serve(self, connection: socket.socket) -> None:
         with connection, suppress(OSError):  # the caller's process has ended
             while said := connection.recv(MOST_BYTES):
-                connection.send(json.dumps(self._answer(said)).encode())
+                connection.send(self._answer(said))
 
-    def _answer(self, said: bytes) -> dict[str, Any]:
+    def _answer(self, said: bytes) -> bytes:
         try:
             with self._reading:
                 inputs, room = self._memories.read(said)
-            inputs = self._accepted(inputs)
             with self._computing:
                 began = time.perf_counter()
                 (output,) = self._infer(inputs).values()
                 seconds = time.perf_counter() - began
                 room.write(output)
+        except UnknownCallError:
+            return UNKNOWN
         except Exception as error:  # noqa: BLE001 - whatever an engine raises must reach its caller, and not end the model
-            return {"error": one_line(error)}
-        return {"dtype": output.dtype.str, "shape": output.shape, "seconds": seconds}
+            return json.dumps({"error": one_line(error)}).encode()
+        return ANSWER.pack(b"=", seconds, output.dtype.str.encode()) + struct.pack(
+            f"<{output.ndim}{SIZE}", *output.shape
+        )
 
     def _accepted(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The model's, which Triton has not seen. Raises ValueError."""

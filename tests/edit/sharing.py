@@ -1,10 +1,11 @@
 """Both sides of a denoiser whose rows stand in shared memory, without Triton between them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from channel import Message
 from numpy.typing import NDArray
 
 from backends.in_place import Memories
@@ -38,12 +39,14 @@ class Side:
     def __init__(self) -> None:
         self.memories = Memories()
         self.inputs: dict[str, NDArray[Any]] = {}
-        self.said = ""
+        self.said = b""
+        self.whole: dict[str, Any] = {}
 
-    def __call__(self, message: Mapping[str, Any], some: Tensors) -> tuple[str, Sequence[int]]:
-        assert set(some) <= set(message["tensors"])
-        self.said = json.dumps(message)
-        self.inputs, room = self.memories.read(self.said.encode())
+    def __call__(self, message: Message, some: Tensors) -> tuple[str, tuple[int, ...]]:
+        self.said = message.short()
+        self.inputs, room = self.memories.read(self.said)
+        assert set(some) <= set(self.inputs)
+        self.whole = json.loads(message.whole())
         prediction = predict(self.inputs)
         room.write(prediction)
         return prediction.dtype.str, prediction.shape

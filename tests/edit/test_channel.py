@@ -1,6 +1,9 @@
 """Calls over a channel: both sides, and real sockets, without Triton between them."""
 
+import contextlib
+import json
 import threading
+import types
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -8,7 +11,7 @@ from typing import Any
 import channel
 import numpy as np
 import pytest
-from channel import Channel, ModelError
+from channel import Channel, Message, ModelError
 
 from backends import channel as engines
 from backends.signature import read_signature
@@ -50,6 +53,26 @@ class Engine:
             raise ModelError("the stub process is not healthy")
         self.opened.append(parameters[engines.PARAMETER])
         self.channels.open(parameters[engines.PARAMETER])
+
+    def forget_calls(self) -> None:
+        """As of memories that are no longer mapped."""
+        self.channels._memories._calls = {}
+
+    def begin_anew(self) -> None:
+        """As another process, which the caller finds by its next call."""
+        self.channel.close()
+        self.channels = engines.Channels(read_signature(CONFIG), self.infer)
+
+    def said(self) -> list[bytes]:
+        """What is sent from now on."""
+        asked, said = self.channel._asked, list[bytes]()
+
+        def listen(message: bytes, some: Tensors) -> bytes:
+            said.append(message)
+            return asked(message, some)
+
+        self.channel._asked = listen  # type: ignore[method-assign]
+        return said
 
     def infer(self, inputs: Tensors) -> dict[str, Any]:
         self.at_once += 1
@@ -122,10 +145,11 @@ def test_what_the_config_does_not_let_through_is_refused(engine: Engine) -> None
 
 
 def test_inputs_that_differ_in_their_rows_are_refused(engine: Engine) -> None:
-    def send(message: Mapping[str, Any], some: Tensors) -> tuple[str, list[int]]:
-        *where, (rows, size), version = message["tensors"]["timestep"]
-        uneven = {**message["tensors"], "timestep": [*where, [rows + 1, size], version]}
-        return engine.channel({**message, "tensors": uneven}, some)
+    def send(message: Message, some: Tensors) -> tuple[str, tuple[int, ...]]:
+        told = json.loads(message.whole())
+        told["tensors"]["timestep"][2][0] += 1
+        uneven = json.dumps(told).encode()
+        return engine.channel(types.SimpleNamespace(short=lambda: uneven, whole=lambda: uneven), some)
 
     with pytest.raises(ModelError, match="differ in their number of rows"):
         SharedRows(send, JoinedRows(predict))([part(1)])
@@ -141,7 +165,7 @@ def test_an_engine_that_has_ended_fails_its_call_and_the_next_finds_another(
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     check(engine.rows, [part(1)])
 
-    def ending(self: Any, said: bytes) -> dict[str, Any]:
+    def ending(self: Any, said: bytes) -> bytes:
         raise Gone
 
     with monkeypatch.context() as ended:
@@ -169,6 +193,36 @@ def test_tritons_own_requests_are_answered_beside_a_channel(engine: Engine) -> N
         assert np.array_equal(found, alone([ours])[0])
 
 
-def test_both_sides_name_the_parameter_alike() -> None:
-    assert channel.PARAMETER == engines.PARAMETER
-    assert channel.MOST_BYTES == engines.MOST_BYTES
+def test_an_engine_that_knows_no_call_any_more_is_told_it_at_length(engine: Engine) -> None:
+    """Whether it has seen too many memories meanwhile, or is another process."""
+    said = engine.said()
+    for forget in (engine.forget_calls, engine.begin_anew):
+        for step in range(2):
+            check(engine.rows, [part(1, step=step), part(2, step=step)])
+        assert len(said[-1]) == 16, "it goes by its id alone"
+        forget()
+        check(engine.rows, [part(1, step=2), part(2, step=2)])
+        assert [said[-1][:1], said[-2][:1].isalnum()] == [b"{", True]
+
+
+def test_groups_may_have_more_memories_than_an_engine_maps(engine: Engine) -> None:
+    said = engine.said()
+    for step in range(3):
+        for group in range(10):
+            check(engine.rows, [part(group, step=step, group=f"{group}")])
+    assert sum(one[:1] == b"{" for one in said) > 10, "those that it no longer knew"
+
+
+def test_a_call_that_failed_is_said_again_as_it_was(engine: Engine) -> None:
+    said = engine.said()
+    for failing in ("first", "", "later", ""):
+        engine.failing = failing
+        with pytest.raises(ModelError, match=failing) if failing else contextlib.nullcontext():
+            check(engine.rows, [part(1, step=len(said))])
+    assert [one[:1] == b"{" for one in said] == [True, True, False, False]
+
+
+def test_both_sides_speak_alike() -> None:
+    for name in ("PARAMETER", "MOST_BYTES", "VERSION", "SIZE", "UNKNOWN"):
+        assert getattr(channel, name) == getattr(engines, name)
+    assert channel.ANSWER.format == engines.ANSWER.format

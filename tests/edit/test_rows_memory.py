@@ -4,17 +4,13 @@ import contextlib
 import gc
 import json
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backends.in_place import Memories
-from families.interface import Tensors
-from rows import JoinedRows
-from shared_rows import SharedRows
-from tests.edit.sharing import Side, check, part, predict, shared
+from tests.edit.sharing import check, part, shared
 
 
 def held() -> int:
@@ -47,26 +43,26 @@ def test_only_the_largest_memories_are_kept() -> None:
     before, tokens = held(), []
     for count in (4, 1, 8, 2):
         check(rows, [part(edit, group=f"{count}") for edit in range(count)])
-        tokens.append(json.loads(side.said)["token"])
+        tokens.append(side.whole["token"])
     all_of_them = held() - before
     for count in (4, 1, 8, 2):
         rows.forget(f"{count}")
     assert 0 < held() - before < all_of_them
     for count, kept in ((3, tokens[0]), (5, tokens[2])):
         check(rows, [part(edit, group=f"{count}") for edit in range(count)])
-        assert json.loads(side.said)["token"] == kept, "the smallest that is large enough"
+        assert side.whole["token"] == kept, "the smallest that is large enough"
 
 
 def test_a_memory_that_is_too_small_makes_room_for_a_larger() -> None:
     rows, side = shared()
     check(rows, [part(1)])
-    small, before = json.loads(side.said)["token"], held()
+    small, before = side.whole["token"], held()
     rows.forget("square")
     check(rows, [part(edit, group="tall") for edit in range(8)])
-    assert json.loads(side.said)["token"] != small
+    assert side.whole["token"] != small
     rows.forget("tall")
     check(rows, [part(1)])
-    assert json.loads(side.said)["token"] != small, "it is no more"
+    assert side.whole["token"] != small, "it is no more"
     assert held() > before
 
 
@@ -77,7 +73,7 @@ def test_edits_that_join_are_written_beside_those_that_are_there_where_there_is_
     places = []
     for count in (1, 2, 4, 5):
         check(rows, [part(edit) for edit in range(10, 10 + count)])
-        message = json.loads(side.said)
+        message = side.whole
         places.append([message["token"], *(told[0] for told in message["tensors"].values())])
     assert places[0] == places[1] == places[2] != places[3]
 
@@ -88,8 +84,8 @@ def test_what_stands_where_others_stood_is_read_anew() -> None:
     tokens, versions = set(), []
     for edit in range(4):
         check(rows, [part(edit)])
-        tokens.add(json.loads(side.said)["token"])
-        versions.append(json.loads(side.said)["tensors"]["text"])
+        tokens.add(side.whole["token"])
+        versions.append(side.whole["tensors"]["text"])
         rows.forget("square")
     assert len(tokens) == 1
     assert len({json.dumps(each) for each in versions}) == 4
@@ -117,20 +113,17 @@ def test_what_stands_where_others_stood_is_read_anew() -> None:
         {"tensors": None},
         {"tensors": {"text": None}},
         {"tensors": {"text": 7}},
+        {"call": 7},
+        {"call": None},
+        {"changing": None},
+        {"changing": [[]]},
     ],
 )
 def test_a_call_that_tells_of_nothing_is_refused(changed: dict[str, Any]) -> None:
-    told: list[Mapping[str, Any]] = []
-    side = Side()
-
-    def listen(message: Mapping[str, Any], some: Tensors) -> tuple[str, Sequence[int]]:
-        told.append(message)
-        return side(message, some)
-
-    rows = SharedRows(listen, JoinedRows(predict))
+    rows, side = shared()
     rows([part(1)])
     with pytest.raises(ValueError, match="the call is of no use"):
-        Memories().read(json.dumps({**told[0], **changed}).encode())
+        Memories().read(json.dumps({**side.whole, **changed}).encode())
     for text in (b"", b"{", b"[]", b"null", b"7", b"[" * 100_000, b"\xff"):
         with pytest.raises(ValueError, match="the call is of no use"):
             side.memories.read(text)

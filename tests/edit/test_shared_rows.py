@@ -1,11 +1,10 @@
 """Large rows stand in memory that the denoiser's side reads in place: both sides, without Triton between them."""
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from channel import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,7 +47,7 @@ def test_rows_that_nobody_stood_on_are_not_written_again() -> None:
     seen = []
     for step in range(6):
         check(rows, [part(1, 1 if step % 2 else 3, step=step)])
-        seen.append(json.loads(side.said)["tensors"]["text"][-1])
+        seen.append(side.whole["tensors"]["text"][-1])
     assert len(set(seen)) == 1, "the text's version"
 
 
@@ -65,9 +64,9 @@ def test_an_edit_that_could_not_be_written_is_written_when_it_comes_again() -> N
 def test_an_answer_of_other_rows_is_an_error() -> None:
     side = Side()
 
-    def short(message: Mapping[str, Any], some: Tensors) -> tuple[str, Sequence[int]]:
+    def short(message: Message, some: Tensors) -> tuple[str, tuple[int, ...]]:
         dtype, shape = side(message, some)
-        return dtype, [shape[0] - 1, *shape[1:]]
+        return dtype, (shape[0] - 1, *shape[1:])
 
     with pytest.raises(ValueError, match="the denoiser answered 1 rows to 2"):
         SharedRows(short, JoinedRows(predict))([part(1), part(2)])
@@ -76,8 +75,8 @@ def test_an_answer_of_other_rows_is_an_error() -> None:
 def test_an_answer_that_has_no_room_is_an_error() -> None:
     side = Side()
 
-    def large(message: Mapping[str, Any], some: Tensors) -> tuple[str, Sequence[int]]:
-        _, room = side.memories.read(json.dumps(message).encode())
+    def large(message: Message, some: Tensors) -> tuple[str, tuple[int, ...]]:
+        _, room = side.memories.read(message.whole())
         room.write(np.zeros((1, 2, *SAMPLE), np.float32))
         raise AssertionError("it was written")
 

@@ -116,16 +116,20 @@ def test_a_repository_that_cannot_be_served_says_how_to_build_one(tmp_path, kind
         check_repository(repository)
 
 
-def test_a_repository_of_before_channels_is_refused_rather_than_served_in_part(tmp_path):
+def test_a_repository_that_says_to_backends_what_these_do_not_understand_is_refused(tmp_path):
     (tmp_path / "edit" / ".tritouch").mkdir(parents=True)
     (tmp_path / "edit" / "config.pbtxt").write_text('name: "edit"')
     with pytest.raises(EmbeddedError, match="exported by an earlier version: export it again"):
         check_repository(tmp_path)
     (tmp_path / "edit_stream" / "1").mkdir(parents=True)
     (tmp_path / "edit_stream" / "config.pbtxt").write_text('name: "edit_stream"')
-    with pytest.raises(EmbeddedError, match="exported by an earlier version: export it again"):
-        check_repository(tmp_path)
-    (tmp_path / "edit_stream" / "1" / "channel.py").touch()
+    ours = (ROOT / "model_repository" / "edit_stream" / "1" / "channel.py").read_text()
+    for said in (None, ours.replace("\nVERSION", "\nOTHER"), ours.replace("\nVERSION = ", "\nVERSION = 1")):
+        if said is not None:
+            (tmp_path / "edit_stream" / "1" / "channel.py").write_text(said)
+        with pytest.raises(EmbeddedError, match="exported by an earlier version: export it again"):
+            check_repository(tmp_path)
+    (tmp_path / "edit_stream" / "1" / "channel.py").write_text(ours)
     assert check_repository(tmp_path) == tmp_path.resolve()
 
 

@@ -8,8 +8,9 @@ other side, and ends with the socket.
 import json
 import secrets
 import socket
+import struct
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Protocol
 
 from families.errors import InvalidEditError, invalid_edit
 from families.interface import Tensors
@@ -19,6 +20,10 @@ PARAMETER = "channel"
 """Of the request that names the socket."""
 MOST_BYTES = 1 << 17
 """Of a message."""
+VERSION = 2
+"""Of what is said. A repository of another is not served."""
+ANSWER, ANSWERED, UNKNOWN = struct.Struct("<cd8s"), b"=", b"?"
+SIZE = "q"
 COMING_SECONDS = 10.0
 """An engine's process that has answered has come before."""
 
@@ -30,6 +35,16 @@ class ModelError(Exception):
 def fault(said: str) -> ModelError | InvalidEditError:
     """The error that a model's message tells of."""
     return invalid_edit(said) or ModelError(said)
+
+
+class Message(Protocol):
+    """A call. Said at length once, and then by its name for as long as nothing else has changed."""
+
+    def short(self) -> bytes:
+        """As short as it can be said. Who is told UNKNOWN says it whole."""
+
+    def whole(self) -> bytes:
+        """At length."""
 
 
 class Channel:
@@ -45,16 +60,20 @@ class Channel:
         self._open, self._computed = open_, computed
         self._idle: list[socket.socket] = []
 
-    def __call__(self, message: Mapping[str, Any], some: Tensors) -> tuple[str, list[int]]:
+    def __call__(self, message: Message, some: Tensors) -> tuple[str, tuple[int, ...]]:
         """Type and shape of the prediction, which the engine has written. `some` input lets Triton take a request.
 
         Raises ModelError, InvalidEditError, or StoppingError where its process has ended: it begins again.
         """
-        answer = json.loads(self._asked(json.dumps(message).encode(), some))
-        if "error" in answer:
-            raise fault(answer["error"])
-        self._computed(answer["seconds"])
-        return answer["dtype"], answer["shape"]
+        answer = self._asked(message.short(), some)
+        if answer == UNKNOWN:
+            answer = self._asked(message.whole(), some)
+        if not answer.startswith(ANSWERED):
+            raise fault(json.loads(answer)["error"])
+        _, seconds, dtype = ANSWER.unpack_from(answer)
+        self._computed(seconds)
+        sizes = (len(answer) - ANSWER.size) // struct.calcsize(SIZE)
+        return dtype.rstrip(b"\0").decode(), struct.unpack_from(f"<{sizes}{SIZE}", answer, ANSWER.size)
 
     def close(self) -> None:
         """Once no call is under way."""

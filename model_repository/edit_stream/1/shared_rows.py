@@ -10,6 +10,7 @@ the system does to hand it out, page by page to both sides, takes longer than to
 
 import fcntl
 import itertools
+import json
 import math
 import mmap
 import os
@@ -21,12 +22,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from channel import Message
 from numpy.typing import NDArray
 
 from families.interface import Tensors
 from rows import Denoiser, Part, longest, require_rows
 
-Send = Callable[[Mapping[str, Any], Tensors], tuple[str, Sequence[int]]]
+Send = Callable[[Message, Tensors], tuple[str, tuple[int, ...]]]
 """Runs the denoiser on what a message tells of; beside it, some of its tensors themselves. Returns type and shape of
 the prediction, which was written to where the message says."""
 
@@ -127,6 +129,25 @@ class Row:
         return {name: cls(longest([each[name] for each in inputs]), array.dtype) for name, array in inputs[0].items()}
 
 
+class CallMessage:
+    """A call of a group. Once `known`, which is when it was answered, its id says it all, but for what changes."""
+
+    def __init__(self, content: Mapping[str, Any], blocks: Mapping[str, Block], changing: Collection[str]) -> None:
+        self._id = secrets.token_hex(8)
+        self._content = {**content, "call": self._id, "changing": [*changing]}
+        self._blocks, self.known = blocks, False
+
+    def short(self) -> bytes:
+        """As short as it can be said."""
+        return self._id.encode() if self.known else self.whole()
+
+    def whole(self) -> bytes:
+        """At length, as `backends/in_place.py` has it."""
+        for name, told in self._content["tensors"].items():
+            told[-1] = self._blocks[name].version
+        return json.dumps(self._content).encode()
+
+
 class Group:
     """Memory for the rows of edits that share calls, and for what is predicted of them."""
 
@@ -137,7 +158,7 @@ class Group:
         row_bytes, unaligned = sum(row.bytes for row in each.values()) + answer_bytes, ALIGNMENT * len(each)
         self.memory = spares.take(rows * row_bytes + unaligned)
         rows = (self.memory.size - unaligned) // row_bytes
-        self.each, self.rows = each, rows
+        self.each, self.rows, self._changing = each, rows, frozenset(changing)
         offsets = [0]
         for row in each.values():
             offsets.append(offsets[-1] + -(-rows * row.bytes // ALIGNMENT) * ALIGNMENT)
@@ -149,7 +170,8 @@ class Group:
         self._called: list[tuple[int, int]] = []  # of the last call: edits, each with how many rows
         self._places: dict[int, int] = {}  # of the same: the first row of each
         self._holds: dict[int, tuple[int, int]] = {}  # what does not change, by row: of which edit, and its which row
-        self._message: dict[str, Any] = {}
+        self._message = CallMessage({}, {}, frozenset())
+        self._predicted: tuple[tuple[Any, ...], list[NDArray[Any]]] = (), []  # of the same: type and shape, and views
 
     def called_with(self, parts: Sequence[Part]) -> bool:
         """Whether the last call was of the same rows of the same edits."""
@@ -166,24 +188,25 @@ class Group:
             self._holds |= own
             self._places[part.edit] = first
             first += part.rows
-        self._message = self._says(first)
+        self._message = CallMessage(self._says(first), self.blocks, self._changing)
+        self._predicted = (), []
         self._called = [(part.edit, part.rows) for part in parts]
 
-    def place(self, parts: Sequence[Part]) -> Mapping[str, Any]:
-        """Writes what changes, once the parts are arranged. Returns the message of the call, as `backends/in_place.py`
-        has it."""
+    def place(self, parts: Sequence[Part]) -> CallMessage:
+        """Writes what changes, once the parts are arranged. Returns the message of the call."""
         for part in parts:
             self._write(self._places[part.edit], part.changing)
-        for name, said in self._message["tensors"].items():
-            said[-1] = self.blocks[name].version
         return self._message
 
-    def predictions(self, parts: Sequence[Part], dtype: str, shape: Sequence[int]) -> list[NDArray[Any]]:
+    def predictions(self, parts: Sequence[Part], dtype: str, shape: tuple[int, ...]) -> list[NDArray[Any]]:
         """Each part's, as views. Raises ValueError where there are not as many rows."""
-        require_rows(shape[0], parts)
-        prediction = self.memory.view(self.answer[0], shape, dtype)
-        places = [self._places[part.edit] for part in parts]
-        return [prediction[first : first + part.rows] for first, part in zip(places, parts, strict=True)]
+        if self._predicted[0] != (dtype, shape):
+            require_rows(shape[0], parts)
+            prediction = self.memory.view(self.answer[0], shape, dtype)
+            places = [self._places[part.edit] for part in parts]
+            views = [prediction[first : first + part.rows] for first, part in zip(places, parts, strict=True)]
+            self._predicted = (dtype, shape), views
+        return self._predicted[1]
 
     def _write(self, first: int, tensors: Tensors) -> None:
         for name, rows in tensors.items():
@@ -235,7 +258,9 @@ class SharedRows:
                 return self._small(parts)
             group = self._group(parts[0], each, sum(part.rows for part in parts))
             group.arrange(parts)
-        dtype, shape = self._send(group.place(parts), parts[0].changing)
+        message = group.place(parts)
+        dtype, shape = self._send(message, parts[0].changing)
+        message.known = True
         return group.predictions(parts, dtype, shape)
 
     def forget(self, group: Hashable) -> None:

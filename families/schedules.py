@@ -44,6 +44,7 @@ class Schedule:
         given = {"sigmas": sigmas, "mu": mu}
         scheduler.set_timesteps(steps, **{name: value for name, value in given.items() if value is not None})
         self.timesteps: torch.Tensor = scheduler.timesteps  # (calls,); calls > steps for schedulers of higher order
+        self.numbers: list[float] = self.timesteps.double().tolist()  # the same
         self.initial_sigma = float(getattr(scheduler, "init_noise_sigma", 1.0))  # flow matching has none
         parameters = inspect.signature(scheduler.step).parameters
         self._options: dict[str, Any] = {}
@@ -52,7 +53,7 @@ class Schedule:
         if "generator" in parameters:
             self._options["generator"] = generator
         self._quick, self._place = quick_step(scheduler), 0
-        self._scales = hasattr(scheduler, "scale_model_input")  # flow matching does not
+        self._scales = self._quick is None and hasattr(scheduler, "scale_model_input")  # flow matching and DDIM do not
         self._scaled: Array = np.empty(0, np.float32)
         self._last: _Step | None = None
 

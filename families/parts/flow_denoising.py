@@ -120,7 +120,7 @@ def denoise(
     for place, timestep in enumerate(schedule.timesteps):
         step = {
             "sample": repeated(schedule.scale(sample, timestep), guidance.rows),
-            "timestep": np.full((guidance.rows, 1), float(timestep), np.float32),
+            "timestep": np.full((guidance.rows, 1), schedule.numbers[place], np.float32),
         }
         prediction = yield Step(step, preview if place else None)
         own = prediction[:, : sample.shape[1]]

@@ -74,7 +74,7 @@ def denoise(
         prediction = yield Step(
             {
                 "sample": np.concatenate([sample, pictures], axis=1),
-                "timestep": np.full((guidance.rows, 1), float(timestep), np.float32),
+                "timestep": np.full((guidance.rows, 1), schedule.numbers[place], np.float32),
             },
             preview if place else None,
         )

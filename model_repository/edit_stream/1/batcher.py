@@ -169,15 +169,13 @@ class Batcher:
 
     def _run(self) -> None:
         """Takes turns until stopping; sleeps while there is none to take."""
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._turns.possible(self._ready))
-                if self._stopping:
-                    return
-            self.turn()
+        while not self._stopping:
+            if not self.turn():
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopping or self._turns.possible(self._ready))
 
-    def turn(self) -> None:
-        """One turn: drop who is gone, choose, call once, step. Never raises for what a job or the denoiser does."""
+    def turn(self) -> bool:
+        """One turn: drop who is gone, choose, call once, step. Whether there was a call. Never raises what fails."""
         began = self._clock()
         jobs = self._chosen()
         if jobs:
@@ -186,7 +184,7 @@ class Batcher:
             with self._changed:
                 self._turns.done(jobs)
                 self._metrics.turn(began, self._clock())
-                self._report()
+        return bool(jobs)
 
     def _chosen(self) -> tuple[Job, ...]:
         """The jobs of a call; another thread is woken where there are more to choose."""
@@ -206,11 +204,13 @@ class Batcher:
     def _step(self, jobs: tuple[Job, ...]) -> None:
         """One denoiser call and one step of each job. A failed call fails these jobs alone."""
         began = self._clock()
+        new = [job for job in jobs if not job.begun]
         with self._changed:
-            for job in jobs:
-                if not job.begun:
-                    job.begun = True
-                    self._mark(job, "queue")
+            for job in new:
+                job.begun = True
+                self._mark(job, "queue")
+            if new:
+                self._report()
         try:
             predictions = self._denoiser([job.part() for job in jobs])
         except Exception as error:  # noqa: BLE001 - whatever the engine raises

@@ -1,10 +1,11 @@
 """The batcher's metrics as Triton's own, because Triton's own gauges cannot see inside this queue.
 
-Each change of a metric is a round trip to Triton: so they are summed up here, and sent when they are published.
+Each change of a metric is a round trip to Triton, and each sum takes a while between two calls of the denoiser: so what
+is reported is only noted here, and summed up and sent when it is published.
 """
 
-import threading
-from collections import defaultdict
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
@@ -17,8 +18,8 @@ class TritonMetrics:
 
     def __init__(self) -> None:
         self._families: list[Any] = []  # Triton drops a metric whose family is gone
-        self._lock = threading.Lock()  # guards the two below
-        self._levels: dict[Any, float] = {}
+        self._noted: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()  # how it is summed up, and what
+        self._levels: dict[Any, float] = {}  # this and what follows: of the thread that publishes
         self._sums: dict[Any, float] = defaultdict(float)
         self._until: dict[Any, float] = {}  # metric of seconds -> up to when they are counted
         edits = self._family("GAUGE", "tritouch_edits_in_flight", "Edits begun (active) and not yet begun (waiting)")
@@ -47,45 +48,47 @@ class TritonMetrics:
 
     def in_flight(self, active: int, waiting: int) -> None:
         """Edits that have begun, and edits that have not, now."""
-        with self._lock:
-            self._levels = {self._active: active, self._waiting: waiting}
+        self._noted.append((self._set, ({self._active: active, self._waiting: waiting},)))
 
     def call(self, rows: int, edits: int, began: float, ended: float) -> None:
         """One denoiser call has returned. It counts from when those before it had: so the totals are of the engine."""
-        self._add({self._calls: 1, self._rows: rows, self._steps: edits})
-        self._since(self._call_seconds, began, ended)
+        self._noted.append((self._add, ({self._calls: 1, self._rows: rows, self._steps: edits},)))
+        self._noted.append((self._since, (self._call_seconds, began, ended)))
 
     def computed(self, seconds: float) -> None:
         """The engine has computed for so long, as it says itself, in a call that did not go through Triton."""
-        self._add({self._engine_seconds: seconds})
+        self._noted.append((self._add, ({self._engine_seconds: seconds},)))
 
     def turn(self, began: float, ended: float) -> None:
         """One turn has ended. Time in which two are under way counts once."""
-        self._since(self._turn_seconds, began, ended)
+        self._noted.append((self._since, (self._turn_seconds, began, ended)))
 
     def stage(self, name: str, seconds: float) -> None:
         """One edit has spent this long in a stage."""
-        self._add({self._stages[name]: seconds})
+        self._noted.append((self._add, ({self._stages[name]: seconds},)))
 
     def left(self, outcome: str) -> None:
         """One edit has left."""
-        self._add({self._outcomes[outcome]: 1})
+        self._noted.append((self._add, ({self._outcomes[outcome]: 1},)))
 
     def publish(self) -> None:
         """Sends what has changed: what edits have done before that they are gone. By one thread, beside the others."""
-        with self._lock:
-            levels, sums = self._levels, self._sums
-            self._levels, self._sums = {}, defaultdict(float)
-        for metric, amount in sums.items():
+        self._levels, self._sums = {}, defaultdict(float)
+        for _ in range(len(self._noted)):
+            sum_up, told = self._noted.popleft()
+            sum_up(*told)
+        for metric, amount in self._sums.items():
             metric.increment(amount)
-        for metric, level in levels.items():
+        for metric, level in self._levels.items():
             metric.set(level)
 
+    def _set(self, levels: Mapping[Any, float]) -> None:
+        self._levels |= levels
+
     def _since(self, metric: Any, began: float, ended: float) -> None:
-        self._add({metric: ended - max(began, self._until.get(metric, began))})
+        self._sums[metric] += ended - max(began, self._until.get(metric, began))
         self._until[metric] = ended
 
-    def _add(self, amounts: dict[Any, float]) -> None:
-        with self._lock:
-            for metric, amount in amounts.items():
-                self._sums[metric] += amount
+    def _add(self, amounts: Mapping[Any, float]) -> None:
+        for metric, amount in amounts.items():
+            self._sums[metric] += amount

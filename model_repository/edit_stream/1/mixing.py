@@ -27,16 +27,20 @@ class Call:
 
     def take(self, jobs: Sequence[Job]) -> bool:
         """Takes all of these jobs of one group in, or, where they do not fit, none."""
-        if not self.fits(jobs):
+        sums = self._summed(jobs)
+        if not self._fit(jobs, sums):
             return False
-        self._lengths, self._sums = self._with(jobs[0]), self._summed(jobs)
+        self._lengths, self._sums = self._with(jobs[0]), sums
         self.jobs.extend(jobs)
         self.groups.add(jobs[0].group)
         return True
 
     def fits(self, jobs: Sequence[Job]) -> bool:
         """Whether these jobs, of one group, may come along with what there is."""
-        rows, tokens, unpadded = self._summed(jobs)
+        return self._fit(jobs, self._summed(jobs))
+
+    def _fit(self, jobs: Sequence[Job], sums: tuple[int, int, int]) -> bool:
+        rows, tokens, unpadded = sums
         if rows > self._max_rows or tokens > self._max_tokens:
             return False
         group = jobs[0].group

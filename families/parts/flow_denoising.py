@@ -91,7 +91,10 @@ def plan(
     """
     height, width = latents.shape[2:]
     seen, made = sum(latent.shape[2] * latent.shape[3] for latent in references), height * width
-    rows = {name: array.repeat(guidance.rows, axis=0) if len(array) == 1 else array for name, array in constant.items()}
+    rows = {
+        name: array.repeat(guidance.rows, axis=0) if len(array) == 1 < guidance.rows else array
+        for name, array in constant.items()
+    }
     known, free = kept or (None, None)
     hold = None
     if known is not None and free is not None:

@@ -84,6 +84,7 @@ def test_schedules_of_two_edits_share_nothing(tmp_path: Path) -> None:
     ones = np.ones((1, 4, 2, 2), np.float32)
     first.step(ones, first.timesteps[0], ones)
     assert (len(first.timesteps), len(second.timesteps)) == (5, 9)
+    assert first.numbers == [float(timestep) for timestep in first.timesteps]
     assert second._scheduler.step_index is None
 
 

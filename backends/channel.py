@@ -26,8 +26,6 @@ from backends.signature import ANY, Array, Signature, TensorSpec
 PARAMETER = "channel"
 MOST_BYTES = 1 << 17
 """Of a message."""
-VERSION = 2
-"""Of what is said. A repository whose `edit_stream` has another is not served."""
 ANSWER = struct.Struct("<cd8s")
 """``=``, seconds, and numpy's name of a type, filled up with zeros; then the shape, of which each size is `SIZE`."""
 SIZE = "q"

@@ -23,6 +23,8 @@ PRODUCTS = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT for RTX"}
 MODULES = {"tensorrt": "tensorrt_bindings", "tensorrt_rtx": "tensorrt_rtx"}
 """Python module of each. NVIDIA's image has TensorRT's libraries, to which bindings alone are added."""
 HINT = "export again on this machine"
+CHANNEL, CHANNEL_VERSION = Path("edit_stream", "1", "channel.py"), 2
+"""Where a repository has what speaks to `backends.channel`, and the version of what is said."""
 
 
 def installed_version(kind: str) -> str | None:
@@ -48,6 +50,8 @@ def incompatibilities(
         version: finds the installed version of an engine kind's module.
     """
     found: dict[str, list[str]] = {}
+    if (repository / "edit" / ".tritouch").exists() and not _speaks(repository / CHANNEL):
+        found["exported by an earlier version"] = [CHANNEL.parts[0]]
     for file in sorted(repository.glob(f"*/{RECORD}")):
         try:
             record = _read(file)
@@ -57,6 +61,14 @@ def incompatibilities(
         for reason in _reasons(record, served, gpu, version):
             found.setdefault(reason, []).append(file.parent.name)
     return [f"{', '.join(names)}: {reason}: {HINT}" for reason, names in found.items()]
+
+
+def _speaks(channel: Path) -> bool:
+    """Whether a repository's `edit_stream` says to backends what those here understand."""
+    try:
+        return f"\nVERSION = {CHANNEL_VERSION}\n" in channel.read_text("utf-8")
+    except OSError:
+        return False
 
 
 def _read(file: Path) -> dict[str, Any]:

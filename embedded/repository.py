@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from backends.channel import VERSION
 from backends.compatibility import incompatibilities
 from embedded.errors import EmbeddedError
 
@@ -35,8 +34,6 @@ def check_repository(repository: Path) -> Path:
     missing = sorted(unwritten | _steps(repository) - {entry.name for entry in repository.iterdir()})
     if missing:
         raise EmbeddedError(f"the model repository {repository} has no {', '.join(missing)} yet: {hint}")
-    if (repository / "edit" / ".tritouch").exists() and not _speaks(repository / "edit_stream" / "1" / "channel.py"):
-        raise EmbeddedError(f"the model repository {repository} was exported by an earlier version: export it again")
     dangling = sorted(entry.name for entry in repository.iterdir() if entry.is_symlink() and not entry.exists())
     if dangling:
         raise EmbeddedError(f"{repository / dangling[0]} leads nowhere: {hint}")
@@ -44,11 +41,6 @@ def check_repository(repository: Path) -> Path:
     if reasons:
         raise EmbeddedError("; ".join(reasons))
     return repository.resolve()
-
-
-def _speaks(channel: Path) -> bool:
-    """Whether `edit_stream` says to backends what these understand."""
-    return channel.exists() and f"\nVERSION = {VERSION}\n" in channel.read_text("utf-8")
 
 
 def _steps(repository: Path) -> set[str]:

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from backends.compatibility import incompatibilities, installed_version
+from backends.compatibility import CHANNEL, CHANNEL_VERSION, incompatibilities, installed_version
 from backends.gpu import Gpu
+from tests.conftest import ROOT
 
 L4 = Gpu("NVIDIA L4", "8.9")
+SPOKEN = "edit_stream: exported by an earlier version: export again on this machine"
 
 
 def repository(folder: Path, kind: str, **versions: str) -> Path:
@@ -87,3 +89,15 @@ def test_the_command_is_silent_when_all_is_compatible(tmp_path):
     command = [sys.executable, "-m", "backends.compatibility", str(made), "--served", "openvino,tensorrt"]
     done = subprocess.run(command, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_what_speaks_another_version_to_the_backends_is_refused_in_containers_too(tmp_path):
+    ours = (ROOT / "model_repository" / CHANNEL).read_text()
+    assert f"\nVERSION = {CHANNEL_VERSION}\n" in ours
+    (tmp_path / "edit" / ".tritouch").mkdir(parents=True)
+    (tmp_path / "edit_stream" / "1").mkdir(parents=True)
+    for said, reasons in ((ours, []), (ours.replace("VERSION = ", "VERSION = 1"), [SPOKEN]), ("", [SPOKEN])):
+        (tmp_path / CHANNEL).write_text(said)
+        assert incompatibilities(tmp_path, ("openvino",)) == reasons
+    (tmp_path / CHANNEL).unlink()
+    assert incompatibilities(tmp_path, ("openvino",)) == [SPOKEN]

@@ -119,7 +119,7 @@ def test_a_repository_that_cannot_be_served_says_how_to_build_one(tmp_path, kind
 def test_a_repository_that_says_to_backends_what_these_do_not_understand_is_refused(tmp_path):
     (tmp_path / "edit" / ".tritouch").mkdir(parents=True)
     (tmp_path / "edit" / "config.pbtxt").write_text('name: "edit"')
-    with pytest.raises(EmbeddedError, match="exported by an earlier version: export it again"):
+    with pytest.raises(EmbeddedError, match="edit_stream: exported by an earlier version: export again"):
         check_repository(tmp_path)
     (tmp_path / "edit_stream" / "1").mkdir(parents=True)
     (tmp_path / "edit_stream" / "config.pbtxt").write_text('name: "edit_stream"')
@@ -127,7 +127,7 @@ def test_a_repository_that_says_to_backends_what_these_do_not_understand_is_refu
     for said in (None, ours.replace("\nVERSION", "\nOTHER"), ours.replace("\nVERSION = ", "\nVERSION = 1")):
         if said is not None:
             (tmp_path / "edit_stream" / "1" / "channel.py").write_text(said)
-        with pytest.raises(EmbeddedError, match="exported by an earlier version: export it again"):
+        with pytest.raises(EmbeddedError, match="edit_stream: exported by an earlier version: export again"):
             check_repository(tmp_path)
     (tmp_path / "edit_stream" / "1" / "channel.py").write_text(ours)
     assert check_repository(tmp_path) == tmp_path.resolve()

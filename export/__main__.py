@@ -117,7 +117,7 @@ def add_engines(group: argparse._ArgumentGroup) -> None:
         "--calibration",
         type=Path,
         metavar="DIR",
-        help="pictures and sentences.txt that int8 and fp8 are calibrated on (default: nine that come along)",
+        help="pictures and sentences.txt that int8, fp8 and nvfp4 are calibrated on (default: nine that come along)",
     )
     group.add_argument(
         "--accept-quality", action="store_true", help="install narrowed engines however unlike fp32 their pictures are"

@@ -44,12 +44,16 @@ class Precisions:
         return cls(common[0] if common else AUTO, named)
 
     def of(self, table: Sequence[Component], engine: Engine) -> dict[str, str]:
-        """By component. Raises BadInputError for a name that is none."""
+        """By component. Raises BadInputError for a name that is none, and for what its engine's GPUs do not have."""
         names = [component.name for component in table]
         for name in self.named:
             if name not in names:
                 raise BadInputError(f"--precision names {name}; components: {', '.join(names)}")
-        return {component.name: self._one(component, engine) for component in table}
+        chosen = {component.name: self._one(component, engine) for component in table}
+        for name, precision in chosen.items():
+            if why := engine.refuses(precision):
+                raise BadInputError(f"--precision {precision} of {name} {why}")
+        return chosen
 
     def _one(self, component: Component, engine: Engine) -> str:
         asked = self.named.get(component.name, AUTO)

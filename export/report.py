@@ -30,6 +30,8 @@ class Row:
     checked_in: str
     compared: Mapping[str, float]
     seconds: Mapping[str, float] | None
+    layers: Mapping[str, int] = field(default_factory=dict)
+    """How many layers are of which type, where narrowing was calibrated."""
 
     @classmethod
     def of(cls, component: str, record: Mapping[str, Any], *, fresh: bool) -> "Row":
@@ -43,6 +45,7 @@ class Row:
             record["checked_in"],
             record["compared"],
             record["seconds"] if fresh else None,
+            record.get("layers", {}),
         )
 
 
@@ -117,6 +120,9 @@ class Report:
             table.add_row(row.component, row.precision, size, f"{row.error:.1e}", f"{row.tolerance:.0e}", *spent)
         self.console.print(table)
         for row in self.rows:
+            if row.layers:
+                told = ", ".join(f"{count} {kind}" for kind, count in row.layers.items())
+                self.console.print(f"{row.component:<15} layers: {told}")
             self.console.print(f"{row.component:<15} compared in {row.checked_in} at {', '.join(row.compared)}")
         if self.likeness:
             held = len(self.likeness.psnr)

@@ -89,7 +89,7 @@ BANK = (ADAPTER, ADAPTER_SCALE)
 the edit's adapters that change the component: no family names them."""
 
 
-_NARROW = {"int8": 0.2, "fp8": 0.2, "w8": 5e-2, "w4": 0.4}
+_NARROW = {"int8": 0.2, "fp8": 0.2, "nvfp4": 0.4, "w8": 5e-2, "w4": 0.4}
 TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2, **_NARROW}
 """What rounding leaves of a network of usual depth, and no fault of a graph does. Of those that narrow layers the
 pictures are compared, too."""

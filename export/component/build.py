@@ -99,7 +99,7 @@ class Builder:
         for leftover in folder.glob("*.onnx*"):
             leftover.unlink()
         measured: dict[str, Any] = {"checked_in": checked_in, "compared": compared, "seconds": seconds.spent}
-        measured |= {"wide": list(chosen[0].wide)} if chosen else {}
+        measured |= {"wide": list(chosen[0].wide), "layers": chosen[0].counts()} if chosen else {}
         self._write(make, folder, measured, max(compared.values()))
 
     def _write(self, make: Make, folder: Path, measured: Mapping[str, Any], error: float) -> None:

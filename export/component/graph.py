@@ -69,7 +69,7 @@ def write(
         if engine.traces_narrow:
             initializers.simplify(graph.model)
         if scheme:
-            narrow.insert(graph.model, narrowed, scheme, initializers.weight_of)
+            narrow.insert(graph.model, narrowed, initializers.weight_of)
         initializers.save(graph.model, work.onnx, partial(_kept, engine, precision))
     return weights
 

@@ -10,21 +10,24 @@ class Scheme:
     """How linear layers and convolutions are narrowed; all else computes in a float that the engine chooses.
 
     `activations`: whether a layer's input is narrowed too, within the range that calibration finds; else the weights
-    alone are, which saves memory and needs no calibration.
+    alone are, which saves memory and needs no calibration. `instead`: the precision of layers that this one does not
+    take, which are all but linear layers of 2 or 3 axes whose inputs divide into blocks; "" where it takes all.
     """
 
-    weights: Literal["int8", "int4", "fp8"]
+    weights: Literal["int8", "int4", "fp8", "nvfp4"]
     activations: bool
+    instead: str = ""
 
     @property
     def bits(self) -> int:
-        """Of a weight."""
-        return 4 if self.weights == "int4" else 8
+        """Of a weight, its scales apart."""
+        return 4 if self.weights in {"int4", "nvfp4"} else 8
 
 
 SCHEMES: Mapping[str, Scheme] = {
     "int8": Scheme("int8", activations=True),
     "fp8": Scheme("fp8", activations=True),
+    "nvfp4": Scheme("nvfp4", activations=True, instead="fp8"),
     "w8": Scheme("int8", activations=False),
     "w4": Scheme("int4", activations=False),
 }

@@ -68,6 +68,9 @@ class Engine(Protocol):
     def native(self) -> tuple[str, ...]:
         """The precisions that this machine runs natively, or for another machine's GPU that GPU."""
 
+    def refuses(self, precision: str) -> str:
+        """What it wants that the GPUs compiled for do not have, and what to name instead; "" where they do it."""
+
     def versions(self) -> Mapping[str, str]:
         """What the compiled file depends on, for its fingerprint."""
 

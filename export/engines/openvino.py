@@ -28,6 +28,9 @@ class OpenVino:
         """fp32, and bf16 on processors with bf16 instructions."""
         return ("fp32", "bf16") if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else ("fp32",)
 
+    def refuses(self, precision: str) -> str:  # noqa: ARG002 - processors do all of it, if slowly
+        return ""
+
     def versions(self) -> Mapping[str, str]:
         return {"openvino": ov.get_version()}
 

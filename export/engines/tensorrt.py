@@ -28,13 +28,15 @@ memory of that corner when it is loaded. `python -m bench.tensorrt` prints how m
 """
 COPIES = 3
 """Of the weights, in main memory while a plan is built: assumed. `python -m bench tensorrt` prints what one took."""
+LEAST_CAPABILITY = {"nvfp4": "10.0", "fp8": "8.9", "bf16": "8.0"}
+"""Of the GPUs that compute in a type; those of all other types are any. TensorRT for RTX compiles for no other."""
 DTYPES = {"FP32": "FLOAT", "INT32": "INT32", "INT64": "INT64", "BOOL": "BOOL"}
 
 
 class TensorRt:
     """`targets`: compute capabilities such as "8.9"; none: this machine's GPU, or without one all that RTX knows."""
 
-    precisions: tuple[str, ...] = ("fp16", "bf16", "fp32", "fp8", "w8", "w4")
+    precisions: tuple[str, ...] = ("fp16", "bf16", "fp32", "fp8", "nvfp4", "w8", "w4")
     traces_narrow = True
 
     def __init__(self, kind: str, targets: Sequence[str] = ()) -> None:
@@ -65,6 +67,19 @@ class TensorRt:
     def native(self) -> tuple[str, ...]:
         """All floats of 16 bits or more, wherever these engines run."""
         return ("fp16", "bf16", "fp32")
+
+    def refuses(self, precision: str) -> str:
+        """Every GPU that it is compiled for must have the type that is computed in."""
+        kind = precision if precision in LEAST_CAPABILITY else self.computes(precision)
+        least = LEAST_CAPABILITY.get(kind, "")
+        if not least or all(float(target) >= float(least) for target in self.targets):
+            return ""
+        others = [f"{name} from {since}" for name, since in LEAST_CAPABILITY.items() if float(since) < float(least)]
+        instead = ", or other GPUs with --compute-capability" if self.name == "tensorrt_rtx" else ""
+        return (
+            f"wants compute capability {least} or later, and the engine is for {', '.join(self.targets)}: "
+            f"name another ({', '.join(others)}{', ' if others else ''}fp16 or fp32 for any){instead}"
+        )
 
     def versions(self) -> Mapping[str, str]:
         """TensorRT's version, the compute capabilities compiled for, and the GPU where the plan depends on it."""

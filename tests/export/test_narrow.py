@@ -77,7 +77,7 @@ def test_a_narrow_weight_is_near_the_weight(precision: str, shape: tuple[int, ..
 
 @pytest.mark.parametrize(("low", "high"), [(-0.278, 6.0), (0.5, 2.0), (-3.0, -1.0), (0.0, 0.0)])
 def test_the_numbers_of_an_input_reach_over_its_range_and_have_zero(low: float, high: float) -> None:
-    step, zero = input_scale(Layer(low, high), SCHEMES["int8"])
+    step, zero = input_scale(Layer(SCHEMES["int8"], low, high))
     assert 0 <= zero <= 255
     assert -zero * step <= min(low, 0) + step
     assert (255 - zero) * step >= max(high, 0) - step

@@ -26,6 +26,9 @@ class Engine:
     def native(self) -> tuple[str, ...]:
         return self._own
 
+    def refuses(self, _precision: str) -> str:
+        return ""
+
 
 @pytest.mark.parametrize(
     ("flag", "native", "expected"),

@@ -72,7 +72,8 @@ def test_a_picture_that_is_none_is_named(tmp_path: Path, checkpoint: Path) -> No
 def test_pictures_for_nothing_are_refused(tmp_path: Path) -> None:
     nothing: Any = None
     judge = Judge((), Trial(nothing, (), nothing, (), tmp_path), load_engine("openvino", []), tmp_path, tmp_path)
-    with pytest.raises(BadInputError, match=f"--calibration {tmp_path}: nothing is narrowed: name int8, fp8, w8, w4"):
+    said = f"--calibration {tmp_path}: nothing is narrowed: name int8, fp8, nvfp4, w8, w4"
+    with pytest.raises(BadInputError, match=said):
         judge.require_able()
 
 

@@ -7,6 +7,7 @@ import pytest
 from backends.gpu import Gpu, find_gpu
 from export.engines import Work, load
 from export.errors import BadInputError, ExportError
+from export.precisions import Precisions
 from families.interface import Component, Tensor
 from tests.conftest import run_export
 from tests.export.simple import SIMPLE, double
@@ -72,6 +73,30 @@ def test_a_gpu_that_rtx_does_not_run_on_is_refused_before_anything_is_compiled(o
     assert not elsewhere.runs_here()
 
 
+@pytest.mark.parametrize(
+    ("precision", "targets", "instead"),
+    [
+        ("nvfp4", ["8.9", "12.0"], "wants compute capability 10.0 or later, .* is for 8.9, 12.0: .*fp8 from 8.9"),
+        ("nvfp4", [], "wants compute capability 10.0 or later, and the engine is for 7.5, "),
+        ("fp8", ["8.6"], "wants compute capability 8.9 or later, and .* for 8.6: name another .bf16 from 8.0, fp16 or"),
+        ("w4", ["7.5"], "wants compute capability 8.0 or later, and .* for 7.5: name another .fp16 or fp32 for any"),
+        ("bf16", ["7.5", "8.0"], ".* is for 7.5, 8.0: .*, or other GPUs with --compute-capability"),
+    ],
+)
+def test_types_that_a_gpu_lacks_are_refused_before_anything_is_built(precision, targets, instead, monkeypatch):
+    monkeypatch.setattr("export.engines.tensorrt.find_gpu", lambda: None)
+    engine = load("tensorrt_rtx", targets)
+    with pytest.raises(BadInputError, match=f"--precision {precision} of double {instead}") as caught:
+        Precisions.parse(f"double={precision}", engine).of([SIMPLE], engine)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("precision", ["nvfp4", "fp8", "w4", "bf16", "fp16"])
+def test_types_that_all_gpus_have_are_taken(precision):
+    engine = load("tensorrt_rtx", ["12.0", "12.1"])
+    assert Precisions.parse(f"double={precision}", engine).of([SIMPLE], engine) == {"double": precision}
+
+
 def test_tensorrt_asks_for_its_package_and_a_gpu():
     if find_gpu() is not None:
         pytest.skip("this machine has a GPU")
@@ -83,5 +108,5 @@ def test_tensorrt_asks_for_its_package_and_a_gpu():
 def test_a_wrong_precision_ends_the_command_in_one_line(checkpoint, tmp_path):
     done = run_export(checkpoint, tmp_path, "--engine", "tensorrt_rtx", "--precision", "int8")
     assert done.returncode == 2
-    known = "fp16, bf16, fp32, fp8, w8, w4"
+    known = "fp16, bf16, fp32, fp8, nvfp4, w8, w4"
     assert done.stderr == f"export: --precision for tensorrt_rtx is auto or one of {known}, and not 'int8'\n"

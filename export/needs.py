@@ -15,7 +15,7 @@ import torch
 from export.checkpoint import Checkpoint, weight_files
 from export.component.build import Make
 from export.component.graph import DTYPES
-from export.component.schemes import SCHEMES
+from export.component.schemes import SCHEMES, Scheme
 from export.engines import Engine
 from export.errors import BadInputError
 from families.parts import pretrained
@@ -80,12 +80,17 @@ def _of_one(make: Make, checkpoint: Checkpoint, engine: Engine, folder: Path) ->
     scheme = SCHEMES.get(make.precision)
     kept = {weight: count * _kept(weight, make, engine).itemsize for weight, count in numbers.items()}
     if scheme:  # all of it, though norms and what is sensitive stay wide: they are few
-        kept = {weight: count * scheme.bits // 8 for weight, count in numbers.items()}
+        kept = {weight: count * _bits(weight, scheme) // 8 for weight, count in numbers.items()}
     linked = weights[0].file.stat().st_dev == _existing(folder).stat().st_dev
     apart = [weight for weight in weights if scheme or not (linked and kept[weight] == weight.bytes)]
     compiler, gpu = engine.takes(make.precision, sum(numbers.values()))
     layer = max(numbers.values()) * WIDE * 2
     return _Part(sum(kept.values()), sum(kept[weight] for weight in apart), BASE + layer + compiler, gpu)
+
+
+def _bits(weight: Stored, scheme: Scheme) -> int:
+    """Convolutions may take what the scheme has instead."""
+    return SCHEMES[scheme.instead].bits if scheme.instead and len(weight.shape) > 2 else scheme.bits
 
 
 def _kept(weight: Stored, make: Make, engine: Engine) -> torch.dtype:

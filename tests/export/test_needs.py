@@ -47,6 +47,14 @@ def test_needs_grow_with_the_weights_as_they_are_kept(found: Checkpoint, tmp_pat
     assert both.memory > of["fp32"].memory + needs.BASE
 
 
+def test_convolutions_take_more_bits_than_products(found: Checkpoint, tmp_path: Path) -> None:
+    w4, nvfp4, w8 = (
+        needs.of(makes(found, precision), found, load("openvino"), tmp_path, 1).disk
+        for precision in ("w4", "nvfp4", "w8")
+    )
+    assert 1.1 * w4 < nvfp4 < 0.95 * w8
+
+
 def test_components_of_one_folder_need_their_own_weights_alone(tmp_path: Path) -> None:
     found = find(str(tiny.checkpoint("qwen_image_edit")), None)
     each = {

@@ -1,5 +1,6 @@
 """NVFP4: the arithmetic, what lies in the ONNX file, what checks it without a GPU, and the plan of it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,18 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from export.adapters import Bank
+from export.checkpoint import find
 from export.component import graph, layers, narrow, nvfp4
+from export.component.build import Builder, Make
 from export.component.layers import Narrowed, narrow_weight
 from export.component.schemes import SCHEMES
 from export.component.weights import Weights
 from export.engines import Work, load, reference
-from families.interface import Component, Tensor
+from families import load as load_family
+from families.interface import DENOISER, Component, Limits, Tensor
 from tests.export.simple import SIMPLE
+from tests.families import tiny
 
 pytest.importorskip("tensorrt_rtx")
 pytestmark = pytest.mark.slow
@@ -186,3 +192,35 @@ def rounding(scale: float) -> onnx.ModelProto:
     opsets = [helper.make_opsetid("", narrow.FLOAT4_OPSET), helper.make_opsetid(narrow.DOMAIN, 1)]
     whole = helper.make_graph(nodes, "g", ports[:1], ports[1:], [constant])
     return helper.make_model(whole, ir_version=narrow.FLOAT4_IR_VERSION, opset_imports=opsets)
+
+
+class Silent:
+    """A bar of nobody's."""
+
+    def __call__(self, stage: str) -> None:
+        """A stage begins."""
+
+    def part(self, done: float) -> None:
+        """Of a stage."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("family", "kinds"), [("instruct_pix2pix", {"nvfp4", "fp8"}), ("flux2_klein", {"nvfp4"})])
+def test_a_familys_denoiser_compiles_and_is_near(family: str, kinds: set[str], tmp_path: Path) -> None:
+    """Calibrated on noise, since edits take minutes."""
+    found = find(str(tiny.checkpoint(family)), None)
+    modules = load_family(family, "modules")
+    table = load_family(family, "table").components(found.path, Limits(128 * 128, 3))
+    component = next(one for one in table if one.name == DENOISER)
+    (tmp_path / DENOISER).mkdir()
+    generator, sizes = torch.Generator().manual_seed(1), component.shapes[0]
+    inputs = {one.name: modules.sample(one, one.shape(sizes), generator).numpy() for one in component.inputs}
+    np.savez(tmp_path / DENOISER / "0000.npz", **inputs)
+    (made := tmp_path / "made").mkdir()
+    builder = Builder(found, modules, load("tensorrt_rtx", ["12.0"]), Bank((), (), {}), tmp_path, tmp_path)
+    builder.build(Make(component, "nvfp4", ""), made, Silent())
+    record = json.loads((made / "component.json").read_text())
+    assert {kind for kind, count in record["layers"].items() if count} - {"wide"} == kinds
+    assert 0 < record["error"] <= record["tolerance"] == 0.4
+    assert [file.name for file in (made / "1").iterdir()] == ["model.plan"]
+    assert not list(made.glob("*.onnx*")), "nor what the check read"

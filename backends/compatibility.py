@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends.gpu import Gpu, find_gpu
+from backends.processor import VNNI, features
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ RECORD = "component.json"
 PRODUCTS = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT for RTX"}
 MODULES = {"tensorrt": "tensorrt_bindings", "tensorrt_rtx": "tensorrt_rtx"}
 """Python module of each. NVIDIA's image has TensorRT's libraries, to which bindings alone are added."""
+SAFE = 63
+"""Largest number of an int8 weight two of whose products with uint8 add up in 16 bits, as they do without VNNI."""
 HINT = "export again on this machine"
 CHANNEL, CHANNEL_VERSION = Path("edit_stream", "1", "channel.py"), 2
 """Where a repository has what speaks to `backends.channel`, and the version of what is said."""
@@ -86,8 +89,11 @@ def _reasons(
     version: Callable[[str], str | None],
 ) -> Iterator[str]:
     kind, made = record["engine"], record["versions"]
+    scheme = record.get("scheme") or {}
     if kind not in served:
         yield f"made for {kind}, and this server serves {' and '.join(served)}"
+    elif kind == "openvino" and scheme.get("activations") and scheme["largest"] > SAFE and not features() & VNNI:
+        yield "in int8 for a processor with VNNI, without which its sums overflow, and here is none"
     elif kind in PRODUCTS:
         product, here, machine = PRODUCTS[kind], version(kind), gpu()
         if here != made[kind]:

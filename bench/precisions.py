@@ -1,23 +1,27 @@
 """What fewer bits gain in a call of the denoiser: engines of an export each, called in turn in this process.
 
     python -m bench precisions [--checkpoint demo|full] [--side N] [--rows N] [--calls N] [--clock CLOCK] [--threads N]
-                               [--isa AVX2] [PRECISION ...]
+                               [--isa AVX2] [--torch] [PRECISION ...]
 
 The first precision is what the others are told as multiples of, call by call, before what their products ran in, as
 OpenVINO says it. `--clock processor --threads 1` is for a machine that does other work meanwhile. `--isa` holds oneDNN,
-which computes products, to older instructions, and all that is not narrowed to fp32; what OpenVINO itself generates, as
-norms and attention, is as wide as the processor, so that ratios of a processor without the rest differ somewhat.
+which computes products, to older instructions, and all that is not narrowed to fp32; the export narrows what is faster
+by it there. What OpenVINO itself generates, as norms and attention, is as wide as the processor, so that
+ratios of a processor without the rest differ somewhat. `--torch` puts diffusers' own denoiser first, in fp32, and holds
+torch and MKL alike.
 """
 
 import os
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
+from backends.processor import HELD
 from backends.silent import openvino as ov
 from bench import report
 from bench.adapters import CLOCKS, interleaved
@@ -28,8 +32,12 @@ from export.engines import Arrays, load
 from export.engines.openvino import HINTS
 from families import load as load_family
 from families.interface import DENOISER, Limits
+from families.parts import pretrained
 
 PRODUCTS = ("Convolution", "FullyConnected", "FullyConnectedQuantizedLegacy")
+TORCH = "diffusers fp32"
+OF_TORCH = {"AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}}
+"""What holds torch's own kernels and MKL's; oneDNN's are held by the same variable as OpenVINO's."""
 ISAS = ("AVX2", "AVX512_CORE", "AVX512_CORE_VNNI")
 
 
@@ -51,10 +59,15 @@ def main() -> int:
     parser.add_argument("--clock", default="wall", choices=CLOCKS, help="what seconds are counted")
     parser.add_argument("--threads", type=int, help="OpenVINO's own number unless given")
     parser.add_argument("--isa", choices=ISAS, help="the processor's own unless given")
+    parser.add_argument("--torch", action="store_true", help="diffusers' own denoiser, too")
     options = parser.parse_args()
+    if options.isa:  # before the export, which narrows what is faster by it
+        os.environ.update({HELD: options.isa, **OF_TORCH.get(options.isa, {})})
     setup, engine = SETUPS[options.checkpoint], load("openvino")
-    folders = {precision: setup.repository(precision) / DENOISER / "1" for precision in options.precisions}
-    if options.isa:
+    folders = {
+        precision: setup.repository(precision, isa=options.isa) / DENOISER / "1" for precision in options.precisions
+    }
+    if options.isa:  # after it, whose comparisons OpenVINO's mix of wide and narrow kernels would crash
         os.environ["ONEDNN_MAX_CPU_ISA"] = options.isa
     compiled = {}
     for precision, folder in folders.items():
@@ -62,20 +75,35 @@ def main() -> int:
         properties = {"INFERENCE_PRECISION_HINT": hint}
         properties |= {"INFERENCE_NUM_THREADS": str(options.threads)} if options.threads else {}
         compiled[precision] = ov.Core().compile_model(folder / "model.xml", "CPU", properties)
-    compare(compiled, _inputs(setup, options.rows, options.side), options.calls, options.clock)
+    runs: dict[str, Callable[[Arrays], object]] = {TORCH: _torch(setup, options.threads)} if options.torch else {}
+    runs |= {precision: model.create_infer_request().infer for precision, model in compiled.items()}
+    compare(runs, _inputs(setup, options.rows, options.side), options.calls, options.clock)
     for precision, model in compiled.items():
         print(f"{precision}: {kinds(model)}")
     return 0
 
 
-def compare(compiled: Mapping[str, Any], inputs: Arrays, calls: int, clock: str) -> None:
-    """Calls the models in turn, and prints what each took beside the first."""
-    requests = [model.create_infer_request().infer for model in compiled.values()]
-    seconds = interleaved([(infer, inputs) for infer in requests], calls, CLOCKS[clock])
+def compare(runs: Mapping[str, Callable[[Arrays], object]], inputs: Arrays, calls: int, clock: str) -> None:
+    """Calls them in turn, and prints what each took beside the first."""
+    seconds = interleaved([(run, inputs) for run in runs.values()], calls, CLOCKS[clock])
     print(f"{report.processor()}; load {os.getloadavg()[0]:.1f}")
-    for name, taken in zip(compiled, seconds, strict=True):
+    for name, taken in zip(runs, seconds, strict=True):
         ratios = [first / own for first, own in zip(seconds[0], taken, strict=True)]
         print(f"{name}: {statistics.median(taken) * 1e3:.1f} ms, {report.spread(ratios)} times the first's speed")
+
+
+def _torch(setup: Setup, threads: int | None) -> Callable[[Arrays], object]:
+    """diffusers' denoiser in this process."""
+    checkpoint = find(str(setup.checkpoint()), None)
+    module = pretrained.fill(load_family(checkpoint.family, "modules").module(DENOISER, checkpoint.path), torch.float32)
+    if threads:
+        torch.set_num_threads(threads)
+
+    def run(inputs: Arrays) -> object:
+        with torch.inference_mode():
+            return module(*map(torch.from_numpy, inputs.values()))
+
+    return run
 
 
 def _inputs(setup: Setup, rows: int, side: int) -> Arrays:

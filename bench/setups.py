@@ -38,10 +38,11 @@ class Setup:
         }[self.name]
         return folder if (folder / "model_index.json").exists() else make(folder)
 
-    def repository(self, precision: str | None = None, engine: str = "openvino") -> Path:
-        """The exported repository; the export skips what is up to date. Ends the program where it fails."""
+    def repository(self, precision: str | None = None, engine: str = "openvino", isa: str | None = None) -> Path:
+        """The exported repository; the export skips what is up to date. Ends the program where it fails. `isa`: of the
+        processor that it is for, as the environment has it."""
         precision = precision or (self.precision if engine == "openvino" else "auto")
-        folder = BUILD / re.sub("[,=]", "-", f"{self.name}-{engine}-{precision}")
+        folder = BUILD / re.sub("[,=]", "-", f"{self.name}-{engine}-{precision}{f'-{isa}' if isa else ''}")
         command = [sys.executable, "-m", "export", "--model", str(self.checkpoint()), "--repository", str(folder)]
         command += ["--max-pixels", str(self.exact_pixels if precision == "fp32" else self.pixels), *self.flags]
         print(f"exporting the {self.name} checkpoint to {folder.relative_to(ROOT)}, where it is not up to date")

@@ -29,14 +29,15 @@ class Judge:
         return [make for make in self.makes if make.precision in SCHEMES]
 
     def require_able(self) -> None:
-        """Raises BadInputError where a component is too large to be calibrated, a picture cannot be edited, pictures
-        cannot be compared, or are given for nothing."""
+        """Raises BadInputError where a component is too large to be calibrated, or has nothing to narrow, a picture
+        cannot be edited, pictures cannot be compared, or are given for nothing."""
         if self.trial.pictures != OWN and not self.narrowed:
             raise BadInputError(
                 f"--calibration {self.trial.pictures}: nothing is narrowed: name {', '.join(SCHEMES)} "
                 "with --precision, or leave the flag out"
             )
         self.trial.require_small(self.narrowed)
+        self.trial.require_narrowed(self.narrowed, self.engine)
         if self.narrowed:
             self.trial.require_readable()
         if self.narrowed and not self.engine.runs_here() and not self.trial.accept:

@@ -32,6 +32,8 @@ class Row:
     seconds: Mapping[str, float] | None
     layers: Mapping[str, int] = field(default_factory=dict)
     """How many layers are of which type, where narrowing was calibrated."""
+    slower: int = 0
+    """Layers that stay wide for their time."""
 
     @classmethod
     def of(cls, component: str, record: Mapping[str, Any], *, fresh: bool) -> "Row":
@@ -46,6 +48,7 @@ class Row:
             record["compared"],
             record["seconds"] if fresh else None,
             record.get("layers", {}),
+            len(record.get("slower", ())),
         )
 
 
@@ -123,6 +126,11 @@ class Report:
             if row.layers:
                 told = ", ".join(f"{count} {kind}" for kind, count in row.layers.items())
                 self.console.print(f"{row.component:<15} layers: {told}")
+            if row.slower:
+                self.console.print(
+                    f"{row.component:<15} {row.slower} linear layers stay wide: {row.precision} makes them slower on "
+                    "processors without AVX-512 and VNNI"
+                )
             self.console.print(f"{row.component:<15} compared in {row.checked_in} at {', '.join(row.compared)}")
         if self.likeness:
             held = len(self.likeness.psnr)

@@ -154,7 +154,12 @@ def _make(checkpoint: Checkpoint, engine: Engine, component: Component, precisio
             *weight_files(folder),
             *(trial.files() if scheme and scheme.activations else ()),
         ],
-        {"kind": engine.name, "computes": engine.computes(precision), **engine.versions()},
+        {
+            "kind": engine.name,
+            "computes": engine.computes(precision),
+            "scheme": repr(engine.scheme(precision)),
+            **engine.versions(),
+        },
         precision,
         adapters=trial.bank.fingerprints(component),
     )

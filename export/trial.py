@@ -31,6 +31,8 @@ from families.interface import Component, Modules, Tensors
 from families.parts.weight_files import stored
 
 CODE = (Path(__file__), Path(__file__).with_name("rehearsal.py"))
+OF_CONVOLUTION = 4
+"""Axes of the weight of a convolution of pictures."""
 MOST_NUMBERS = 3_000_000_000
 """Weights of a component whose activations are calibrated: torch computes it some hundred times on a processor."""
 
@@ -61,6 +63,18 @@ class Trial:
                 raise BadInputError(
                     f"--precision {make.precision} calibrates up to {MOST_NUMBERS / 1e9:g} billion weights, and "
                     f"{make.component.name} has {numbers / 1e9:.1f}; name w8 or w4 for it, which need no calibration"
+                )
+
+    def require_narrowed(self, makes: Sequence[Make], engine: Engine) -> None:
+        """Raises BadInputError, naming one and what to do, where a component has no layer that is faster narrowed."""
+        for make in makes:
+            folder = self.rehearsal.checkpoint.path / make.component.weights
+            axes = {len(one.shape) for one in stored(weight_files(folder)).values()}
+            scheme = engine.scheme(make.precision)
+            if scheme and "linear" not in scheme.kinds and OF_CONVOLUTION not in axes:
+                raise BadInputError(
+                    f"--precision {make.precision}: {make.component.name} has no convolutions, and without AVX-512 and "
+                    "VNNI all else is slower by it on this processor; name fp32, or w8, which saves memory"
                 )
 
     def require_readable(self) -> None:

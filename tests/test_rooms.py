@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "backends.compatibility",
         "backends.gpu",
         "backends.plan",
+        "backends.processor",
         "backends.silent",
         "backends.tiles",
         "choosing",

@@ -16,7 +16,6 @@ from export.adapters import Bank
 from export.checkpoint import Checkpoint
 from export.component import check, config, graph, layers
 from export.component.layers import Narrowed
-from export.component.schemes import SCHEMES
 from export.component.weights import Weights
 from export.engines import Engine, Run, Work, reference
 from export.errors import ExportError
@@ -99,7 +98,8 @@ class Builder:
         for leftover in folder.glob("*.onnx*"):
             leftover.unlink()
         measured: dict[str, Any] = {"checked_in": checked_in, "compared": compared, "seconds": seconds.spent}
-        measured |= {"wide": list(chosen[0].wide), "layers": chosen[0].counts()} if chosen else {}
+        if chosen:
+            measured |= {"wide": [*chosen[0].wide], "slower": [*chosen[0].slower], "layers": chosen[0].counts()}
         self._write(make, folder, measured, max(compared.values()))
 
     def _write(self, make: Make, folder: Path, measured: Mapping[str, Any], error: float) -> None:
@@ -109,9 +109,11 @@ class Builder:
         if not error <= tolerance:
             message = f"{component.name} in {precision} is out of tolerance: relative error {error:.2e} against"
             raise ExportError(f"{message} torch, {tolerance:.0e} allowed; nothing was installed")
+        scheme = self.engine.scheme(precision)
         record = {
             "engine": self.engine.name,
             "precision": precision,
+            "scheme": asdict(scheme) if scheme else None,
             "versions": dict(self.engine.versions()),
             "fingerprint": make.fingerprint,
             "bytes": sum(path.stat().st_size for path in (folder / "1").rglob("*") if path.is_file()),
@@ -133,7 +135,7 @@ class Builder:
 
     def _choosing(self, make: Make, chosen: list[Narrowed]) -> graph.Choose | None:
         """How layers are chosen where activations are narrowed; what is chosen is added to `chosen`."""
-        scheme = SCHEMES.get(make.precision)
+        scheme = self.engine.scheme(make.precision)
         if scheme is None or not scheme.activations:
             return None
 

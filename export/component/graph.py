@@ -12,7 +12,6 @@ import torch
 
 from export.component import initializers, layers, narrow
 from export.component.layers import Narrowed
-from export.component.schemes import SCHEMES
 from export.component.weights import Weights
 from export.engines import Engine, Work
 from families.interface import Component
@@ -41,7 +40,7 @@ def write(
     The inputs should be of a shape whose sides halve to odd numbers: then a UNet's up path is traced as it is for any
     size (it takes the size of each skip connection), and the graph holds for every size of the ranges.
     """
-    component, scheme = work.component, SCHEMES.get(work.precision)
+    component, scheme = work.component, engine.scheme(work.precision)
     precision = engine.computes(work.precision)
     dynamic = tuple(
         {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(tensor.axes) if is_dynamic(axis, component)}

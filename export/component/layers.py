@@ -22,8 +22,8 @@ WIDE_SHARE = 0.05
 """Of a module's arithmetic in layers, what may stay wide."""
 PROBES = 3
 """Samples at which the layers are compared, spread over all of them."""
-INT8, INT8_UNSIGNED, INT4, FP8 = 127, 255, 7, 448.0
-"""Largest numbers: of symmetric int8, steps of uint8, of symmetric int4, of E4M3."""
+INT8_UNSIGNED, INT4, FP8 = 255, 7, 448.0
+"""Largest numbers: steps of uint8, of symmetric int4, of E4M3."""
 BLOCK = 64
 """Weights of one row that share a scale in int4."""
 PRODUCT_AXES = (2, 3)
@@ -41,14 +41,19 @@ class Layer:
 
 @dataclass(frozen=True)
 class Narrowed:
-    """`layers`: those that are narrowed, by the identity of their modules. `wide`: names of those that are not."""
+    """`layers`: those that are narrowed, by the identity of their modules. `wide`: names of those that are not, since
+    it hurts them; `slower`: of those of other kinds than the engine is faster at."""
 
     layers: Mapping[int, Layer]
     wide: Sequence[str]
+    slower: Sequence[str] = ()
 
     def counts(self) -> dict[str, int]:
         """How many layers take which type, and how many are wide."""
-        return {**Counter(layer.scheme.weights for layer in self.layers.values()), "wide": len(self.wide)}
+        return {
+            **Counter(layer.scheme.weights for layer in self.layers.values()),
+            "wide": len(self.wide) + len(self.slower),
+        }
 
 
 @dataclass(eq=False)
@@ -93,7 +98,7 @@ class _Seen:
 
 def of(weights: Weights, scheme: Scheme, samples: Sequence[Sequence[Tensor]]) -> Narrowed:
     """The layers of `weights.module` to narrow. `samples`: inputs in the table's order; for weights alone none."""
-    owners = weights.layers()
+    owners = weights.layers(scheme.kinds)
     if not scheme.activations:
         return Narrowed({id(owner): Layer(scheme) for owner in owners}, ())
     seen = [_Seen(owner, scheme) for owner in owners]
@@ -112,7 +117,8 @@ def of(weights: Weights, scheme: Scheme, samples: Sequence[Sequence[Tensor]]) ->
     names = {id(module): name for name, module in weights.module.named_modules()}
     wide = _sensitive(used)
     kept = {id(one.owner): one.layer for one in used if one not in wide}
-    return Narrowed(kept, tuple(names[id(one.owner)] for one in wide))
+    others = [owner for owner in weights.layers() if owner not in owners]
+    return Narrowed(kept, tuple(names[id(one.owner)] for one in wide), tuple(names[id(owner)] for owner in others))
 
 
 def _sensitive(seen: Sequence[_Seen]) -> list[_Seen]:
@@ -170,7 +176,7 @@ def narrow_weight(weight: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
         return nvfp4.narrow(rows, nvfp4.tensor_scale(rows.abs().amax()))
     if scheme.weights == "int4" and rows.shape[1] % BLOCK == 0:
         rows = rows.view(len(rows), -1, BLOCK)
-    most = {"int8": float(INT8), "int4": float(INT4), "fp8": FP8}[scheme.weights]
+    most = {"int8": float(scheme.largest), "int4": float(INT4), "fp8": FP8}[scheme.weights]
     scale = rows.abs().amax(-1, keepdim=True).clamp(min=1e-12) / most
     if scheme.weights == "fp8":
         return (rows / scale).clamp(-FP8, FP8).to(torch.float8_e4m3fn), scale

@@ -4,6 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+LayerKind = Literal["convolution", "linear"]
+LAYER_KINDS: tuple[LayerKind, ...] = ("convolution", "linear")
+"""Layers that can be narrowed."""
+INT8, INT7 = 127, 63
+"""Largest numbers of symmetric int8, and of half of it: two of its products with uint8 add up in 16 bits."""
+
 
 @dataclass(frozen=True)
 class Scheme:
@@ -17,6 +23,10 @@ class Scheme:
     weights: Literal["int8", "int4", "fp8", "nvfp4"]
     activations: bool
     instead: str = ""
+    kinds: tuple[LayerKind, ...] = LAYER_KINDS
+    """Of layers: others would be slower by it where the engine runs."""
+    largest: int = INT8
+    """Number of an int8 weight."""
 
     @property
     def bits(self) -> int:

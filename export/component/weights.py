@@ -5,7 +5,7 @@ component takes does not grow with its weights. Knows torch and no family.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from export.component.schemes import LAYER_KINDS, LayerKind
 from families.parts.pretrained import DTYPES, location, narrowed, read, replace, reserve, tensors
 from families.parts.weight_files import Stored
 
@@ -20,6 +21,9 @@ LARGE_BYTES = 16 << 10
 """What is smaller is read at once: norms, biases, what one module uses of another."""
 GPU_SHARE = 0.7
 """Of a GPU's free memory, what weights may take there: the tensors need room beside them."""
+
+LAYERS: Mapping[LayerKind, type[nn.Module]] = {"convolution": nn.Conv2d, "linear": nn.Linear}
+"""What can be narrowed; convolutions are those of pictures."""
 
 Compute = Callable[..., Sequence[Tensor]]
 """Inputs in the table's order -> all outputs."""
@@ -70,10 +74,10 @@ class Weights:
         """The large weight whose placeholder is there."""
         return self._by_address.get(address)
 
-    def layers(self) -> list[nn.Module]:
-        """Linear layers and convolutions of pictures with a large weight, each once, whose weight nothing else uses."""
-        kinds = (nn.Linear, nn.Conv2d)
-        return [one.owner for one in self._large if one.name == "weight" and isinstance(one.owner, kinds)]
+    def layers(self, kinds: Sequence[LayerKind] = LAYER_KINDS) -> list[nn.Module]:
+        """Those of `kinds` with a large weight, each once, whose weight nothing else uses."""
+        classes = tuple(LAYERS[kind] for kind in kinds)
+        return [one.owner for one in self._large if one.name == "weight" and isinstance(one.owner, classes)]
 
     def widen(self, dtype: torch.dtype) -> None:
         """From now on the module computes in `dtype`, with its weights rounded as before."""

@@ -1,5 +1,6 @@
 """Engine kinds: what compiles an ONNX file, runs the result for the numeric check, and says how Triton serves it."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from backends.processor import HELD, WITHOUT
+from export.component.schemes import Scheme
 from export.errors import BadInputError
 from families.interface import Component
 
@@ -77,6 +80,9 @@ class Engine(Protocol):
     def computes(self, precision: str) -> str:
         """The float in which all is computed that `precision` does not narrow: itself where it is a float."""
 
+    def scheme(self, precision: str) -> Scheme | None:
+        """How `precision` narrows layers where the engine runs; None for a float."""
+
     def keeps(self, precision: str, lying: str | None) -> str:
         """The type of a weight in the ONNX file, cast in the graph where the graph computes in another.
 
@@ -105,6 +111,8 @@ def load(kind: str, targets: Sequence[str] = ()) -> Engine:
     if kind == "openvino":
         if targets:
             raise BadInputError("--compute-capability belongs to --engine tensorrt_rtx")
+        if (asked := os.environ.get(HELD)) and asked not in WITHOUT:
+            raise BadInputError(f"{HELD} is one of {', '.join(WITHOUT)} or left out, and not {asked!r}")
         from export.engines.openvino import OpenVino  # noqa: PLC0415
 
         return OpenVino()

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+from backends import processor
 from backends.silent import openvino as ov
-from export.component.schemes import SCHEMES
+from export.component.schemes import INT7, LAYER_KINDS, SCHEMES, Scheme
 from export.engines import Arrays, Run, Serving, Work
 from export.errors import ExportError
 from families.interface import Component
@@ -25,8 +27,9 @@ class OpenVino:
     traces_narrow = False
 
     def native(self) -> tuple[str, ...]:
-        """fp32, and bf16 on processors with bf16 instructions."""
-        return ("fp32", "bf16") if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else ("fp32",)
+        """fp32, and bf16 on processors with bf16 instructions, unless it is for lesser ones."""
+        able = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") and processor.features()
+        return ("fp32", "bf16") if able else ("fp32",)
 
     def refuses(self, precision: str) -> str:  # noqa: ARG002 - processors do all of it, if slowly
         return ""
@@ -38,6 +41,14 @@ class OpenVino:
         """The narrowest float that is native here."""
         return self.native()[-1] if precision in SCHEMES else precision
 
+    def scheme(self, precision: str) -> Scheme | None:
+        """Without VNNI weights that cannot overflow in int8, and without AVX-512, too, of convolutions alone: products
+        of matrices are slower in int8 there than in fp32."""
+        scheme, found = SCHEMES.get(precision), processor.features()
+        if scheme is None or not scheme.activations or found & processor.VNNI:
+            return scheme
+        return replace(scheme, kinds=LAYER_KINDS if found & processor.AVX512 else ("convolution",), largest=INT7)
+
     def keeps(self, precision: str, lying: str | None) -> str:
         """Narrow weights as they are, and unless fp32 is asked for wide ones in fp16."""
         if lying in {"fp16", "bf16"}:
@@ -45,9 +56,11 @@ class OpenVino:
         return "fp32" if precision == "fp32" else "fp16"
 
     def takes(self, precision: str, numbers: int) -> tuple[int, int]:
-        """A packed copy of the weights, as wide as the arithmetic."""
-        scheme = SCHEMES.get(precision)
-        return numbers * (scheme.bits if scheme else 32 if precision == "fp32" else 16) // 8, 0
+        """A packed copy of the weights, as wide as the arithmetic; at most, where some kinds of layers stay wide."""
+        scheme = self.scheme(precision)
+        narrow = scheme is not None and scheme.kinds == LAYER_KINDS
+        wide = 32 if self.computes(precision) == "fp32" else 16
+        return numbers * (scheme.bits if scheme and narrow else wide) // 8, 0
 
     def compile(self, work: Work) -> None:
         """Converts the ONNX file; OpenVINO compiles for the processor when the model is loaded.

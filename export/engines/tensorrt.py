@@ -13,7 +13,7 @@ from typing import Any
 from backends.compatibility import MODULES, PRODUCTS
 from backends.gpu import find_gpu
 from backends.plan import Options, Plan
-from export.component.schemes import SCHEMES
+from export.component.schemes import SCHEMES, Scheme
 from export.engines import Arrays, Run, Serving, Work
 from export.engines.trt_watch import BuildLog, interruptible, monitor
 from export.errors import BadInputError, ExportError
@@ -89,6 +89,9 @@ class TensorRt:
     def computes(self, precision: str) -> str:
         """What nothing narrows computes in bf16: all GPUs that know FP8 have it, and no model is out of its range."""
         return "bf16" if precision in SCHEMES else precision
+
+    def scheme(self, precision: str) -> Scheme | None:
+        return SCHEMES.get(precision)
 
     def keeps(self, precision: str, lying: str | None) -> str:  # noqa: ARG002 - a plan computes in one type
         """As it is computed with."""

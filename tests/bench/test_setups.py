@@ -44,6 +44,12 @@ def test_the_full_checkpoint_is_exported_in_what_it_can_be(
     assert flag(commands[0], "--repository") == str(folder)
 
 
+def test_engines_for_older_instructions_lie_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    exported(monkeypatch)
+    own, held = (setups.SETUPS["demo"].repository("int8", isa=isa) for isa in (None, "AVX2"))
+    assert (own.name, held.name) == ("demo-openvino-int8", "demo-openvino-int8-AVX2")
+
+
 def test_an_export_that_fails_ends_the_bench_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from backends import kernel_cache, warm_up
+from backends import kernel_cache, processor, warm_up
 from embedded.errors import EmbeddedError
 from embedded.server import serve
 from embedded.settings import load_settings
@@ -13,8 +13,8 @@ from families.settings import count
 from tests.conftest import ROOT
 
 CACHE = "TRITOUCH_TRITON_CACHE_BYTES"
-UNJUDGED = {"TRITOUCH_STOP_FILE", kernel_cache.SETTING}
-"""Set by the supervisor alone; a folder, without which a start takes longer."""
+UNJUDGED = {"TRITOUCH_STOP_FILE", kernel_cache.SETTING, processor.HELD}
+"""Set by the supervisor alone; a folder, without which a start takes longer; judged by the export."""
 
 
 def test_all_that_the_models_read_is_in_the_table() -> None:

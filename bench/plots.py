@@ -80,14 +80,14 @@ def inflight(data: Mapping[str, Any], file: Path) -> None:
 def memory(data: Mapping[str, Any], file: Path) -> None:
     """GiB at rest after edits, and at most, by process group."""
     subjects = data["subjects"]
-    figure, panel = plt.subplots(figsize=(WIDTH, 1.0 + 0.5 * len(subjects)))
+    figure, panel = plt.subplots(figsize=(WIDTH, 1.2 + 0.5 * len(subjects)), layout="constrained")
     names = [subject["name"] for subject in subjects]
     most = [subject["most_gib"] for subject in subjects]
     panel.barh(names, most, color=GREY, label="most, during edits")
     panel.barh(names, [s["rest_gib"] for s in subjects], height=0.5, label="at rest, after edits", color=THEIRS)
     panel.invert_yaxis()
     panel.set_xlabel("GiB, proportional set size summed over the processes")
-    panel.legend(fontsize=8)
+    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     _finish(figure, file)
 
 

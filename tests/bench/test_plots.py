@@ -45,7 +45,7 @@ def test_a_bars_note_stands_beyond_its_largest_value_and_within_the_frame(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["inflight", "fleet", "fleet-scaling"])
+@pytest.mark.parametrize("name", ["inflight", "memory", "fleet", "fleet-scaling"])
 def test_a_legend_lies_outside_of_the_curves(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     figure = drawn(name, monkeypatch)
     legends = [*figure.legends, *(panel.get_legend() for panel in figure.axes if panel.get_legend())]

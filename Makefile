@@ -7,6 +7,9 @@ REPOSITORY ?= $(or $(TRITOUCH_REPOSITORY),model_repository)
 DEMO_ADAPTERS := $(foreach file,$(wildcard demo/adapters/*.safetensors),--adapter $(basename $(notdir $(file)))=$(file))
 EXPORT_FLAGS ?= $(if $(filter demo/checkpoint,$(CHECKPOINT)),--max-pixels 147456 --guidance-when-zero 1 $(DEMO_ADAPTERS))
 TORCH_BACKEND ?= cpu
+RIVALS := build/rivals
+# What makes stable-diffusion.cpp fastest on a processor, with its server, and without what an edit needs not.
+SDCPP_FLAGS := -DGGML_NATIVE=ON -DGGML_LLAMAFILE=ON -DSD_BUILD_EXAMPLES=ON -DSD_SERVER_BUILD_FRONTEND=OFF -DSD_WEBP=OFF -DSD_WEBM=OFF
 PACKAGES := gateway families export backends embedded tritouch demo bench deploy
 READY := $(VENV)/.ready
 # Without bytecode, as some images ask for, pytest would rewrite all tests every time.
@@ -16,7 +19,7 @@ USUAL := not families and not long and not browser and not containers and not fl
 FAST := GENERATED_CASES=20 $(PYTEST) -q -p no:schemathesis -m "not server and not slow and $(USUAL)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo export up test test-fast test-fast-rest test-fast-first test-fast-second test-served test-beside test-families test-browser test-families-served test-families-beside test-long test-long-served test-long-beside test-containers test-chart test-fleet check format lock clean
+.PHONY: help setup demo export up test test-fast test-fast-rest test-fast-first test-fast-second test-served test-beside test-families test-browser test-families-served test-families-beside test-long test-long-served test-long-beside test-containers test-chart test-fleet rivals check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -27,13 +30,18 @@ setup: $(READY) ## install everything that is pinned into .venv (CPU build of to
 $(READY): requirements/cpu.lock requirements/tools.lock
 	@python=$$($(find_python)) && $$python -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements/tools.lock
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check "$(TORCH)+cpu" 2>$(VENV)/torch.log \
-	  || $(PYTHON) -m uv pip install --quiet --python $(PYTHON) --torch-backend $(TORCH_BACKEND) "$(TORCH)" \
-	  || { cat $(VENV)/torch.log; echo "no CPU build of $(TORCH) found on the configured indexes"; exit 1; }
+	$(call install_torch,$(VENV))
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements/cpu.lock
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(PYTHON) -m pip check
 	touch $@
+
+# $(1): the environment.
+define install_torch
+$(PYTHON) -m pip --python $(1)/bin/python install --quiet --disable-pip-version-check "$(TORCH)+cpu" 2>$(1)/torch.log \
+  || $(PYTHON) -m uv pip install --quiet --python $(1)/bin/python --torch-backend $(TORCH_BACKEND) "$(TORCH)" \
+  || { cat $(1)/torch.log; echo "no CPU build of $(TORCH) found on the configured indexes"; exit 1; }
+endef
 
 # uv fetches one where the machine's own is another (Debian 13, Ubuntu 26.04).
 define find_python
@@ -116,6 +124,24 @@ test-chart: $(READY) ## check the chart, and run what it deploys: Envoy, gateway
 test-fleet: $(READY) ## the same, and run its Tritons through a storm
 	$(PYTHON) -m pytest -m fleet --log-cli-level=INFO tests/fleet
 
+rivals: $(RIVALS)/optimum-intel/.ready $(RIVALS)/stable-diffusion-cpp/.ready ## install what `bench compare` sets Tritouch beside (C++, CMake)
+
+# Each in an environment of its own, and nothing of them in .venv. All of a lock is installed, and nothing that it lacks.
+# What is compiled for this processor, and with these flags, is taken from no cache.
+RIVAL = $(PYTHON) -m uv pip install --quiet --no-deps --python $(@D)/bin/python --requirements $<
+
+$(RIVALS)/optimum-intel/.ready: requirements/rivals/optimum-intel.lock | $(READY)
+	$(PYTHON) -m venv --clear --without-pip $(@D)
+	$(call install_torch,$(@D))
+	$(RIVAL)
+	touch $@
+
+$(RIVALS)/stable-diffusion-cpp/.ready: requirements/rivals/stable-diffusion-cpp.lock | $(READY)
+	$(PYTHON) -m venv --clear --without-pip $(@D)
+	CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) CMAKE_ARGS="$(SDCPP_FLAGS)" nice $(RIVAL) --no-cache --build-constraints $<
+	test -x $(@D)/lib/python3*/site-packages/bin/sd-server
+	touch $@
+
 check: $(READY) ## ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -137,6 +163,9 @@ lock: $(READY) ## pin the newest versions that fit pyproject.toml
 	    --no-python-downloads --python-version 3.12 --constraint requirements/cpu.lock --override requirements/no-torch.txt \
 	    --group $$(test $$image = triton && echo repository || echo export) requirements/triton.in \
 	    $$(test $$image = triton || echo requirements/export.in) --output-file requirements/$$image.lock || exit 1; done
+	for rival in requirements/rivals/*.in; do \
+	  $(PYTHON) -m uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url --python-version 3.11 \
+	    --override requirements/no-torch.txt $$rival --output-file $${rival%.in}.lock || exit 1; done
 
 clean: ## remove what export and the tests have built
 	rm -rf build model_repository/edit/.tritouch

@@ -1,10 +1,12 @@
 """Tritouch beside what its user would run instead: the same checkpoint, pictures, sentences, steps and seeds.
 
-    python -m bench compare [CASE ...] [--rounds N] [--engine KIND] [--results DIR]
+    make rivals                     # once, for those that have environments of their own
+    python -m bench compare [CASE ...] [--rounds N] [--engine KIND] [--rivals DIR] [--results DIR]
 
 Sides: diffusers' pipeline in fp32 and in the narrow type (bf16, on a GPU fp16), a plain FastAPI server around the
-narrow one, and Tritouch over HTTP; on a GPU the narrow one with torch.compile, too. They take turns within each round,
-each round has another picture, sentence and seed, and another side begins it. What a side does first is not counted.
+narrow one, and Tritouch over HTTP; on a GPU the narrow one with torch.compile, too; and what `make rivals` has
+installed. They take turns within each round, each round has another picture, sentence and seed, and another side
+begins it. What a side does first is not counted.
 Ratios are taken within a round. PSNR is to the fp32 picture of the same round. At the end Tritouch with fp32 engines
 makes the same pictures again: its seconds are not of the same minutes, and its pictures are held to the same ones.
 """
@@ -13,22 +15,24 @@ import gc
 import itertools
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rich.progress import track
 
-from bench import edits, report
+from bench import edits, installed, report
 from bench.edits import Edit, Pixels
-from bench.setups import SETUPS, Setup
+from bench.setups import KLEIN_BLOCKS, SETUPS, Setup
 from embedded.server import serve
 
 REFERENCE = "diffusers fp32"
 OURS, EXACT = "Tritouch", "Tritouch, fp32 engines"
 Side = Callable[[Edit], Pixels]
+CHECKPOINTS = {**SETUPS, KLEIN_BLOCKS.name: KLEIN_BLOCKS}
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ CASES = (
     Case("full-256", "full", 256, 10, 5, 1.0),
     Case("full-256-guided", "full", 256, 4, 5, 7.5),
     Case("full-512-guided", "full", 512, 1, 3, 7.5),
+    Case("klein-256", "klein-blocks", 256, 4, 5, 1.0),
 )
 
 
@@ -60,10 +65,14 @@ class Column:
 
 
 class Comparison:
-    """The rounds of one case. Everything measured so far stays when it is interrupted."""
+    """The rounds of one case. Everything measured so far stays when it is interrupted.
 
-    def __init__(self, case: Case) -> None:
+    `own_noise`: sides whose pictures are no likeness of the others'.
+    """
+
+    def __init__(self, case: Case, own_noise: Collection[str] = ()) -> None:
         self.case = case
+        self._own_noise = set(own_noise)
         self.columns = {REFERENCE: Column()}
         self._references: list[Pixels] = []
 
@@ -95,7 +104,7 @@ class Comparison:
     def _compare(self, pictures: Mapping[str, Pixels]) -> None:
         """At the end of a round."""
         self._references.append(pictures[REFERENCE])
-        for name in set(pictures) - {REFERENCE}:
+        for name in set(pictures) - {REFERENCE} - self._own_noise:
             self.columns[name].psnr.append(edits.psnr(pictures[name], pictures[REFERENCE]))
 
     def again(self, name: str, side: Side) -> None:
@@ -125,8 +134,8 @@ class Comparison:
         return {**asdict(self.case), "columns": columns, "times_as_fast": ratios}
 
 
-def sides(setup: Setup, engine: str, stack: ExitStack) -> dict[str, Side]:
-    """Everything that takes part, loaded and running until `stack` is closed."""
+def sides(setup: Setup, engine: str, folder: Path, stack: ExitStack) -> dict[str, Side]:
+    """Everything that takes part, loaded and running until `stack` is closed. `folder`: of installed rivals."""
     from bench import rivals  # noqa: PLC0415 - torch takes seconds, and a wrong flag should not
 
     checkpoint, narrow = setup.checkpoint(), rivals.NARROW
@@ -142,6 +151,8 @@ def sides(setup: Setup, engine: str, stack: ExitStack) -> dict[str, Side]:
     if rivals.DEVICE == "cuda":
         compiled = rivals.pipeline(checkpoint, narrow, compiled=True)
         found[f"diffusers {narrow}, torch.compile"] = partial(rivals.directly, compiled)
+    for rival in installed.told(installed.RIVALS, folder, setup.name)[0]:
+        found[rival.name] = stack.enter_context(rival.serving(folder / rival.folder, checkpoint))
     return found
 
 
@@ -165,6 +176,7 @@ def main() -> int:
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(case.name for case in CASES)} (all)")
     parser.add_argument("--rounds", type=int, help="rounds of each case (default: its own number)")
     parser.add_argument("--engine", default="openvino", help="kind of Tritouch's engines, as `export` takes it")
+    parser.add_argument("--rivals", type=Path, default=installed.FOLDER, help="where `make rivals` has installed them")
     options = parser.parse_args()
     unknown = set(options.cases) - {case.name for case in CASES}
     if unknown:
@@ -173,9 +185,11 @@ def main() -> int:
     for case in CASES:
         if options.cases and case.name not in options.cases:
             continue
-        comparison = Comparison(Case(**asdict(case) | {"rounds": options.rounds or case.rounds}))
+        for line in installed.told(installed.RIVALS, options.rivals, case.setup)[1]:
+            print(line)
+        comparison = Comparison(Case(**asdict(case) | {"rounds": options.rounds or case.rounds}), installed.OWN_NOISE)
         try:
-            measure(comparison, SETUPS[case.setup], options.engine)
+            measure(comparison, CHECKPOINTS[case.setup], options.engine, options.rivals)
         except KeyboardInterrupt:
             print("interrupted: keeping what was measured", file=sys.stderr)
             return 130
@@ -186,11 +200,11 @@ def main() -> int:
     return 0
 
 
-def measure(comparison: Comparison, setup: Setup, engine: str) -> None:
+def measure(comparison: Comparison, setup: Setup, engine: str, rivals: Path) -> None:
     """One case: everything side by side, and then the fp32 engines alone, where they take pictures of this size."""
     exact = setup.repository("fp32", engine) if comparison.case.side**2 <= setup.exact_pixels else None
     with ExitStack() as stack:
-        comparison.run(sides(setup, engine, stack))
+        comparison.run(sides(setup, engine, rivals, stack))
     gc.collect()  # the pipelines make room
     if exact is None:
         return

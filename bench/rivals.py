@@ -28,31 +28,31 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def pipeline(checkpoint: Path, precision: str, *, compiled: bool = False) -> Any:
-    """diffusers' pipeline of a checkpoint, on the GPU where there is one. `compiled`: its UNet by torch.compile."""
+    """diffusers' pipeline of a checkpoint, on the GPU where there is one. `compiled`: its denoiser by torch.compile."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # transformers obeys it too; the bars here are ours
-    from diffusers import StableDiffusionInstructPix2PixPipeline  # noqa: PLC0415 - seconds
+    from diffusers import DiffusionPipeline  # noqa: PLC0415 - seconds
     from diffusers.utils.logging import disable_progress_bar  # noqa: PLC0415
 
     disable_progress_bar()
-    loaded = StableDiffusionInstructPix2PixPipeline.from_pretrained(checkpoint, torch_dtype=DTYPES[precision]).to(
-        DEVICE
-    )
+    loaded = DiffusionPipeline.from_pretrained(checkpoint, torch_dtype=DTYPES[precision]).to(DEVICE)
     loaded.set_progress_bar_config(disable=True)
     if compiled:
-        loaded.unet = torch.compile(loaded.unet)
+        denoiser = "unet" if hasattr(loaded, "unet") else "transformer"
+        setattr(loaded, denoiser, torch.compile(getattr(loaded, denoiser)))
     return loaded
 
 
 def edited(pipeline: Any, edit: Edit) -> Image.Image:
     """One edit by a pipeline."""
+    more = {"image_guidance_scale": edit.image_guidance} if hasattr(pipeline, "unet") else {}
     answer = pipeline(
-        edit.prompt,
+        prompt=edit.prompt,
         image=edit.picture,
         num_inference_steps=edit.steps,
         guidance_scale=edit.guidance,
-        image_guidance_scale=edit.image_guidance,
+        **more,
         generator=torch.Generator().manual_seed(edit.seed),
     )
     return answer.images[0]  # type: ignore[no-any-return]

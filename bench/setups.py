@@ -35,6 +35,7 @@ class Setup:
         make, folder = {
             "full": (full_size.checkpoint, BUILD / "full-size"),
             "klein-width": (klein_width.checkpoint, BUILD / "klein-width"),
+            "klein-blocks": (klein_width.blocks, BUILD / "klein-blocks"),
         }[self.name]
         return folder if (folder / "model_index.json").exists() else make(folder)
 
@@ -58,3 +59,5 @@ SETUPS = {
 }
 KLEIN_WIDTH = Setup("klein-width", ("--max-batch", "4", "--max-images", "1"), 1.0, 1024 * 1024, 1024 * 1024)
 """Only its interfaces are of full width: for what is spent between engines."""
+KLEIN_BLOCKS = Setup("klein-blocks", ("--max-batch", "1", "--max-images", "1"), 1.0, 256 * 256, 256 * 256)
+"""Few blocks of full width: for rivals that edit with klein and not with InstructPix2Pix."""

@@ -59,5 +59,5 @@ SETUPS = {
 }
 KLEIN_WIDTH = Setup("klein-width", ("--max-batch", "4", "--max-images", "1"), 1.0, 1024 * 1024, 1024 * 1024)
 """Only its interfaces are of full width: for what is spent between engines."""
-KLEIN_BLOCKS = Setup("klein-blocks", ("--max-batch", "1", "--max-images", "1"), 1.0, 256 * 256, 256 * 256)
-"""Few blocks of full width: for rivals that edit with klein and not with InstructPix2Pix."""
+KLEIN_BLOCKS = Setup("klein-blocks", ("--max-batch", "1", "--max-images", "1"), 1.0, 256 * 256, 0)
+"""Few blocks of full width: for rivals that edit with klein and not with InstructPix2Pix. None in fp32: it is large."""

@@ -64,7 +64,7 @@ def main() -> int:
     """Measures and prints."""
     parser = report.parser(__doc__)
     parser.add_argument("--checkpoint", choices=tuple(SETUPS), default="demo")
-    parser.add_argument("--precision", help="of the engines, as the export has it (default: what the checkpoint takes)")
+    parser.add_argument("--precision", default="auto", help="of the engines, as the export has it")
     parser.add_argument("--starts", type=int, default=3, help="with each setting")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--side", type=int, default=384, help="pixels")

@@ -15,8 +15,6 @@ class Setup:
     """A checkpoint by its name. `guidance` is the text scale of its edits, 1 where it is trained to need none.
 
     `exact_pixels` bounds the pictures of engines in fp32, because comparing those with torch takes long at full size.
-    `precision` is what a processor's engines are exported in unless a bench says: such as stay within the export's
-    tolerance. That of the full denoiser in bf16, whose weights are random, does not (5.2e-2 of 5e-2).
     """
 
     name: str
@@ -24,7 +22,6 @@ class Setup:
     guidance: float
     pixels: int
     exact_pixels: int
-    precision: str = "auto"
 
     def checkpoint(self) -> Path:
         """The checkpoint's folder; but for the demo's it is made the first time, which takes up to a minute."""
@@ -39,10 +36,9 @@ class Setup:
         }[self.name]
         return folder if (folder / "model_index.json").exists() else make(folder)
 
-    def repository(self, precision: str | None = None, engine: str = "openvino", isa: str | None = None) -> Path:
+    def repository(self, precision: str = "auto", engine: str = "openvino", isa: str | None = None) -> Path:
         """The exported repository; the export skips what is up to date. Ends the program where it fails. `isa`: of the
         processor that it is for, as the environment has it."""
-        precision = precision or (self.precision if engine == "openvino" else "auto")
         folder = BUILD / re.sub("[,=]", "-", f"{self.name}-{engine}-{precision}{f'-{isa}' if isa else ''}")
         command = [sys.executable, "-m", "export", "--model", str(self.checkpoint()), "--repository", str(folder)]
         command += ["--max-pixels", str(self.exact_pixels if precision == "fp32" else self.pixels), *self.flags]
@@ -55,7 +51,7 @@ class Setup:
 
 SETUPS = {
     "demo": Setup("demo", ("--guidance-when-zero", "1"), 1.0, 384 * 384, 384 * 384),
-    "full": Setup("full", ("--max-batch", "3"), 7.5, 512 * 512, 256 * 256, "auto,denoiser=fp32"),
+    "full": Setup("full", ("--max-batch", "3"), 7.5, 512 * 512, 256 * 256),
 }
 KLEIN_WIDTH = Setup("klein-width", ("--max-batch", "4", "--max-images", "1"), 1.0, 1024 * 1024, 1024 * 1024)
 """Only its interfaces are of full width: for what is spent between engines."""

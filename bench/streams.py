@@ -163,7 +163,7 @@ def _until(server: Embedded, in_flight: int) -> tuple[float, float]:
 
 
 @contextmanager
-def _served(name: str, precision: str | None) -> Iterator[Embedded]:
+def _served(name: str, precision: str) -> Iterator[Embedded]:
     with tempfile.TemporaryDirectory() as scratch:
         if name == STUB:
             repository = stub_engines.repository(SETUPS["demo"].repository(), Path(scratch))
@@ -178,7 +178,7 @@ def main() -> int:
     parser = report.parser(__doc__)
     parser.add_argument("parts", nargs="*", choices=(*PARTS, []), help="default: all")
     parser.add_argument("--checkpoint", choices=tuple(ROUNDS), action="append", help="default: all three")
-    parser.add_argument("--precision", help="of the engines, as the export has it (default: what each takes)")
+    parser.add_argument("--precision", default="auto", help="of the engines, as the export has it")
     parser.add_argument("--rounds", type=int, help=f"default: {ROUNDS}")
     parser.add_argument("--side", type=int, default=256, help="pixels")
     options = parser.parse_args()

@@ -19,7 +19,7 @@ USUAL := not families and not long and not browser and not containers and not fl
 FAST := GENERATED_CASES=20 $(PYTEST) -q -p no:schemathesis -m "not server and not slow and $(USUAL)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo export up test test-fast test-fast-rest test-fast-first test-fast-second test-served test-beside test-families test-browser test-families-served test-families-beside test-long test-long-served test-long-beside test-containers test-chart test-fleet rivals check format lock clean
+.PHONY: help setup demo export up test test-fast test-fast-rest test-fast-first test-fast-second test-served test-beside test-waiting test-families test-browser test-families-served test-families-beside test-long test-long-served test-long-beside test-containers test-chart test-fleet rivals check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -64,16 +64,18 @@ up: export ## serve the repository here: Triton and the gateway, until Ctrl-C
 	$(PYTHON) -m embedded --repository $(REPOSITORY)
 
 test: $(READY) ## run every test, the real Triton included
-	$(MAKE) --no-print-directory --jobs=2 --keep-going test-served test-beside
+	$(MAKE) --no-print-directory --jobs=3 --keep-going test-served test-beside test-waiting
 
 test-families: $(READY) ## export and serve a tiny checkpoint of every family, and compare it with diffusers
 	$(MAKE) --no-print-directory --jobs=2 --keep-going test-families-served test-families-beside
 
-# Two processes on two cores: all that starts Triton or shares a repository in one, for ports are chosen before Triton takes
-# them, and an export has its repository for itself; beside it all that computes, which lets it go first. What that process
-# says comes whole when it has ended, and grows in build/ until then.
+# All that starts Triton or shares a repository in one process, for ports are chosen before Triton takes them, and an export
+# has its repository for itself; beside it all that computes, which lets it go first. In `test` a third one has what needs no
+# torch, which waits for the network and for processes as long as it computes. What those say comes whole when they have
+# ended, and grows in build/ until then.
+WITHOUT_TORCH := tests/gateway tests/tritouch tests/embedded
 SERVED := (server or exported)
-test-served test-beside: TESTS := $(USUAL)
+test-served test-beside test-waiting: TESTS := $(USUAL)
 test-families-served test-families-beside: TESTS := families
 test-long-served test-long-beside: TESTS := long
 BESIDE = nice $(PYTEST) -m "$(TESTS) and not $(SERVED)"
@@ -82,8 +84,10 @@ TOLD_AFTERWARDS = >build/$@.log 2>&1; code=$$?; echo; cat build/$@.log; exit $$c
 test-served test-families-served:
 	$(PYTEST) -m "$(TESTS) and $(SERVED)"
 
-test-beside test-families-beside:
-	@mkdir -p build; $(BESIDE) $(TOLD_AFTERWARDS)
+test-beside: ELSEWHERE = $(addprefix --ignore=,$(WITHOUT_TORCH))
+test-waiting: ELSEWHERE = $(WITHOUT_TORCH)
+test-beside test-waiting test-families-beside:
+	@mkdir -p build; $(BESIDE) $(ELSEWHERE) $(TOLD_AFTERWARDS)
 
 test-browser: $(READY) ## edit by the playground in a real browser (Debian's chromium)
 	$(PYTHON) -m pytest -m browser tests/playground tests/server/test_playground.py
@@ -91,9 +95,7 @@ test-browser: $(READY) ## edit by the playground in a real browser (Debian's chr
 test-fast: $(READY) ## run what is worth running after every edit: no server, no export, nothing slow
 	$(MAKE) --no-print-directory --jobs=3 --output-sync test-fast-rest test-fast-first test-fast-second
 
-# Three processes on two cores: what needs no torch waits for the network and for processes as long as it computes, and lets
-# the one that computes all the time go first.
-WITHOUT_TORCH := tests/gateway tests/tritouch tests/embedded
+# Three processes on two cores, of which those without torch let the one that computes all the time go first.
 SECOND_HALF := tests/embedded $(wildcard tests/gateway/test_[m-z]*.py)
 test-fast-rest:
 	$(FAST) $(addprefix --ignore=,$(WITHOUT_TORCH))

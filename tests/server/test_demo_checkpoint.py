@@ -14,7 +14,7 @@ from demo.wordings import plain_sentence
 from embedded.server import serve
 from tests.families.instruct_pix2pix import tiny
 from tests.server.asking import Client, psnr
-from tests.server.streams import stream
+from tests.server.streams import shown
 from tests.server.test_fidelity import LEAST_DB, SEED
 
 SAMPLES = sorted((Path(__file__).parents[2] / "demo" / "samples").glob("*.jpg"))
@@ -69,9 +69,7 @@ def test_cached_steps_make_nearly_the_same_picture_of_fewer_rows(demo: Client) -
 def test_previews_come_nearer_to_the_picture(demo: Client) -> None:
     picture = Image.open(SAMPLES[0]).convert("RGB").resize((192, 128))
     prompt = [plain_sentence(KINDS[0]).encode()]
-    with stream(demo.server, picture, prompt=prompt, steps=12, partial_images=[3]) as responses:
-        _, *previews, last = list(responses)
+    _, *previews, last = shown(demo.server, picture, 3, prompt=prompt, steps=12)
     distances = [psnr(preview.pixels, last.pixels) for preview in previews]
-    assert len(distances) == 3
     assert distances == sorted(distances)
     assert distances[0] < distances[-1]

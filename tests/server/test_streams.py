@@ -10,7 +10,7 @@ import tritonclient.grpc as triton_grpc
 
 from tests.server.asking import Client, colours, eventually
 from tests.server.faults import Faults
-from tests.server.streams import Response, stream
+from tests.server.streams import Response, shown, stream
 from tests.server.tensors import grpc_inputs
 
 PICTURE = colours(96, 64)
@@ -29,8 +29,7 @@ def test_a_stream_ends_with_the_picture_of_the_unary_edit(faulty: tuple[Client, 
     client, faults = faulty
     alone = unary(client, steps=6)
     faults.set(delay=PREVIEWED)  # else the picture may be done before its previews, which then do not come
-    with stream(client.server, PICTURE, steps=6, progress=[True], partial_images=[2]) as responses:
-        begun, *told, last = list(responses)
+    begun, *told, last = shown(client.server, PICTURE, 2, steps=6, progress=[True])
     assert (begun.kind, begun.step) == ("begun", (0, 6))
     assert begun.tensors["num_inference_steps"].tolist() == [6]
     assert last.last
@@ -49,12 +48,11 @@ def test_a_stream_ends_with_the_picture_of_the_unary_edit(faulty: tuple[Client, 
 
 def test_of_cached_steps_each_is_told_too(faulty: tuple[Client, Faults]) -> None:
     client, faults = faulty
-    alone, calls = unary(client, steps=16, cache=[b"balanced"]), client.denoiser_calls()
-    faults.set(delay=PREVIEWED)
-    inputs: dict[str, Any] = {"steps": 16, "cache": [b"balanced"], "progress": [True], "partial_images": [3]}
-    with stream(client.server, PICTURE, **inputs) as responses:
-        begun, *told, last = list(responses)
+    calls = client.denoiser_calls()
+    alone = unary(client, steps=16, cache=[b"balanced"])
     assert client.denoiser_calls() - calls < 16
+    faults.set(delay=PREVIEWED)
+    begun, *told, last = shown(client.server, PICTURE, 3, steps=16, cache=[b"balanced"], progress=[True])
     assert 0 < last.tensors["foretold"].item() < 16
     assert last.tensors["cache"].tolist() == [b"balanced"]
     assert (begun.step, last.step, last.kind) == ((0, 16), (16, 16), "picture")

@@ -11,7 +11,7 @@ from embedded.server import Embedded, serve
 from tests.families import tiny
 from tests.families.conftest import copied, export
 from tests.server.asking import colours
-from tests.server.streams import stream
+from tests.server.streams import shown
 
 pytestmark = pytest.mark.families
 FAMILY = "instruct_pix2pix"
@@ -33,8 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
 
 
 def test_previews_are_of_it_and_the_picture_is_not(server: Embedded) -> None:
-    with stream(server, colours(96, 64), steps=6, partial_images=[2]) as responses:
-        told = list(responses)
+    told = shown(server, colours(96, 64), 2, steps=20)
     assert [response.kind for response in told] == ["begun", "preview", "preview", "picture"]
     for preview in told[1:3]:
         assert preview.pixels.shape == (64, 96, 3)

@@ -111,7 +111,12 @@ class _Engine:
         self.num_io_tensors = len(self.tensors)
 
     def create_runtime_config(self) -> SimpleNamespace:
-        return SimpleNamespace(cuda_graph_strategy="disabled")
+        nothing = SimpleNamespace(serialize=lambda: b"")  # torch compiles none of its kernels
+        return SimpleNamespace(
+            cuda_graph_strategy="disabled",
+            create_runtime_cache=lambda: nothing,
+            set_runtime_cache=lambda _cache: True,
+        )
 
     def create_execution_context(self, config: Any = None) -> "_Context":
         return _Context(self, config or self.create_runtime_config())

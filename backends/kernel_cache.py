@@ -11,10 +11,18 @@ SETTING = "TRITOUCH_KERNEL_CACHE"
 """Folder of these files; where it is not set, one of the user's own."""
 
 
-def kernel_file(plan: bytes) -> Path:
-    """The file of a plan. What is in it is TensorRT's to judge: it takes none of another GPU, driver or version."""
-    own = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "tritouch", "kernels")
-    return Path(os.environ.get(SETTING) or own, f"{hashlib.sha256(plan).hexdigest()[:32]}.rtx")
+def kernel_file(plan: bytes) -> Path | None:
+    """The file of a plan; None where no folder is named and the user has no home.
+
+    What is in it is TensorRT's to judge: it takes none of another GPU, driver or version.
+    """
+    named = os.environ.get(SETTING)
+    try:
+        caches = named or os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    except RuntimeError:
+        return None
+    folder = Path(caches) if named else Path(caches, "tritouch", "kernels")
+    return folder / f"{hashlib.sha256(plan).hexdigest()[:32]}.rtx"
 
 
 class KernelCache:

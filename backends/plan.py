@@ -89,7 +89,7 @@ class Plan:
         self._sent: dict[str, weakref.ref[npt.NDArray[Any]]] = {}  # what each buffer of an input holds
         self._results = {tensor.name: np.empty(math.prod(tensor.largest), tensor.dtype) for tensor in self.outputs}
 
-    def _begun(self, options: Options, kernels: Path) -> Launches:
+    def _begun(self, options: Options, kernels: Path | None) -> Launches:
         captures = hasattr(self._trt, "CudaGraphStrategy")  # by itself: TensorRT for RTX
         if options.cuda_graphs and not captures:
             return Graphs(self._trt, self._engine, self._cuda)
@@ -102,7 +102,7 @@ class Plan:
         if options.specialization is not None:
             choices = self._trt.DynamicShapesKernelSpecializationStrategy
             config.dynamic_shapes_kernel_specialization_strategy = getattr(choices, options.specialization)
-        if options.keeps_kernels:
+        if options.keeps_kernels and kernels:
             self._kernels = KernelCache(config, kernels)
         return Following(self._engine.create_execution_context(config))
 

@@ -1,6 +1,7 @@
 """The TensorRT for RTX backend, on a GPU made of main memory."""
 
 import importlib
+import pwd
 import sys
 
 import numpy as np
@@ -138,3 +139,15 @@ def test_kernels_lie_in_the_users_own_folder_unless_told(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/one")
     assert str(kernel_file(b"plan").parent) == "/home/one/.cache/tritouch/kernels"
+
+
+def test_without_a_home_kernels_are_compiled_anew(module, backend, tmp_path, monkeypatch):
+    for name in (SETTING, "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert kernel_file(b"plan") is None
+    model = start(module, tmp_path)
+    assert model.execute([request(backend, 1)])[0].error is None
+    model.finalize()
+    monkeypatch.setenv(SETTING, str(tmp_path))
+    assert kernel_file(b"plan").parent == tmp_path, "of which none is asked where a folder is named"

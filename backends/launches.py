@@ -126,7 +126,7 @@ class Graphs:
         return context
 
     def _captured(self, context: Any, stream: Any) -> Any:
-        """The graph of a call, which is not computed; None where TensorRT cannot have it captured."""
+        """The graph of a call, which is not computed; None where it cannot be captured, or has no room."""
         modes = self._cuda.driver.CUstreamCaptureMode
         self._cuda("cuStreamBeginCapture", stream, modes.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
         begun = context.execute_async_v3(int(stream))
@@ -136,6 +136,8 @@ class Graphs:
             return None
         try:
             return self._cuda("cuGraphInstantiate", graph, 0) if begun else None
+        except RuntimeError:  # a graph has memory of its own on the GPU
+            return None
         finally:
             self._cuda("cuGraphDestroy", graph)
 

@@ -42,7 +42,7 @@ class Driver(types.ModuleType):
     def __init__(self) -> None:
         super().__init__("cuda.bindings.driver")
         self.held: list[object] = []
-        self.full = self.invalidates = False
+        self.full = self.full_of_graphs = self.invalidates = False
         self.capturing: list[Callable[[], None]] | None = None
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.launched: list[int] = []
@@ -78,6 +78,8 @@ class Driver(types.ModuleType):
         return (Status.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, None) if self.invalidates else (Status.CUDA_SUCCESS, work)
 
     def cuGraphInstantiate(self, graph, _flags):  # noqa: N802
+        if self.full_of_graphs:
+            return Status.CUDA_ERROR_OUT_OF_MEMORY, None
         self._made += 1
         self.graphs[self._made] = list(graph)
         return Status.CUDA_SUCCESS, self._made

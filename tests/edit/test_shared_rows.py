@@ -61,6 +61,17 @@ def test_an_edit_that_could_not_be_written_is_written_when_it_comes_again() -> N
     check(rows, [part(1), part(2)])
 
 
+def test_rows_that_another_edit_was_half_written_on_are_written_again() -> None:
+    rows, _ = shared()
+    parts = [part(edit) for edit in (1, 2, 3)]
+    for each, count in zip(parts, (1, 1, 2), strict=True):
+        each.constant["words"] = np.ones((count, 2), np.float32)
+    check(rows, parts[:2])
+    with pytest.raises(ValueError, match="broadcast"):
+        rows([parts[0], parts[2]])
+    check(rows, parts[:2])
+
+
 def test_an_answer_of_other_rows_is_an_error() -> None:
     side = Side()
 

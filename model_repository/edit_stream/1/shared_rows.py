@@ -184,6 +184,8 @@ class Group:
         for part in placed:
             own = {first + row: (part.edit, row) for row in range(part.rows)}
             if not own.items() <= self._holds.items():
+                for row in own:
+                    self._holds.pop(row, None)  # until all is written: an input may not be, and others then are
                 self._write(first, part.constant)
             self._holds |= own
             self._places[part.edit] = first

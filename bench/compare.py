@@ -178,6 +178,8 @@ def main() -> int:
     parser.add_argument("--engine", default="openvino", help="kind of Tritouch's engines, as `export` takes it")
     parser.add_argument("--rivals", type=Path, default=installed.FOLDER, help="where `make rivals` has installed them")
     options = parser.parse_args()
+    if options.rivals != installed.FOLDER and not options.rivals.is_dir():
+        parser.error(f"--rivals {options.rivals} is no folder")
     unknown = set(options.cases) - {case.name for case in CASES}
     if unknown:
         parser.error(f"there is no case {', '.join(sorted(unknown))}")

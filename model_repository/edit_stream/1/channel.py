@@ -81,7 +81,10 @@ class Channel:
             self._idle.pop().close()
 
     def _asked(self, message: bytes, some: Tensors) -> bytes:
-        connection = self._idle.pop() if self._idle else self._connected(some)
+        try:
+            connection = self._idle.pop()
+        except IndexError:  # as another thread may have taken the last one
+            connection = self._connected(some)
         try:
             connection.send(message)
             answer: bytes = connection.recv(MOST_BYTES)

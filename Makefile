@@ -16,7 +16,7 @@ READY := $(VENV)/.ready
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -m pytest
 USUAL := not families and not long and not browser and not containers and not fleet
 # schemathesis takes a second to import, and is for tests/gateway/test_contract.py alone, which is slow.
-FAST := GENERATED_CASES=20 $(PYTEST) -q -p no:schemathesis -m "not server and not slow and $(USUAL)"
+FAST := env GENERATED_CASES=20 $(PYTEST) -q -p no:schemathesis -m "not server and not slow and $(USUAL)"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo export up test test-fast test-fast-rest test-fast-first test-fast-second test-served test-beside test-waiting test-families test-browser test-families-served test-families-beside test-long test-long-served test-long-beside test-containers test-chart test-fleet rivals check format lock clean

@@ -90,3 +90,14 @@ def test_ctrl_c_ends_all(tmp_path, target):
     group.communicate(timeout=120)
     assert group.returncode != 0
     assert not psutil.wait_procs(running, timeout=120)[1]
+
+
+@pytest.mark.parametrize("failing", ["", "SECOND"])
+def test_what_is_run_after_every_edit_runs_in_three_processes_with_few_generated_cases(tmp_path, failing):
+    """`SECOND`: the process that has `tests/embedded` among its folders fails."""
+    ends = {"SECOND": 'case "$*" in *" tests/embedded"*) exit 1; esac'}.get(failing, "")
+    command = make_tests(tmp_path, "test-fast", f'echo "said: $GENERATED_CASES $*"; {ends}')
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == (2 if failing else 0), done.stderr
+    said = re.findall(r"^said: 20 -m pytest (.*)$", done.stdout, re.MULTILINE)
+    assert len(said) == 3 or failing

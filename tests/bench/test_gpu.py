@@ -23,7 +23,7 @@ LINE = """print('{"part": "a", "ms": 1}', flush=True); """
         ("", 30, None),
         ("raise MemoryError('no room')", 30, "MemoryError: no room"),
         ("import os; os.abort()", 30, "exit code -6"),
-        ("import time; time.sleep(600)", 3, "not done in 3 s"),
+        pytest.param("import time; time.sleep(600)", 3, "not done in 3 s", marks=pytest.mark.slow),
     ],
 )
 def test_a_part_that_ends_badly_keeps_its_results_and_says_so(capfd, code, most, failure):

@@ -47,6 +47,7 @@ def test_needs_grow_with_the_weights_as_they_are_kept(found: Checkpoint, tmp_pat
     assert both.memory > of["fp32"].memory + needs.BASE
 
 
+@pytest.mark.slow
 def test_convolutions_take_more_bits_than_products(found: Checkpoint, tmp_path: Path) -> None:
     w4, nvfp4, w8 = (
         needs.of(makes(found, precision), found, load("openvino"), tmp_path, 1).disk

@@ -79,7 +79,7 @@ class Plan:
         if self._engine is None:
             raise ValueError(f"{file.name} was not made for this GPU and TensorRT {trt.__version__}")
         self._kernels: KernelCache | None = None
-        self._launches = self._begun(options, kernel_file(content))
+        self._launches = self._begun(options, content)
         self.inputs, self.outputs = self._tensors()
         self._buffers = {
             tensor.name: self._cuda("cuMemAlloc", max(1, math.prod(tensor.largest) * tensor.dtype.itemsize))
@@ -89,7 +89,7 @@ class Plan:
         self._sent: dict[str, weakref.ref[npt.NDArray[Any]]] = {}  # what each buffer of an input holds
         self._results = {tensor.name: np.empty(math.prod(tensor.largest), tensor.dtype) for tensor in self.outputs}
 
-    def _begun(self, options: Options, kernels: Path | None) -> Launches:
+    def _begun(self, options: Options, content: bytes) -> Launches:
         captures = hasattr(self._trt, "CudaGraphStrategy")  # by itself: TensorRT for RTX
         if options.cuda_graphs and not captures:
             return Graphs(self._trt, self._engine, self._cuda)
@@ -102,7 +102,8 @@ class Plan:
         if options.specialization is not None:
             choices = self._trt.DynamicShapesKernelSpecializationStrategy
             config.dynamic_shapes_kernel_specialization_strategy = getattr(choices, options.specialization)
-        if options.keeps_kernels and kernels:
+        kernels = kernel_file(content) if options.keeps_kernels else None  # which reads all of the plan
+        if kernels:
             self._kernels = KernelCache(config, kernels)
         return Following(self._engine.create_execution_context(config))
 

@@ -271,8 +271,7 @@ def test_a_picture_is_dropped_pasted_or_the_sample(visitor: Visitor, fake: Fake)
         visitor.page.get_by_role("img", name=f"{kind}.png", exact=True).wait_for()
     visitor.button("Remove paste.png").click()
     visitor.looked_at("empty")
-    visitor.button("Try with a sample").click()
-    visitor.page.get_by_role("img", name="cat.jpg", exact=True).wait_for()  # it is fetched
+    visitor.try_sample()
     visitor.ask("invert it")
     visitor.result()
     assert fake.api.asked[0].files == {"image": [("cat.jpg", CAT.read_bytes())]}

@@ -85,6 +85,11 @@ class Visitor:
         self.page.locator("#files").set_input_files(files)
         self.page.locator("#pictures li").nth(len(files) - 1).wait_for()
 
+    def try_sample(self) -> None:
+        """Choose the picture that the page offers, which it fetches; it is there when this returns."""
+        self.button("Try with a sample").click()
+        self.page.get_by_role("img", name="cat.jpg", exact=True).wait_for()
+
     def ask(self, prompt: str) -> None:
         """Type what to change, and press Enter."""
         self.by_label("What to change").fill(prompt)

@@ -58,11 +58,11 @@ class MainMemory:
     CUresult = Status
 
     def __init__(self) -> None:
-        self._held: list[Any] = []
+        self.held: list[Any] = []
 
     def cuMemAlloc(self, size: int) -> tuple[Status, int]:  # noqa: N802 - the driver's name
-        self._held.append(ctypes.create_string_buffer(size))
-        return Status.CUDA_SUCCESS, ctypes.addressof(self._held[-1])
+        self.held.append(ctypes.create_string_buffer(size))
+        return Status.CUDA_SUCCESS, ctypes.addressof(self.held[-1])
 
     def cuMemcpyHtoDAsync(self, to: int, source: int, size: int, _stream: Any) -> tuple[Status]:  # noqa: N802
         ctypes.memmove(to, source, size)

@@ -1,13 +1,12 @@
 """Our backend of TensorRT, on a GPU made of main memory: what that of RTX does not show, CUDA graphs above all."""
 
-import importlib
 import sys
 
 import numpy as np
 import pytest
 
 from backends.launches import GRAPHS_AT_MOST
-from tests.backends.gpus import Gpus, parameters, request, start
+from tests.backends.gpus import Gpus, imported, parameters, request, start
 
 
 @pytest.fixture
@@ -17,9 +16,8 @@ def gpus(monkeypatch):
 
 @pytest.fixture
 def module(backend, gpus):
-    yield importlib.import_module("backends.tensorrt_in_place.model")
-    for name in ("backends.tensorrt_in_place.model", "backends.plan_model"):
-        sys.modules.pop(name)
+    with imported("tensorrt_in_place") as module:
+        yield module
 
 
 def right(asked, given):

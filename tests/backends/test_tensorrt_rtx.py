@@ -1,6 +1,5 @@
 """The TensorRT for RTX backend, on a GPU made of main memory."""
 
-import importlib
 import pwd
 import sys
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from backends.kernel_cache import SETTING, kernel_file
-from tests.backends.gpus import CONFIG, Gpus, parameters, request, start
+from tests.backends.gpus import CONFIG, Gpus, imported, parameters, request, start
 
 
 @pytest.fixture
@@ -19,9 +18,8 @@ def gpus(monkeypatch, tmp_path):
 
 @pytest.fixture
 def module(backend, gpus):
-    yield importlib.import_module("backends.tensorrt_rtx.model")
-    for name in ("backends.tensorrt_rtx.model", "backends.plan_model"):
-        sys.modules.pop(name)
+    with imported("tensorrt_rtx") as module:
+        yield module
 
 
 def test_each_request_gets_its_rows(module, backend, tmp_path):

@@ -17,11 +17,14 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
 
-from backends.in_place import Memories, UnknownCallError
+from backends.in_place import Memories, Place, UnknownCallError
 from backends.signature import ANY, Array, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PARAMETER = "channel"
 MOST_BYTES = 1 << 17
@@ -33,8 +36,12 @@ UNKNOWN = b"?"
 _NAME = re.compile(r"tritouch-[0-9a-f]{32}")
 _MESSAGE_LENGTH = 800
 
-Infer = Callable[[Mapping[str, Array]], dict[str, Array]]
-"""Runs the model once. What it returns may be overwritten by its next call."""
+
+class Infer(Protocol):
+    """Runs the model once."""
+
+    def __call__(self, inputs: Mapping[str, Array], place: Place | None = None, /) -> dict[str, Array]:
+        """What it returns may be overwritten by its next call. An output that stands at `place` need not be copied."""
 
 
 class Channels:
@@ -76,7 +83,7 @@ class Channels:
                 inputs, room = self._memories.read(said)
             with self._computing:
                 began = time.perf_counter()
-                (output,) = self._infer(inputs).values()
+                (output,) = self._infer(inputs, room.array).values()
                 seconds = time.perf_counter() - began
                 room.write(output)
         except UnknownCallError:

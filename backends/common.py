@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from backends.channel import PARAMETER, Channels, Infer, one_line
+from backends.channel import PARAMETER, Channels, one_line
 from backends.signature import Array, Signature
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 Arrays = dict[str, Array]
 
@@ -71,7 +71,7 @@ def _read_inputs(request: pb_utils.InferenceRequest, signature: Signature) -> Ar
 
 
 def _run_group(
-    jobs: list[_Job], signature: Signature, infer: Infer, *, keep: bool, waited: bool
+    jobs: list[_Job], signature: Signature, infer: Callable[[Arrays], Arrays], *, keep: bool, waited: bool
 ) -> dict[int, pb_utils.InferenceResponse]:
     # Asking costs a round trip to Triton, which has itself dropped what was cancelled before this batch was made.
     cancelled = [job for job in jobs if waited and job.request.is_cancelled()]

@@ -20,6 +20,7 @@ import math
 import mmap
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 _FILE = re.compile(r"/proc/[0-9]+/fd/[0-9]+")
 _TOKEN = re.compile(r"tritouch-[0-9a-f]{32}")
@@ -36,6 +37,8 @@ _ID = re.compile(rb"[0-9a-f]{16}")
 _MAPPED_AT_MOST = 8
 
 Array = npt.NDArray[Any]
+Place = Callable[[np.dtype[Any], tuple[int, ...]], Array]
+"""Where an output is wanted, by its type and shape. Raises ValueError where it is larger."""
 
 
 class UnknownCallError(Exception):
@@ -50,13 +53,20 @@ class Room:
         self._memory, self._offset = memory, offset
         self._bytes = self._last = _array(memory, offset, "u1", (size,))
 
+    def array(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+        """In it, the same array until another type or shape is asked for. Raises ValueError where it is larger."""
+        if shape != self._last.shape or dtype != self._last.dtype:
+            size = math.prod(shape) * dtype.itemsize
+            if size > len(self._bytes):
+                raise ValueError(f"the answer has {size} bytes, and its room {len(self._bytes)}")
+            self._last = _array(self._memory, self._offset, dtype.str, shape)
+        return self._last
+
     def write(self, array: Array) -> None:
-        """Raises ValueError where it is larger."""
-        if array.shape != self._last.shape or array.dtype != self._last.dtype:
-            if array.nbytes > len(self._bytes):
-                raise ValueError(f"the answer has {array.nbytes} bytes, and its room {len(self._bytes)}")
-            self._last = _array(self._memory, self._offset, array.dtype.str, array.shape)
-        self._last[...] = array
+        """As it is, unless it stands in it already. Raises ValueError where it is larger."""
+        place = self.array(array.dtype, array.shape)
+        if array is not place:
+            place[...] = array
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from backends.in_place import Place
+
 PROFILE = 0
 """Plans of ours have one optimisation profile."""
 
@@ -121,8 +123,8 @@ class Plan:
         dtype = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))
         return PlanTensor(name, dtype, tuple(self._engine.get_tensor_shape(name)), largest)
 
-    def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Run once. The arrays returned are this object's own, and overwritten by the next call.
+    def infer(self, inputs: Mapping[str, npt.NDArray[Any]], place: Place | None = None) -> dict[str, npt.NDArray[Any]]:
+        """Run once. The arrays returned are at `place`, or this object's own, and overwritten by the next call.
 
         An input that is the very array of the last call is taken to be unchanged, and not copied to the GPU again.
 
@@ -132,7 +134,7 @@ class Plan:
         """
         self._cuda.use()
         try:
-            return self._run(inputs)
+            return self._run(inputs, place)
         except Exception:
             self._sent.clear()  # who knows what has arrived
             raise
@@ -143,14 +145,14 @@ class Plan:
             self._cuda.use()
             self._kernels.save()
 
-    def _run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    def _run(self, inputs: Mapping[str, npt.NDArray[Any]], place: Place | None) -> dict[str, npt.NDArray[Any]]:
         shapes = {tensor.name: inputs[tensor.name].shape for tensor in self.inputs}
         for tensor in self.inputs:
             tensor.require(shapes[tensor.name])
         self._launches.take(shapes)
         held = [self._upload(tensor, inputs[tensor.name]) for tensor in self.inputs]
         self._launches.run(self._stream)
-        outputs = {tensor.name: self._download(tensor) for tensor in self.outputs}
+        outputs = {tensor.name: self._download(tensor, place) for tensor in self.outputs}
         self._cuda("cuStreamSynchronize", self._stream)
         del held
         return outputs
@@ -165,8 +167,9 @@ class Plan:
         self._cuda("cuMemcpyHtoDAsync", self._buffers[tensor.name], array.ctypes.data, array.nbytes, self._stream)
         return array
 
-    def _download(self, tensor: PlanTensor) -> npt.NDArray[Any]:
+    def _download(self, tensor: PlanTensor, place: Place | None) -> npt.NDArray[Any]:
         shape = tuple(self._launches.context.get_tensor_shape(tensor.name))
-        result = self._results[tensor.name][: math.prod(shape)].reshape(shape)
+        own = self._results[tensor.name][: math.prod(shape)].reshape(shape)
+        result = place(tensor.dtype, shape) if place else own
         self._cuda("cuMemcpyDtoHAsync", result.ctypes.data, self._buffers[tensor.name], result.nbytes, self._stream)
         return result

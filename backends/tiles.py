@@ -17,12 +17,13 @@ import numpy as np
 from backends.signature import TILES, parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
+    from backends.channel import Infer
+    from backends.in_place import Place
     from backends.signature import Array
 
-    Infer = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 OVERLAP = 4
 """The part of the largest tile's side that the next one shares: a quarter."""
@@ -84,7 +85,7 @@ def tiled(infer: Infer, tiling: Tiling | None) -> Infer:
     if tiling is None:
         return infer
 
-    def whole_or_tiles(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def whole_or_tiles(inputs: Mapping[str, Array], _place: Place | None = None) -> dict[str, Array]:
         ((name, picture),) = inputs.items()
         height, width = picture.shape[2:]
         if height % tiling.unit or width % tiling.unit:

@@ -43,15 +43,22 @@ class TritonPythonModel:
     def execute(self, requests):
         return answer(requests, self.signature, self.channels)
 
-    def infer(self, inputs):
+    def infer(self, inputs, place=None):
         began, given = time.monotonic(), inputs[self.signature.inputs[0].name].shape
         outputs = {{spec.name: self.zeros(given, spec.shape) for spec in self.signature.outputs}}
+        if place:
+            outputs = {{name: self.at(place, array) for name, array in outputs.items()}}
         if CALL or ROW:
             time.sleep(CALL + ROW * given[0])
         if TAKES.exists():
             time.sleep(max(0, began + float(TAKES.read_text()) / 1e3 - time.monotonic()))
             os.write(self.calls, np.array([began, time.monotonic(), given[0], np.prod(given[1:])]).tobytes())
         return outputs
+
+    def at(self, place, array):
+        found = place(array.dtype, array.shape)
+        found[...] = array
+        return found
 
     def zeros(self, given, shape):
         # Rows stay what they are; of pictures and tokens the last axes do, or are scaled.

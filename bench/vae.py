@@ -53,7 +53,7 @@ def run(call: Call, told: Any) -> None:
     name, output = model.inputs[0].get_any_name(), model.outputs[0].get_any_name()
     request = model.create_infer_request()
 
-    def infer(inputs: Any) -> dict[str, Any]:
+    def infer(inputs: Any, _place: Any = None) -> dict[str, Any]:
         request.infer(dict(inputs))
         return {output: request.get_tensor(output).data}
 

@@ -27,6 +27,8 @@ from backends.warm_up import warm
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from backends.in_place import Place
+
 _MODEL_FILE = "model.xml"
 _CPU = "CPU"
 _KERNELS = {"CPU_RUNTIME_CACHE_CAPACITY": "1000"}
@@ -144,7 +146,7 @@ class Engine:
         properties = (_KERNELS if self._options.device == _CPU else {}) | self._options.properties
         return core.compile_model(model, self._options.device, properties).create_infer_request()
 
-    def infer(self, inputs: Mapping[str, Array]) -> Arrays:
+    def infer(self, inputs: Mapping[str, Array], _place: Place | None = None) -> Arrays:
         """Run once. The arrays returned are OpenVINO's own, and overwritten by the next call."""
         if self._request is None:
             self._request = self._compile()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from channel import Channel
 
 from backends.signature import read_signature
+from channel import Channel
 from rows import JoinedRows, Part
 from shared_rows import SharedRows
 

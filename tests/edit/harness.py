@@ -12,6 +12,7 @@ from batcher import Batcher
 from families.interface import Loop, Plan, Step, Tensors
 from jobs import Job, Request, StoppingError
 from rows import Denoiser, JoinedRows
+from side_by_side import SideBySide
 
 TOKENS = 4
 
@@ -132,6 +133,7 @@ class Harness:
         *,
         padded: Sequence[str] = (),
         around: Callable[[Denoiser], Denoiser] = lambda denoiser: denoiser,
+        side_by_side: SideBySide | None = None,
     ) -> None:
         self.metrics, self.intake = Metrics(), Intake()
         self.clock = 0.0
@@ -146,6 +148,7 @@ class Harness:
             preparers=preparers or Here(),
             answerers=Here(),
             padded=padded,
+            side_by_side=side_by_side,
             clock=lambda: self.clock,
         )
 

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from channel import Message
 from numpy.typing import NDArray
 
 from backends.in_place import Memories
+from channel import Message
 from families.interface import Tensors
 from rows import JoinedRows, Part
 from shared_rows import SharedRows
+from side_by_side import SideBySide
 
 TEXT, SAMPLE = (16, 100), (64, 32)
 
@@ -64,6 +65,6 @@ def check(rows: SharedRows, parts: Sequence[Part]) -> list[NDArray[Any]]:
     return found
 
 
-def shared() -> tuple[SharedRows, Side]:
+def shared(side_by_side: SideBySide | None = None) -> tuple[SharedRows, Side]:
     side = Side()
-    return SharedRows(side, JoinedRows(predict), in_place_bytes=1), side
+    return SharedRows(side, JoinedRows(predict), in_place_bytes=1, side_by_side=side_by_side), side

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import channel
 import numpy as np
 import pytest
-from channel import Channel, Message, ModelError
 
+import channel
 from backends import channel as engines
+from backends.in_place import Place
 from backends.signature import read_signature
+from channel import Channel, Message, ModelError
 from families.errors import InvalidEditError
 from families.interface import Tensors
 from jobs import StoppingError
@@ -43,6 +44,7 @@ class Engine:
         self.refusing = 0
         self.failing = ""
         self.at_once, self.most = 0, 0
+        self.takes_places = True
         self.channel = Channel(self.open, self.seconds.append)
         self.rows = SharedRows(self.channel, JoinedRows(predict))
 
@@ -74,20 +76,25 @@ class Engine:
         self.channel._asked = listen  # type: ignore[method-assign]
         return said
 
-    def infer(self, inputs: Tensors) -> dict[str, Any]:
+    def infer(self, inputs: Tensors, place: Place | None = None) -> dict[str, Any]:
         self.at_once += 1
         self.most = max(self.most, self.at_once)
         if self.failing:
             self.at_once -= 1
             raise RuntimeError(self.failing)
-        found = {"prediction": predict(inputs)}
+        found = predict(inputs)
         self.at_once -= 1
-        return found
+        if place is None or not self.takes_places:
+            return {"prediction": found}
+        there = place(found.dtype, found.shape)
+        there[...] = found
+        return {"prediction": there}
 
 
-@pytest.fixture
-def engine() -> Iterator[Engine]:
+@pytest.fixture(params=["at its place", "copied there"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     made = Engine()
+    made.takes_places = request.param == "at its place"
     yield made
     made.channel.close()
 

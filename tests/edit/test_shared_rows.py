@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from channel import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from channel import Message
 from families.interface import Tensors
 from rows import JoinedRows, Part
 from shared_rows import SharedRows, arrange

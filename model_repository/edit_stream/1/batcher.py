@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from families.errors import EDIT_TOO_LARGE, InvalidEditError
 from families.interface import Tensors
 from jobs import OUTCOMES, Intake, Job, Metrics, QueueFullError, Request, StoppingError
 from rows import Denoiser
+from side_by_side import SideBySide
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +33,9 @@ class Batcher:
     """Denoises jobs with at most `max_jobs` jobs in flight, and at most `max_rows` rows and `max_tokens` tokens a call.
 
     Tokens of a call are rows x tokens of a row, summed over its jobs. `calls` of the denoiser are under way at once.
-
     `preparers` run what comes before the loop and `answerers` what comes after it, so that no answer waits behind edits
-    that have not begun. `padded`: inputs whose second axis may differ between jobs of a call. `clock` gives seconds and
-    never goes back.
+    that have not begun. `padded`: inputs whose second axis may differ between jobs of a call. `side_by_side` steps the
+    edits of a call. `clock` gives seconds and never goes back.
     """
 
     def __init__(
@@ -50,17 +51,17 @@ class Batcher:
         answerers: Executor,
         calls: int = 1,
         padded: Collection[str] = (),
+        side_by_side: SideBySide | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._denoiser, self._intake = denoiser, intake
         self._max_jobs, self._max_rows, self._max_tokens = max_jobs, max_rows, max_tokens
-        self._preparers, self._answerers = preparers, answerers
+        self._preparers, self._answerers, self._side_by_side = preparers, answerers, side_by_side or SideBySide()
         self._metrics, self._padded, self._clock = metrics, padded, clock
         self._turns = Turns(max_rows, max_tokens)
-        self._in_flight: set[Job] = set()
+        self._in_flight, self._stopping = set[Job](), False
         self._waiting: dict[Request, Sequence[Job]] = {}  # those that no preparer has taken up, oldest first
         self._ready: list[Job] = []  # those with a plan, oldest first
-        self._stopping = False
         self._changed = threading.Condition()  # guards the collections of jobs, and the metrics
         self._asking = threading.Lock()  # held while a caller is asked for: never after its job has moved on
         self._choosing = threading.Lock()  # held while jobs are dropped or chosen: before the two above
@@ -176,8 +177,7 @@ class Batcher:
 
     def turn(self) -> bool:
         """One turn: drop who is gone, choose, call once, step. Whether there was a call. Never raises what fails."""
-        began = self._clock()
-        jobs = self._chosen()
+        began, jobs = self._clock(), self._chosen()
         if jobs:
             self._step(jobs)
             self._forget(jobs)
@@ -220,8 +220,8 @@ class Batcher:
         with self._changed:
             self._metrics.call(sum(job.rows for job in jobs), len(jobs), began, self._clock())
         idle = not self._waiting and all(job.begun or job.request.low for job in tuple(self._ready))
-        for job, prediction in zip(jobs, predictions, strict=True):
-            self._advance(job, prediction, idle)
+        steps = [partial(self._advance, *one, idle) for one in zip(jobs, predictions, strict=True)]
+        self._side_by_side(steps, min(prediction.nbytes for prediction in predictions))
 
     def _advance(self, job: Job, prediction: NDArray[Any], idle: bool) -> None:
         """`idle`: no edit waits for a place, so that there is time for previews."""

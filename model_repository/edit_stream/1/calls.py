@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from channel import ModelError, fault
 from numpy.typing import NDArray
 
+from channel import ModelError, fault
 from families.images.sources import pixels_held
 from families.interface import ADAPTER, ADAPTER_SCALE, DENOISER, PREDICTION, PREPROCESS, REFERENCE, VIEW, Tensors
 from families.settings import Settings

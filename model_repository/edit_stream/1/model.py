@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
-from channel import Channel
 
 import asked
 import tracing
 from asked import Asked
 from batcher import Batcher
 from calls import EditCall, bank_rows, call, denoise_rows, open_channel
+from channel import Channel
 from families import finishing, load
 from families.edit import Edit, read
 from families.interface import BANK, DENOISER, PREVIEW, RENDER, Plan, Tensors
@@ -40,6 +40,7 @@ from reports import Reports
 from responses import Responses, send_error
 from rows import Denoiser, JoinedRows
 from shared_rows import DEFAULT_IN_PLACE_BYTES, SharedRows
+from side_by_side import SideBySide
 
 PIPELINE = Path(__file__).parent / "pipeline"
 MAX_JOBS = "TRITOUCH_MAX_JOBS"
@@ -71,6 +72,7 @@ class TritonPythonModel:
         self._tracing = tracing.start(os.environ)
         metrics = TritonMetrics()
         self._channel = Channel(open_channel, metrics.computed)
+        self._side_by_side = SideBySide()
         self._batcher = Batcher(
             self._denoiser(),
             max_rows=self._settings.max_rows,
@@ -78,6 +80,7 @@ class TritonPythonModel:
             max_jobs=count(os.environ, MAX_JOBS, DEFAULT_MAX_JOBS),
             calls=count(os.environ, DENOISER_CALLS, DEFAULT_DENOISER_CALLS),
             padded=[tensor.name for tensor in BANK],
+            side_by_side=self._side_by_side,
             metrics=metrics,
             intake=Intake(os.environ.get(STOP_FILE, "")),
             preparers=ThreadPoolExecutor(WORKERS, "prepare"),
@@ -89,7 +92,7 @@ class TritonPythonModel:
 
     def _denoiser(self) -> Denoiser:
         in_place_bytes = count(os.environ, IN_PLACE_BYTES, DEFAULT_IN_PLACE_BYTES)
-        denoiser: Denoiser = SharedRows(self._channel, JoinedRows(denoise_rows), in_place_bytes)
+        denoiser: Denoiser = SharedRows(self._channel, JoinedRows(denoise_rows), in_place_bytes, self._side_by_side)
         return self._tracing.denoiser(denoiser) if self._tracing else denoiser
 
     def execute(self, requests: list[Any]) -> None:
@@ -113,6 +116,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Fails what is still in flight."""
         self._batcher.stop()
+        self._side_by_side.close()
         self._channel.close()
         self._callers.shutdown()
         self._reporters.shutdown()

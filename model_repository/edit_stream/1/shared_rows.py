@@ -3,30 +3,27 @@
 Triton copies a tensor twice on its way from one Python model to another, and its answer three times: for a transformer
 that reads 512 tokens of text, some 20 MB a row and step. So tensors stand in memory of our own, which the call names,
 and are written once: what does not change when an edit joins, the rest at every step.
-The memory is a memfd: it has no name that others could open, needs no room in /dev/shm, and goes with the process. What
-the system does to hand it out, page by page to both sides, takes longer than to write it: so some is kept for others.
 `backends/in_place.py` is the other side.
 """
 
-import fcntl
 import itertools
 import json
 import math
-import mmap
 import os
 import secrets
-import threading
-import weakref
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
-from channel import Message
 from numpy.typing import NDArray
 
+from channel import Message
 from families.interface import Tensors
+from memory import Spares
 from rows import Denoiser, Part, longest, require_rows
+from side_by_side import SideBySide
 
 Send = Callable[[Message, Tensors], tuple[str, tuple[int, ...]]]
 """Runs the denoiser on what a message tells of; beside it, some of its tensors themselves. Returns type and shape of
@@ -35,61 +32,8 @@ the prediction, which was written to where the message says."""
 DEFAULT_IN_PLACE_BYTES = 1
 """Of an edit's rows: those of edits with less are sent through Triton."""
 ALIGNMENT = 64
-SPARES = 2
-"""Memories that are kept when their edits have gone: as many as calls are usually under way."""
-
 versions = itertools.count()
 """Of what was written, whatever stood in its place before: memory is used again."""
-
-
-class Memory:
-    """Bytes that two processes map."""
-
-    def __init__(self, size: int) -> None:
-        """Raises OSError where there is no room."""
-        self.size, self.token = size, f"tritouch-{secrets.token_hex(16)}"
-        self.descriptor = os.memfd_create(self.token, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        self._close = weakref.finalize(self, os.close, self.descriptor)
-        os.posix_fallocate(self.descriptor, 0, size)
-        fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-        self._mapped = mmap.mmap(self.descriptor, size)
-
-    def view(self, offset: int, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
-        """An array in it."""
-        return np.frombuffer(self._mapped, dtype, math.prod(shape), offset).reshape(shape)
-
-    def close(self) -> None:
-        """Gives its pages back at once; the other side may have it mapped for a while yet."""
-        self._mapped.madvise(mmap.MADV_REMOVE)
-        self._close()
-
-
-class Spares:
-    """Memories that nobody uses, for whoever does next. From any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: list[Memory] = []  # the smallest first
-
-    def take(self, size: int) -> Memory:
-        """The smallest that has so many bytes, else a new one in the place of the smallest. Raises OSError."""
-        with self._lock:
-            fitting = [memory for memory in self._kept if memory.size >= size]
-            taken = (fitting or self._kept)[:1]
-            self._kept = [memory for memory in self._kept if memory not in taken]
-        if fitting:
-            return taken[0]
-        for memory in taken:
-            memory.close()
-        return Memory(size)
-
-    def give(self, memory: Memory) -> None:
-        """Keeps it, and lets the smallest of too many go."""
-        with self._lock:
-            self._kept = sorted([*self._kept, memory], key=lambda kept: kept.size)
-            gone = self._kept.pop(0) if len(self._kept) > SPARES else None
-        if gone:
-            gone.close()
 
 
 @dataclass
@@ -151,7 +95,14 @@ class CallMessage:
 class Group:
     """Memory for the rows of edits that share calls, and for what is predicted of them."""
 
-    def __init__(self, each: Mapping[str, Row], rows: int, changing: Collection[str], spares: Spares) -> None:
+    def __init__(
+        self,
+        each: Mapping[str, Row],
+        rows: int,
+        changing: Collection[str],
+        spares: Spares,
+        side_by_side: SideBySide,
+    ) -> None:
         """For so many rows, and as many more as its memory holds, each of these inputs, of which some change at every
         step. Raises OSError."""
         answer_bytes = max(each[name].bytes for name in changing)
@@ -159,6 +110,7 @@ class Group:
         self.memory = spares.take(rows * row_bytes + unaligned)
         rows = (self.memory.size - unaligned) // row_bytes
         self.each, self.rows, self._changing = each, rows, frozenset(changing)
+        self._side_by_side = side_by_side
         offsets = [0]
         for row in each.values():
             offsets.append(offsets[-1] + -(-rows * row.bytes // ALIGNMENT) * ALIGNMENT)
@@ -181,23 +133,25 @@ class Group:
         """Finds a place for each part's rows, and writes what does not change where it does not stand yet."""
         placed, first = arrange(parts, self._places), 0
         self._called, self._places = [], {}
+        new, own = dict[int, Tensors](), dict[int, tuple[int, int]]()
         for part in placed:
-            own = {first + row: (part.edit, row) for row in range(part.rows)}
-            if not own.items() <= self._holds.items():
-                for row in own:
+            here = {first + row: (part.edit, row) for row in range(part.rows)}
+            if not here.items() <= self._holds.items():
+                new[first] = part.constant
+                for row in here:
                     self._holds.pop(row, None)  # until all is written: an input may not be, and others then are
-                self._write(first, part.constant)
-            self._holds |= own
+            own |= here
             self._places[part.edit] = first
             first += part.rows
+        self._write(new)
+        self._holds |= own
         self._message = CallMessage(self._says(first), self.blocks, self._changing)
         self._predicted = (), []
         self._called = [(part.edit, part.rows) for part in parts]
 
     def place(self, parts: Sequence[Part]) -> CallMessage:
         """Writes what changes, once the parts are arranged. Returns the message of the call."""
-        for part in parts:
-            self._write(self._places[part.edit], part.changing)
+        self._write({self._places[part.edit]: part.changing for part in parts})
         return self._message
 
     def predictions(self, parts: Sequence[Part], dtype: str, shape: tuple[int, ...]) -> list[NDArray[Any]]:
@@ -210,7 +164,13 @@ class Group:
             self._predicted = (dtype, shape), views
         return self._predicted[1]
 
-    def _write(self, first: int, tensors: Tensors) -> None:
+    def _write(self, written: Mapping[int, Tensors]) -> None:
+        """Each from its row on."""
+        if written:
+            least = min(sum(array.nbytes for array in tensors.values()) for tensors in written.values())
+            self._side_by_side([partial(self._write_from, *one) for one in written.items()], least)
+
+    def _write_from(self, first: int, tensors: Tensors) -> None:
         for name, rows in tensors.items():
             self.blocks[name].write(first, rows)
 
@@ -246,8 +206,15 @@ def arrange(parts: Sequence[Part], places: Mapping[int, int]) -> list[Part]:
 class SharedRows:
     """A Denoiser of edits whose rows have `in_place_bytes` or more; `small` is that of others."""
 
-    def __init__(self, send: Send, small: Denoiser, in_place_bytes: int = DEFAULT_IN_PLACE_BYTES) -> None:
+    def __init__(
+        self,
+        send: Send,
+        small: Denoiser,
+        in_place_bytes: int = DEFAULT_IN_PLACE_BYTES,
+        side_by_side: SideBySide | None = None,
+    ) -> None:
         self._send, self._small, self._in_place_bytes = send, small, in_place_bytes
+        self._side_by_side = side_by_side or SideBySide()
         self._groups: dict[Hashable, Group] = {}
         self._spares = Spares()
 
@@ -277,4 +244,4 @@ class SharedRows:
         if known and known.rows >= rows and known.each == each:
             return known
         self.forget(part.group)
-        return self._groups.setdefault(part.group, Group(each, rows, part.changing, self._spares))
+        return self._groups.setdefault(part.group, Group(each, rows, part.changing, self._spares, self._side_by_side))

@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from export.component.schemes import SCHEMES
+
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "bench"
 
@@ -14,7 +16,9 @@ BUILD = ROOT / "build" / "bench"
 class Setup:
     """A checkpoint by its name. `guidance` is the text scale of its edits, 1 where it is trained to need none.
 
-    `exact_pixels` bounds the pictures of engines in fp32, because comparing those with torch takes long at full size.
+    `exact_pixels` bounds the pictures of engines in fp32, because comparing those with torch takes long at full size,
+    and of those of fewer bits than 16, which are calibrated in fp32. `trained`: whether pictures of fewer bits can be
+    like those of fp32, which random weights do not see to.
     """
 
     name: str
@@ -22,6 +26,7 @@ class Setup:
     guidance: float
     pixels: int
     exact_pixels: int
+    trained: bool = False
 
     def checkpoint(self) -> Path:
         """The checkpoint's folder; but for the demo's it is made the first time, which takes up to a minute."""
@@ -41,7 +46,10 @@ class Setup:
         processor that it is for, as the environment has it."""
         folder = BUILD / re.sub("[,=]", "-", f"{self.name}-{engine}-{precision}{f'-{isa}' if isa else ''}")
         command = [sys.executable, "-m", "export", "--model", str(self.checkpoint()), "--repository", str(folder)]
-        command += ["--max-pixels", str(self.exact_pixels if precision == "fp32" else self.pixels), *self.flags]
+        narrow = any(scheme in precision for scheme in SCHEMES)
+        pixels = self.exact_pixels if precision == "fp32" or (narrow and self.exact_pixels) else self.pixels
+        command += ["--max-pixels", str(pixels), *self.flags]
+        command += ["--accept-quality"] if narrow and not self.trained else []
         print(f"exporting the {self.name} checkpoint to {folder.relative_to(ROOT)}, where it is not up to date")
         made = subprocess.run([*command, "--engine", engine, "--precision", precision], cwd=ROOT, check=False)
         if made.returncode:
@@ -50,7 +58,7 @@ class Setup:
 
 
 SETUPS = {
-    "demo": Setup("demo", ("--guidance-when-zero", "1"), 1.0, 384 * 384, 384 * 384),
+    "demo": Setup("demo", ("--guidance-when-zero", "1"), 1.0, 384 * 384, 384 * 384, trained=True),
     "full": Setup("full", ("--max-batch", "3"), 7.5, 512 * 512, 256 * 256),
 }
 KLEIN_WIDTH = Setup("klein-width", ("--max-batch", "4", "--max-images", "1"), 1.0, 1024 * 1024, 1024 * 1024)

@@ -29,14 +29,13 @@ class Judge:
         return [make for make in self.makes if make.precision in SCHEMES]
 
     def require_able(self) -> None:
-        """Raises BadInputError where a component is too large to be calibrated, or has nothing to narrow, a picture
-        cannot be edited, pictures cannot be compared, or are given for nothing."""
+        """Raises BadInputError where a component has nothing to narrow, a picture cannot be edited, pictures cannot be
+        compared, or are given for nothing."""
         if self.trial.pictures != OWN and not self.narrowed:
             raise BadInputError(
                 f"--calibration {self.trial.pictures}: nothing is narrowed: name {', '.join(SCHEMES)} "
                 "with --precision, or leave the flag out"
             )
-        self.trial.require_small(self.narrowed)
         self.trial.require_narrowed(self.narrowed, self.engine)
         if self.narrowed:
             self.trial.require_readable()
@@ -52,7 +51,7 @@ class Judge:
         if not self.narrowed or not (calibrated or self._compares()):
             return
         report.say("making the edits that narrowed engines are calibrated on and compared with, in fp32")
-        self._exact = self.trial.exact(self.samples, calibrated)
+        self._exact = self.trial.exact(self.samples, calibrated, report)
 
     def __call__(self, made: Mapping[str, Path], report: Report) -> None:
         """Compares the pictures. Raises ExportError below the floor."""
@@ -60,7 +59,7 @@ class Judge:
             return
         likeness = self._known().read()
         if likeness is None:
-            likeness = self.trial.compare(self.engine, made, self.makes, self._exact)
+            likeness = self.trial.compare(self.engine, made, self.makes, self._exact, report)
             self._known().write(likeness)
         report.likeness = likeness
         if not self.trial.accept:

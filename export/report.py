@@ -1,16 +1,27 @@
 """What a person sees of an export: a bar while a component is worked on, a table at the end."""
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from export.likeness import Likeness
 
+LONG_SECONDS = 60
+"""What takes longer is told, for logs, which have no bars."""
 PARTS = {"tracing": "trace", "compiling": "compile", "checking": "check"}
 """What takes time, and its column."""
 
@@ -103,6 +114,22 @@ class Report:
             yield bars
             for bar in bars.values():
                 bar.end()
+
+    @contextmanager
+    def steps(self, what: str, count: int) -> Iterator[Callable[[], None]]:
+        """A bar of about so many steps, and how long the rest takes. What it yields is called after each of them."""
+        columns = (TextColumn(f"{what}, step"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
+        began = time.monotonic()
+        with Progress(*columns, console=self.console) as progress:
+            task = progress.add_task("", total=count)
+
+            def step() -> None:
+                progress.advance(task)
+                seconds = count * (time.monotonic() - began)
+                if progress.tasks[task].completed == 1 and seconds > LONG_SECONDS:
+                    self.say(f"{what}: {count} steps, by the first of them about {seconds / 60:.0f} minutes")
+
+            yield step
 
     def say(self, line: str) -> None:
         """Prints a line before the bars."""

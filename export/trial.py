@@ -6,7 +6,7 @@ Torch makes them, in fp32, so that no engine must be built for it.
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,22 +19,20 @@ import torch
 from export.adapters import Bank, Source
 from export.checkpoint import weight_files
 from export.component.build import Make
-from export.component.schemes import SCHEMES
-from export.component.weights import Compute, Weights
+from export.component.weights import Compute, Weights, compute_device
 from export.engines import Arrays, Engine, Run, Work
 from export.errors import BadInputError
 from export.likeness import Likeness
 from export.rehearsal import Engines, Picture, Rehearsal, Request, files, requests, require_readable
 from export.release import SCHEDULER
+from export.report import Report
 from families import load
-from families.interface import Component, Modules, Tensors
+from families.interface import DENOISER, Component, Modules, Tensors
 from families.parts.weight_files import stored
 
 CODE = (Path(__file__), Path(__file__).with_name("rehearsal.py"))
 OF_CONVOLUTION = 4
 """Axes of the weight of a convolution of pictures."""
-MOST_NUMBERS = 3_000_000_000
-"""Weights of a component whose activations are calibrated: torch computes it some hundred times on a processor."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +52,6 @@ class Trial:
         weights = {file for one in self.components for file in weight_files(checkpoint.path / one.weights)}
         return [*files(self.pictures), *sorted(weights), checkpoint.path / SCHEDULER, *CODE]
 
-    def require_small(self, makes: Sequence[Make]) -> None:
-        """Raises BadInputError, naming one and what to do, where a component is too large to be calibrated."""
-        for make in makes:
-            folder = self.rehearsal.checkpoint.path / make.component.weights
-            numbers = sum(int(np.prod(one.shape)) for one in stored(weight_files(folder)).values())
-            if SCHEMES[make.precision].activations and numbers > MOST_NUMBERS:
-                raise BadInputError(
-                    f"--precision {make.precision} calibrates up to {MOST_NUMBERS / 1e9:g} billion weights, and "
-                    f"{make.component.name} has {numbers / 1e9:.1f}; name w8 or w4 for it, which need no calibration"
-                )
-
     def require_narrowed(self, makes: Sequence[Make], engine: Engine) -> None:
         """Raises BadInputError, naming one and what to do, where a component has no layer that is faster narrowed."""
         for make in makes:
@@ -81,9 +68,10 @@ class Trial:
         """Raises BadInputError where a picture or sentence cannot serve."""
         require_readable(self.pictures, self.rehearsal.settings)
 
-    def exact(self, samples: Path, calibrated: Sequence[str]) -> list[Picture]:
+    def exact(self, samples: Path, calibrated: Sequence[str], report: Report) -> list[Picture]:
         """The held-out pictures. Leaves in `samples` the inputs of the components `calibrated` in all other edits."""
         asked, held = requests(self.pictures, self.rehearsal.settings)
+        asked = asked if calibrated else []
         count: dict[str, int] = defaultdict(int)
 
         def keep(model: str, inputs: Tensors) -> None:
@@ -93,14 +81,15 @@ class Trial:
                 np.savez(folder / f"{count[model]:04}.npz", **inputs)
                 count[model] += 1
 
-        with self._torch() as runs:
-            if calibrated:
-                for _ in self.rehearsal.edits(asked, Engines(self.components, runs, keep)):
-                    pass
-            return list(self.rehearsal.edits(held, Engines(self.components, runs)))
+        what = "edits in fp32"
+        with self._torch() as runs, report.steps(what, sum(one.steps for one in (*asked, *held))) as step:
+            counted = {**runs, DENOISER: counting(runs[DENOISER], step)}
+            for _ in self.rehearsal.edits(asked, Engines(self.components, counted, keep)):
+                pass
+            return list(self.rehearsal.edits(held, Engines(self.components, counted)))
 
     def compare(
-        self, engine: Engine, made: Mapping[str, Path], makes: Sequence[Make], exact: Sequence[Picture]
+        self, engine: Engine, made: Mapping[str, Path], makes: Sequence[Make], exact: Sequence[Picture], report: Report
     ) -> Likeness:
         """The held-out pictures by the engines in the folders `made`, beside the exact ones."""
         runs = {
@@ -111,11 +100,13 @@ class Trial:
             if make.component in self.components
         }
         held: list[Request] = requests(self.pictures, self.rehearsal.settings)[1]
-        return Likeness.of(list(self.rehearsal.edits(held, Engines(self.components, runs))), exact)
+        with report.steps("edits by these engines", sum(one.steps for one in held)) as step:
+            counted = {**runs, DENOISER: counting(runs[DENOISER], step)}
+            return Likeness.of(list(self.rehearsal.edits(held, Engines(self.components, counted))), exact)
 
     @contextmanager
     def _torch(self) -> Iterator[Mapping[str, Run]]:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = compute_device()
         checkpoint = self.rehearsal.checkpoint
         modules = cast("Modules", load(checkpoint.family, "modules"))
         with ExitStack() as stack:
@@ -125,6 +116,17 @@ class Trial:
                 compute = stack.enter_context(Weights(module, torch.float32).computing(device))
                 runs[component.name] = partial(_run, compute, component)
             yield runs
+
+
+def counting(run: Run, step: Callable[[], None]) -> Run:
+    """The same, which says so whenever it has run."""
+
+    def counted(inputs: Arrays) -> Arrays:
+        made = run(inputs)
+        step()
+        return made
+
+    return counted
 
 
 def _run(compute: Compute, component: Component, inputs: Arrays) -> Arrays:

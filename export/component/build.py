@@ -16,7 +16,7 @@ from export.adapters import Bank
 from export.checkpoint import Checkpoint
 from export.component import check, config, graph, layers
 from export.component.layers import Narrowed
-from export.component.weights import Weights
+from export.component.weights import Weights, compute_device
 from export.engines import Engine, Run, Work, reference
 from export.errors import ExportError
 from families.interface import BANK, Component, Modules
@@ -88,7 +88,7 @@ class Builder:
             module = self.bank.fill(self.modules.module(component.name, self.checkpoint.path), component)
             inputs = self._inputs(component, component.shapes[1])
             chosen = list[Narrowed]()
-            weights = graph.write(module, inputs, work, self.engine, self._choosing(make, chosen))
+            weights = graph.write(module, inputs, work, self.engine, self._choosing(make, chosen, bar))
         with seconds.of("compiling"):
             bar("compiling")
             self.engine.compile(work)
@@ -133,14 +133,19 @@ class Builder:
             return self.engine.name, self.engine.open(work)
         return reference.NAME, reference.open_onnx(work.onnx, work.component)
 
-    def _choosing(self, make: Make, chosen: list[Narrowed]) -> graph.Choose | None:
+    def _calibrates(self, make: Make) -> bool:
+        """Whether activations are narrowed."""
+        scheme = self.engine.scheme(make.precision)
+        return scheme is not None and scheme.activations
+
+    def _choosing(self, make: Make, chosen: list[Narrowed], bar: Bar) -> graph.Choose | None:
         """How layers are chosen where activations are narrowed; what is chosen is added to `chosen`."""
         scheme = self.engine.scheme(make.precision)
         if scheme is None or not scheme.activations:
             return None
 
         def choose(weights: Weights) -> Narrowed:
-            chosen.append(layers.of(weights, scheme, self._samples(make.component)))
+            chosen.append(layers.of(weights, scheme, self._samples(make.component), bar.part))
             return chosen[0]
 
         return choose
@@ -158,11 +163,11 @@ class Builder:
         Torch computes on a GPU where there is one, in the engine's type;
                on a processor, which is slow in narrow types, in fp32, with weights rounded as the engine's."""
         compared, component = dict[str, float](), make.component
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = compute_device()
         if device.type == "cpu":
             weights.widen(torch.float32)
         pairs: Iterable[tuple[str, Sequence[torch.Tensor]]]
-        if self._choosing(make, []):
+        if self._calibrates(make):
             pairs = _spread(self._samples(component), len(component.shapes))
         else:
             sampled = partial(self._inputs, component)

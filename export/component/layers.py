@@ -7,7 +7,7 @@ precision that the scheme has instead. Knows torch and no family.
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from export.component import nvfp4
 from export.component.schemes import SCHEMES, Scheme
-from export.component.weights import Weights
+from export.component.weights import Weights, compute_device
 
 WIDE_SHARE = 0.05
 """Of a module's arithmetic in layers, what may stay wide."""
@@ -96,18 +96,27 @@ class _Seen:
         self.square += float(exact.double().square().sum())
 
 
-def of(weights: Weights, scheme: Scheme, samples: Sequence[Sequence[Tensor]]) -> Narrowed:
-    """The layers of `weights.module` to narrow. `samples`: inputs in the table's order; for weights alone none."""
+def of(
+    weights: Weights,
+    scheme: Scheme,
+    samples: Sequence[Sequence[Tensor]],
+    told: Callable[[float], object] = lambda _part: None,
+) -> Narrowed:
+    """The layers of `weights.module` to narrow. `samples`: inputs in the table's order; for weights alone none.
+
+    `told`: how much of the work is done, from 0 to 1.
+    """
     owners = weights.layers(scheme.kinds)
     if not scheme.activations:
         return Narrowed({id(owner): Layer(scheme) for owner in owners}, ())
     seen = [_Seen(owner, scheme) for owner in owners]
-    with weights.computing(torch.device("cpu")) as compute:
+    with weights.computing(compute_device()) as compute:
         with ExitStack() as stack:
             for one in seen:
                 stack.callback(one.owner.register_forward_hook(one.range).remove)
-            for sample in samples:
+            for place, sample in enumerate(samples, 1):
                 compute(*sample)
+                told(place / (len(samples) + PROBES))
         used = [one for one in seen if one.flop]
         with ExitStack() as stack:
             for one in used:

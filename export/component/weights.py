@@ -29,6 +29,11 @@ Compute = Callable[..., Sequence[Tensor]]
 """Inputs in the table's order -> all outputs."""
 
 
+def compute_device() -> torch.device:
+    """Where torch computes components: on a GPU, where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @dataclass(frozen=True)
 class Large:
     """A parameter or buffer `name` of `owner`. `source`: where it lies, or itself where it is in memory."""

@@ -1,7 +1,8 @@
 """Tritouch beside what its user would run instead: the same checkpoint, pictures, sentences, steps and seeds.
 
     make rivals                     # once, for those that have environments of their own
-    python -m bench compare [CASE ...] [--rounds N] [--engine KIND] [--rivals DIR] [--results DIR]
+    python -m bench compare [CASE ...] [--rounds N] [--engine KIND] [--precision PRECISION] [--rivals DIR]
+                            [--results DIR]
 
 Sides: diffusers' pipeline in fp32 and in the narrow type (bf16, on a GPU fp16), a plain FastAPI server around the
 narrow one, and Tritouch over HTTP; on a GPU the narrow one with torch.compile, too; and what `make rivals` has
@@ -134,12 +135,12 @@ class Comparison:
         return {**asdict(self.case), "columns": columns, "times_as_fast": ratios}
 
 
-def sides(setup: Setup, engine: str, folder: Path, stack: ExitStack) -> dict[str, Side]:
+def sides(setup: Setup, engine: str, precision: str, folder: Path, stack: ExitStack) -> dict[str, Side]:
     """Everything that takes part, loaded and running until `stack` is closed. `folder`: of installed rivals."""
     from bench import rivals  # noqa: PLC0415 - torch takes seconds, and a wrong flag should not
 
     checkpoint, narrow = setup.checkpoint(), rivals.NARROW
-    running = stack.enter_context(serve(setup.repository(engine=engine), port=0))
+    running = stack.enter_context(serve(setup.repository(precision, engine), port=0))
     half = rivals.pipeline(checkpoint, narrow)
     plain = stack.enter_context(rivals.served(half))
     found: dict[str, Side] = {
@@ -176,6 +177,7 @@ def main() -> int:
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(case.name for case in CASES)} (all)")
     parser.add_argument("--rounds", type=int, help="rounds of each case (default: its own number)")
     parser.add_argument("--engine", default="openvino", help="kind of Tritouch's engines, as `export` takes it")
+    parser.add_argument("--precision", default="auto", help="of Tritouch's engines, as `export` takes it")
     parser.add_argument("--rivals", type=Path, default=installed.FOLDER, help="where `make rivals` has installed them")
     options = parser.parse_args()
     if options.rivals != installed.FOLDER and not options.rivals.is_dir():
@@ -191,7 +193,7 @@ def main() -> int:
             print(line)
         comparison = Comparison(Case(**asdict(case) | {"rounds": options.rounds or case.rounds}), installed.OWN_NOISE)
         try:
-            measure(comparison, CHECKPOINTS[case.setup], options.engine, options.rivals)
+            measure(comparison, CHECKPOINTS[case.setup], options.engine, options.precision, options.rivals)
         except KeyboardInterrupt:
             print("interrupted: keeping what was measured", file=sys.stderr)
             return 130
@@ -202,11 +204,11 @@ def main() -> int:
     return 0
 
 
-def measure(comparison: Comparison, setup: Setup, engine: str, rivals: Path) -> None:
+def measure(comparison: Comparison, setup: Setup, engine: str, precision: str, rivals: Path) -> None:
     """One case: everything side by side, and then the fp32 engines alone, where they take pictures of this size."""
     exact = setup.repository("fp32", engine) if comparison.case.side**2 <= setup.exact_pixels else None
     with ExitStack() as stack:
-        comparison.run(sides(setup, engine, rivals, stack))
+        comparison.run(sides(setup, engine, precision, rivals, stack))
     gc.collect()  # the pipelines make room
     if exact is None:
         return

@@ -245,7 +245,7 @@ def _drain_seconds(settings: Settings, env: Mapping[str, str]) -> str:
     """How long the gateway waits for edits in flight: as long as stopping may take, or less if the user says so."""
     longest = max(1, round(settings.drain_seconds))
     own = env.get(_DRAIN)
-    return own if own is not None and float(own) < longest else str(longest)
+    return own if own and float(own) < longest else str(longest)
 
 
 def _gpus(settings: Settings) -> list[str | None]:

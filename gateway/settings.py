@@ -67,10 +67,11 @@ def _tritons(text: str) -> str:
 
 
 # A day at most: Triton and gRPC have no room for any number that Python has.
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+_DAY: Final = 86_400
+Seconds = Annotated[float, Field(gt=0, le=_DAY, allow_inf_nan=False)]
+WholeSeconds = Annotated[int, Field(gt=0, le=_DAY)]
 Bytes = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
-CountOrUnset = Annotated[Count | None, BeforeValidator(lambda value: None if value == "" else value)]
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_separated)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_separated)]
 Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], NoDecode, BeforeValidator(_separated)]
@@ -114,13 +115,13 @@ class Settings(BaseSettings):
         default=5.0, description="how long an edit whose caller left is kept for the same request to come again"
     )
     ping_seconds: Seconds = Field(default=10.0, description="longest silence of a stream, before a comment is sent")
-    drain_seconds: Count = Field(default=300, description="longest wait for edits in flight after SIGTERM")
+    drain_seconds: WholeSeconds = Field(default=300, description="longest wait for edits in flight after SIGTERM")
 
     max_connections: Count = Field(
         default=1024, description="most connections, up to half of the files that may be open; over it the idlest go"
     )
     max_edits: Count = Field(default=64, description="most edits in flight, each of `n` one; over it 429")
-    max_edits_per_key: CountOrUnset = Field(
+    max_edits_per_key: Count | None = Field(
         default=None,
         description="most of these that one caller's may be: those of a token, or of an address; unset: all of them",
     )
@@ -147,6 +148,13 @@ class Settings(BaseSettings):
     url_connect_seconds: Seconds = Field(default=3.0, description="longest time to connect to an image's host")
     url_total_seconds: Seconds = Field(default=10.0, description="longest time to fetch one image, redirects included")
     url_fetches: Count = Field(default=16, description="most images fetched at once")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_unset(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Lists keep theirs: an empty one is none, which for `url_ports` is not the default."""
+        lists = {name for name, field in cls.model_fields.items() if isinstance(field.default, tuple)}
+        return {name: value for name, value in given.items() if value != "" or name in lists}
 
     @model_validator(mode="after")
     def _one_body_fits(self) -> Self:

@@ -70,7 +70,8 @@ def test_a_wrong_setting_of_the_gateway_is_named(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stop", "own", "drain"), [(10, None, "10"), (10, "60", "10"), (10, "5", "5"), (300, None, "300"), (0.2, None, "1")]
+    ("stop", "own", "drain"),
+    [(10, None, "10"), (10, "", "10"), (10, "60", "10"), (10, "5", "5"), (300, None, "300"), (0.2, None, "1")],
 )
 def test_the_gateway_drains_no_longer_than_a_stop_may_take(stop, own, drain):
     env = {} if own is None else {"TRITOUCH_DRAIN_SECONDS": own}

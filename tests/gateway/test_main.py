@@ -81,6 +81,8 @@ def test_what_is_no_http_is_400_of_the_one_shape(url: str, nonsense: bytes) -> N
         {"TRITOUCH_PORT": "65536"},
         {"TRITOUCH_EDIT_TIMEOUT_SECONDS": "nan"},
         {"TRITOUCH_EDIT_TIMEOUT_SECONDS": "86401"},
+        {"TRITOUCH_DRAIN_SECONDS": "86401"},
+        {"TRITOUCH_DRAIN_SECONDS": "2.5"},
         {"TRITOUCH_API_KEYS": ","},
         {"TRITOUCH_API_KEYS": "geheim\u00ef"},
         {"TRITOUCH_API_KEYS": "good,ge\theim"},
@@ -114,6 +116,13 @@ def test_a_list_of_nothing_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch
         Settings()
     monkeypatch.setenv(f"TRITOUCH_{name.upper()}", "")
     assert getattr(Settings(), name) == ()
+
+
+def test_what_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, field in Settings.model_fields.items():
+        if not isinstance(field.default, tuple):
+            monkeypatch.setenv(f"TRITOUCH_{name.upper()}", "")
+    assert Settings() == Settings.model_construct()
 
 
 def test_origins_are_written_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,9 @@ def test_the_example_lists_every_variable_that_a_user_may_set(compose):
         for name, value in service["environment"].items()
         if value is None
     }
-    assert set(example()) == interpolated | passed
+    building = [service["build"] for service in compose["services"].values() if "build" in service]
+    built = {name for build in building for name in build.get("args", {})}
+    assert set(example()) == interpolated | passed | built
     assert not interpolated & passed
 
 
@@ -214,6 +216,21 @@ def test_images_are_pinned(compose):
         tag = re.sub(r"\$\{(\w+)\}", lambda match: arguments[match[1]], image).rpartition(":")[2]
         assert re.match(r"v?\d+\.\d+", tag), image
     assert arguments["TRITON_TAG"] >= "26.07"
+
+
+def test_all_images_of_triton_are_built_on_the_tag_that_is_set_or_the_default(compose):
+    (default,) = re.findall(r"^ARG TRITON_TAG=(\S+)", (ROOT / "deploy" / "triton.Dockerfile").read_text(), re.MULTILINE)
+    assert example()["TRITON_TAG"] == default
+    for service in compose["services"].values():
+        build = service.get("build", {})
+        of_triton = build.get("dockerfile") == "deploy/triton.Dockerfile"
+        assert build.get("args") == ({"TRITON_TAG": None} if of_triton else None)
+
+
+def test_every_line_of_the_example_says_what_it_is():
+    lines = EXAMPLE.read_text().splitlines()
+    pairs = zip(lines, lines[1:], strict=False)
+    assert not [line for above, line in pairs if re.match(r"#[A-Z]", line) and not above.startswith("# ")]
 
 
 def test_one_base_image_holds_the_tensorrt_that_compiles_and_the_one_that_serves():

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from bench.simulation.scaling import Scaling
 from gateway.collector import SAMPLERS
 from tests.conftest import ROOT
 from tests.deploy.test_compose import gateway, models, read
+from tests.test_docs import commands
 
 CHART = ROOT / "deploy" / "chart"
+EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
 BY_ITSELF = {f"TRITOUCH_{name}" for name in ("HOST", "PORT", "TRITON_GRPC", "API_KEYS", "DRAIN_SECONDS")}
 """The gateway's settings that the chart makes of other values."""
 ONE_TRITON = {"TRITOUCH_GPUS", "TRITOUCH_TRITON_REPLICAS"}
@@ -79,6 +82,40 @@ def test_the_chart_takes_replicas_away_as_fast_as_the_simulation_does() -> None:
     assert simulated.down_window == down["windowSeconds"]
     assert set_["target"] == THRESHOLD
     assert set_["pollingSeconds"] == Scaling.poll_seconds
+
+
+def said(example: Path) -> list[str]:
+    """The commands of an example's comments."""
+    joined = re.sub(r"\\\n *# *", "", example.read_text())
+    return re.findall(r"^ *# *((?:helm|kubectl) .*)$", joined, re.MULTILINE)
+
+
+def test_a_command_loses_nothing_that_was_set_before_it() -> None:
+    every = [*commands(ROOT / "docs" / "scale.md"), *(one for example in EXAMPLES for one in said(example))]
+    assert all(any(one.startswith("helm ") for one in said(example)) for example in EXAMPLES)
+    for command in every:
+        if re.match(r"kubectl (create|--namespace)|helm (install|upgrade) \w", command):
+            assert "--namespace tritouch" in command, command
+        if re.match(r"helm upgrade \w", command):
+            assert "--reset-then-reuse-values" in command, command
+        if re.match(r"helm install \w", command):
+            assert "--set images.registry=registry.example.org/,images.tag=TAG" in command, command
+
+
+def test_no_example_takes_the_place_of_the_readers_own_registry_and_tag() -> None:
+    assert [file.name for file in EXAMPLES if "images" in yaml.safe_load(file.read_text())] == []
+
+
+def test_an_example_for_later_undoes_what_the_smallest_one_has_set() -> None:
+    """A release that is upgraded keeps the values of before, where the next ones do not say otherwise."""
+    small, more = (
+        yaml.safe_load((CHART / "examples" / f"{name}.yaml").read_text()) for name in ("one-gpu", "three-replicas")
+    )
+    for name in ("models", "hub"):
+        assert small["storage"][name]["accessMode"] == "ReadWriteOnce"
+        assert more["storage"][name]["accessMode"] == "ReadWriteMany"
+    assert small["gateway"]["replicas"] == small["envoy"]["replicas"] == 1
+    assert more["gateway"]["replicas"] == more["envoy"]["replicas"] == 2
 
 
 def test_the_chart_has_the_version_of_the_project() -> None:

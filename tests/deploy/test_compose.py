@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -229,8 +230,7 @@ def test_all_images_of_triton_are_built_on_the_tag_that_is_set_or_the_default(co
 
 def test_every_line_of_the_example_says_what_it_is():
     lines = EXAMPLE.read_text().splitlines()
-    pairs = zip(lines, lines[1:], strict=False)
-    assert not [line for above, line in pairs if re.match(r"#[A-Z]", line) and not above.startswith("# ")]
+    assert not [line for above, line in pairwise(lines) if re.match(r"#[A-Z]", line) and not above.startswith("# ")]
 
 
 def test_one_base_image_holds_the_tensorrt_that_compiles_and_the_one_that_serves():

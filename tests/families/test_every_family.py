@@ -10,6 +10,7 @@ engines for GPUs: these are its family's.
 
 import base64
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,7 @@ from families.edit import canvas
 from families.interface import DENOISER, PREDICTION, Component, Tensors
 from families.picture import scaled
 from families.sizes import own_rule, same_aspect, within
-from tests.conftest import RTX, TARGETS
+from tests.conftest import ROOT, RTX, TARGETS
 from tests.families import small, tiny
 from tests.families.alone import LIMITS, planned
 from tests.families.conftest import Served, export
@@ -78,6 +79,15 @@ def test_the_table_is_one_that_the_house_can_serve(kit: str) -> None:
     assert [tensor.name for tensor in denoiser.outputs] == [PREDICTION]
     assert 1 <= defaults.rows <= LIMITS.max_batch
     json.dumps(dict(defaults.own))
+
+
+@pytest.mark.parametrize("kit", KITS)
+def test_its_defaults_are_told(kit: str) -> None:
+    page = (ROOT / "docs" / "export.md").read_text("utf-8")
+    rows = page.split("## Defaults by family\n\n")[1].split("\n\n")[0].splitlines()[2:]
+    told = [[float(number) for number in re.findall(r"\| ([0-9.]+)", row)] for row in rows]
+    defaults = load(tiny.family(kit), "table").settings(tiny.checkpoint(kit), LIMITS)
+    assert [defaults.max_images, defaults.num_inference_steps, defaults.guidance_scale, defaults.rows] in told
 
 
 @pytest.mark.parametrize("kit", KITS)

@@ -1,4 +1,4 @@
-# The two commands of the README are `make demo` and `make test`; `make` alone lists the rest.
+# The README's commands are `make demo`, `make up` and `make test`; `make` alone lists all.
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 TORCH := torch==2.13.0

@@ -126,6 +126,13 @@ def test_the_readmes_families_are_the_registrys() -> None:
     assert set(re.findall(r"`(\w+Pipeline)`", table)) == set(PIPELINES)
 
 
+@pages
+def test_files_of_ours_that_are_named_exist(page: Path) -> None:
+    rooms = "gateway|model_repository|families|export|backends|embedded|tritouch|bench|deploy"
+    named = re.findall(rf"`((?:{rooms})/[\w/.-]+\.(?:py|pbtxt|yaml|md|sh|Dockerfile))`", page.read_text("utf-8"))
+    assert [name for name in named if not (ROOT / name).is_file() and "NAME" not in name] == []
+
+
 def test_what_the_page_on_faults_names_is_tested() -> None:
     text = (ROOT / "docs" / "reliability.md").read_text("utf-8")
     written = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))

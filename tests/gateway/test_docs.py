@@ -16,7 +16,7 @@ from gateway.generation_schemas import ContainerImageGenerationBody, ImageGenera
 from gateway.openai_schemas import ImageEditBody, ImageEditForm
 from gateway.schemas import ContainerImageEditBody
 from gateway.settings import Settings
-from tests.gateway.asking import picture
+from tests.gateway.asking import get, picture, post
 from tests.gateway.fake_triton import JPEG, FakeTriton
 from tests.gateway.serving import Gateway
 
@@ -56,6 +56,19 @@ def test_settings() -> None:
 
 def test_errors() -> None:
     assert rows("Errors") == [[f"`{code}`", str(kind.status), kind.message] for code, kind in KINDS.items()]
+
+
+def test_metrics(gateway: Gateway, triton: FakeTriton) -> None:
+    assert post(gateway).status_code == 200
+    served = get(gateway, "/metrics").text
+    labels = {name.strip("`"): set(re.findall(r"`(\w+)`", named)) for name, named, _ in rows("Metrics")}
+    names = re.findall(r"^# TYPE (tritouch_\w+) ", served, re.MULTILINE)
+    assert labels.keys() == {name for name in names if not name.endswith("_created")}
+    seen = re.findall(r"^(tritouch_\w+?)(?:_bucket|_sum|_count)?\{(.*)\} ", served, re.MULTILINE)
+    for name, written in seen:
+        if name in labels:
+            assert set(re.findall(r'(\w+)="', written)) - {"le"} == labels[name], name
+    assert {"tritouch_gateway_requests_total", "tritouch_gateway_triton_ready"} <= {name for name, _ in seen}
 
 
 def test_fields() -> None:

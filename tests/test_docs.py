@@ -106,7 +106,7 @@ def test_modules_and_their_flags_exist(page: Path) -> None:
 
 def test_the_readme_has_commands_to_check() -> None:
     found = list(commands(ROOT / "README.md"))
-    assert {"make demo", "make up", "docker compose up"} <= set(found)
+    assert {"make demo", "make up", "make test", "docker compose up"} <= set(found)
     assert any("-m export" in command for command in found)
     assert flags_of(ROOT / "export" / "__main__.py") >= {"--model", "--precision", "--option"}
 

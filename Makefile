@@ -60,7 +60,10 @@ demo: export ## export the demo checkpoint, serve it, edit a sample picture, wri
 export: $(READY) ## export CHECKPOINT into REPOSITORY (flags: EXPORT_FLAGS="--precision fp32")
 	$(PYTHON) -m export --model $(CHECKPOINT) --repository $(REPOSITORY) $(EXPORT_FLAGS)
 
-up: export ## serve the repository here: Triton and the gateway, until Ctrl-C
+# An export that is asked for by name is made first, and that of the demo where there is none.
+ASKED := $(filter command environment,$(firstword $(origin CHECKPOINT)) $(firstword $(origin EXPORT_FLAGS)))
+INSTALLED := $(wildcard $(REPOSITORY)/edit/.tritouch/current)
+up: $(if $(ASKED)$(if $(INSTALLED),,none),export,$(READY)) ## serve what is exported: Triton and the gateway, until Ctrl-C
 	$(PYTHON) -m embedded --repository $(REPOSITORY)
 
 test: $(READY) ## run every test, the real Triton included

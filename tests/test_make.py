@@ -44,6 +44,27 @@ def test_a_machine_without_a_fitting_python_is_told_the_one_command(tmp_path, to
     assert not (tmp_path / ".venv").exists()
 
 
+@pytest.mark.parametrize(
+    ("installed", "given", "exports"),
+    [
+        (True, [], False),
+        (False, [], True),
+        (True, ["CHECKPOINT=mine"], True),
+        (True, ["EXPORT_FLAGS=--precision fp32"], True),
+    ],
+)
+def test_what_is_installed_is_served_and_not_replaced_unless_an_export_is_asked_for(
+    tmp_path, installed, given, exports
+):
+    if installed:
+        (tmp_path / "edit" / ".tritouch" / "current").mkdir(parents=True)
+    variables = {name: value for name, value in os.environ.items() if name not in ("CHECKPOINT", "EXPORT_FLAGS")}
+    command = ["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL", "make", "--dry-run", "up", f"REPOSITORY={tmp_path}", *given]
+    said = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True).stdout
+    assert ("-m export" in said) is exports
+    assert said.splitlines()[-1].endswith(f"-m embedded --repository {tmp_path}")
+
+
 PROCESSES = {"test": 3, "test-families": 2, "test-long": 2}
 SERVED = "(server or exported)"
 

@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tritouch.answer import Picture, Progress
+from tritouch.answer import SEEDS, Picture, Progress
 from tritouch.errors import TritouchError, UsageError
-from tritouch.files import STANDARD, Job, write
+from tritouch.files import STANDARD, Job, refuse_unwritable, write
 from tritouch.flags import in_flags
 from tritouch.screen import close_standard_output
 
@@ -80,14 +80,21 @@ class Batch:
 
     async def _one(self, job: Job) -> None:
         """Raises `TritouchError`, or OSError."""
-        if job.done() and not self._order.overwrite:
+        parts = [job] if self._order.overwrite else job.missing()
+        if not parts:
             self.tally.skipped += 1
             self._screen.event(_record(job, "skipped"))
             return
+        for part in parts:
+            await self._part(part)
+        self.tally.edited += 1
+
+    async def _part(self, job: Job) -> None:
+        """One request. Raises `TritouchError`, or OSError."""
+        refuse_unwritable(job.outputs)
         began = time.monotonic()
         pictures = await self._edited(job)
         self._deliver(job, pictures)
-        self.tally.edited += 1
         seconds = time.monotonic() - began
         for number, picture in enumerate(pictures):
             output = str(job.outputs[number]) if job.outputs else STANDARD
@@ -103,25 +110,25 @@ class Batch:
         self._screen.note(f"tritouch: {job.name}: {message}")
 
     async def _edited(self, job: Job) -> list[Picture]:
-        order = self._order
+        order, n = self._order, _pictures(job)
         images = [_standard_input() if one == STANDARD else one for one in job.inputs]
-        options: Options = {**order.options, "format": job.format}
+        options: Options = {**order.options, "format": job.format, "seed": _seed(order.options.get("seed"), job.first)}
         if not order.stream:
-            return await self._client.edits(images, order.prompt, order.n, **options)
+            return await self._client.edits(images, order.prompt, n, **options)
         pictures: dict[int, Picture] = {}
         made: dict[int, int] = {}
-        async for event in self._client.stream(images, order.prompt, n=order.n, **options):
+        async for event in self._client.stream(images, order.prompt, n=n, **options):
             if isinstance(event, Picture):
                 pictures[event.index] = event
             elif isinstance(event, Progress):
                 self._screen.event(_record(job, "progress", index=event.index, step=event.step, steps=event.steps))
                 made[event.index] = event.step
                 if not self._counts:
-                    self._screen.advance(sum(made.values()), order.n * event.steps)
+                    self._screen.advance(sum(made.values()), n * event.steps)
         return [pictures[index] for index in sorted(pictures)]
 
     def _deliver(self, job: Job, pictures: list[Picture]) -> None:
-        wanted = len(job.outputs) or 1
+        wanted = _pictures(job)
         if len(pictures) != wanted:
             raise TritouchError(f"the server made {len(pictures)} pictures of the {wanted} that were asked for")
         if job.outputs:
@@ -133,6 +140,15 @@ class Batch:
             except OSError as error:
                 close_standard_output()
                 raise TritouchError(f"standard output cannot be written: {error.strerror or error}") from None
+
+
+def _pictures(job: Job) -> int:
+    return len(job.outputs) or 1
+
+
+def _seed(given: int | None, place: int) -> int | None:
+    """That of the picture in this place. What is no seed stays as it is: that is the server's to tell."""
+    return (given + place) % SEEDS if given is not None and 0 <= given < SEEDS else given
 
 
 def _edited(job: Job, output: str, picture: Picture, seconds: float) -> dict[str, Any]:

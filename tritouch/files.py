@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,20 +25,28 @@ FORMATS: Final[dict[str, Format]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jp
 
 @dataclass(frozen=True)
 class Job:
-    """One edit: the pictures it takes, in what format the answer comes, and its files, none for standard output."""
+    """One edit: the pictures it takes, in what format the answer comes, and its files, none for standard output.
+
+    `first`: how many files of the same edit come before its own, so that its seed is so many further.
+    """
 
     inputs: tuple[str, ...]
     format: Format
     outputs: tuple[Path, ...]
+    first: int = 0
 
     @property
     def name(self) -> str:
         """What people know it by."""
         return "standard input" if self.inputs[0] == STANDARD else self.inputs[0]
 
-    def done(self) -> bool:
-        """Whether all of its files are there."""
-        return bool(self.outputs) and all(output.exists() for output in self.outputs)
+    def missing(self) -> list[Job]:
+        """What of it is to be made: an edit for each row of files that are not there. Raises OSError."""
+        if not self.outputs:
+            return [self]
+        runs = groupby(enumerate(self.outputs, self.first), lambda place: place[1].exists())
+        rows = [list(run) for there, run in runs if not there]
+        return [replace(self, outputs=tuple(output for _, output in row), first=row[0][0]) for row in rows]
 
 
 def one_edit(pictures: Sequence[str], output: str, chosen: Format | None, n: int, *, overwrite: bool) -> Job:
@@ -88,6 +97,22 @@ def refuse_existing(outputs: Iterable[Path]) -> None:
         raise UsageError(f"{there} is there already: --force overwrites it")
 
 
+def refuse_unwritable(outputs: Sequence[Path]) -> None:
+    """Raises `TritouchError`, or OSError, of what would be lost after its edit: a folder has the name of one of the
+    files, or theirs takes none."""
+    folder = next((output for output in outputs if output.is_dir()), None)
+    if folder is not None:
+        raise TritouchError(f"{folder} cannot be written: it is a folder")
+    for output in outputs[:1]:  # all of one edit lie in one folder
+        path = _part_of(output)
+        try:
+            path.touch()
+        except OSError as error:
+            raise _unwritten(output, error) from None
+        finally:
+            _remove(path)
+
+
 def write(outputs: Sequence[Path], contents: Sequence[bytes], *, overwrite: bool) -> None:
     """All of the files or, where one fails, none: under other names first. Raises `TritouchError`."""
     if not overwrite:
@@ -95,18 +120,27 @@ def write(outputs: Sequence[Path], contents: Sequence[bytes], *, overwrite: bool
     with ExitStack() as undo:
         written: list[Path] = []
         for output, content in zip(outputs, contents, strict=True):
-            path = output.with_name(f".tritouch-{secrets.token_hex(8)}.part")
+            path = _part_of(output)
             undo.callback(_remove, path)
             try:
                 path.write_bytes(content)
             except OSError as error:
-                raise TritouchError(f"{output} cannot be written: {error.strerror or error}") from None
+                raise _unwritten(output, error) from None
             written.append(path)
         for path, output in zip(written, outputs, strict=True):
             try:
                 path.replace(output)
             except OSError as error:
-                raise TritouchError(f"{output} cannot be written: {error.strerror or error}") from None
+                raise _unwritten(output, error) from None
+
+
+def _part_of(output: Path) -> Path:
+    """Where a file lies until it is whole."""
+    return output.with_name(f".tritouch-{secrets.token_hex(8)}.part")
+
+
+def _unwritten(output: Path, error: OSError) -> TritouchError:
+    return TritouchError(f"{output} cannot be written: {error.strerror or error}")
 
 
 def _remove(path: Path) -> None:

@@ -186,6 +186,17 @@ def test_a_file_that_cannot_be_written_leaves_nothing(server, photo, monkeypatch
     assert "n-2.png cannot be written: No space left on device" in said(result)
 
 
+@pytest.mark.parametrize("name", ["there/n.png", "/proc/n.png"])
+def test_what_cannot_be_written_is_told_before_its_edit(server, photo, name):
+    """A folder of this name, and a folder in which nobody can make a file."""
+    output = photo.parent / name
+    (photo.parent / "there" / "n.png").mkdir(parents=True)
+    result = edit(photo, NIGHT, "-o", output, "--force")
+    assert (result.exit_code, server.asked) == (1, [])
+    assert f"{output} cannot be written: " in said(result)
+    assert left(photo.parent / "there") == ["n.png"]
+
+
 def test_a_file_that_comes_to_be_while_its_edit_runs_is_kept(server, photo):
     def behave(handler: Handler, asked: Asked) -> None:
         photo.with_name("n.png").write_bytes(b"another's")

@@ -47,6 +47,36 @@ def test_what_is_done_is_skipped_unless_forced(server, photos, tmp_path):
     assert (out / "a.jpg").read_bytes() != b"done"
 
 
+def test_more_edits_of_each_are_those_that_are_not_there(server, photos, tmp_path):
+    """The same files as of one command, of which none is made twice; so it is, too, where one ended half-way."""
+    out, whole = tmp_path / "edited", tmp_path / "whole"
+    command = [photos / "a.jpg", photos / "c.webp", NIGHT, "--seed", 7]
+    edit(*command, "--out-dir", whole, "--n", 4)
+    edit(*command, "--out-dir", out, "--n", 2)
+    times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    server.asked.clear()
+    result = edit(*command, "--out-dir", out, "--n", 4)
+    assert (result.exit_code, result.stderr) == (0, "tritouch: 2 edited\n")
+    assert [(asked.n, asked.seed) for asked in server.asked] == [(2, 9)] * 2
+    assert times == {path: path.stat().st_mtime_ns for path in times}
+    for number in (1, 3):
+        (out / f"a-{number}.jpg").unlink()
+    server.asked.clear()
+    assert edit(*command, "--out-dir", out, "--n", 4).stderr.startswith("tritouch: 1 edited, 1 skipped")
+    assert [(asked.n, asked.seed) for asked in server.asked] == [(1, 7), (1, 9)]
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+        path.name: path.read_bytes() for path in whole.iterdir()
+    }
+
+
+def test_a_seed_that_is_none_is_the_servers_to_tell_and_the_last_is_followed_by_0(server, photo, tmp_path):
+    (tmp_path / "photo-1.jpg").write_bytes(b"done")
+    for seed, sent in ((2**64 - 1, 0), (-1, -1), (2**64, 2**64)):
+        server.script = [failing(422, "parameter_invalid")]
+        edit(photo, NIGHT, "--out-dir", tmp_path, "--n", 2, "--seed", seed)
+        assert server.asked[-1].seed == sent
+
+
 def test_one_that_fails_stops_no_other(server, photos, tmp_path):
     def behave(handler: Handler, asked: Asked) -> None:
         bad = asked.files[0][1] != jpeg()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tritouch.answer import SEEDS, Picture, Progress
 from tritouch.errors import TritouchError, UsageError
 from tritouch.files import STANDARD, Job, refuse_unwritable, write
 from tritouch.flags import in_flags
-from tritouch.screen import close_standard_output
+from tritouch.form import content_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,11 +58,24 @@ class Tally:
 
 
 class Batch:
-    """The edits of one command. `counts`: whether the screen's bar counts jobs, and not one edit's steps."""
+    """The edits of one command. `counts`: whether the screen's bar counts jobs, and not one edit's steps.
+
+    `answer`: the picture for standard output, if one was made. What may wait for another process, a pipe that is read
+    or written, does so outside of asyncio's loop, in which the first Ctrl-C would wait for it, too.
+    """
 
     def __init__(self, client: AsyncClient, order: Order, screen: Screen, *, counts: bool) -> None:
         self._client, self._order, self._screen, self._counts = client, order, screen, counts
         self.tally = Tally()
+        self.answer: bytes | None = None
+        self._read: dict[str, bytes] = {}
+
+    def read_pipes(self, jobs: Sequence[Job]) -> None:
+        """Read standard input, and whatever else is no file on a disk. One that cannot be read fails in its turn."""
+        for one in (one for job in jobs for one in job.inputs):
+            if one not in self._read and (one == STANDARD or not Path(one).is_file()):
+                with suppress(TritouchError):
+                    self._read[one] = _content_of(one)
 
     async def run(self, jobs: Sequence[Job], at_once: int) -> None:
         """Run all of them, `at_once` at a time."""
@@ -111,7 +126,7 @@ class Batch:
 
     async def _edited(self, job: Job) -> list[Picture]:
         order, n = self._order, _pictures(job)
-        images = [_standard_input() if one == STANDARD else one for one in job.inputs]
+        images = [self._read[one] if one in self._read else _content_of(one) for one in job.inputs]
         options: Options = {**order.options, "format": job.format, "seed": _seed(order.options.get("seed"), job.first)}
         if not order.stream:
             return await self._client.edits(images, order.prompt, n, **options)
@@ -134,12 +149,7 @@ class Batch:
         if job.outputs:
             write(job.outputs, [picture.content for picture in pictures], overwrite=self._order.overwrite)
         else:
-            try:
-                sys.stdout.buffer.write(pictures[0].content)
-                sys.stdout.buffer.flush()
-            except OSError as error:
-                close_standard_output()
-                raise TritouchError(f"standard output cannot be written: {error.strerror or error}") from None
+            self.answer = pictures[0].content
 
 
 def _pictures(job: Job) -> int:
@@ -166,7 +176,10 @@ def _record(job: Job, status: str, **more: Any) -> dict[str, Any]:
     return {"status": status, "inputs": list(job.inputs), **more}
 
 
-def _standard_input() -> bytes:
+def _content_of(one: str) -> bytes:
+    """Raises `UsageError`: it cannot be read."""
+    if one != STANDARD:
+        return content_of(one)
     try:
         return sys.stdin.buffer.read()
     except (OSError, AttributeError):  # a closed one is None

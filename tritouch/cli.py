@@ -19,7 +19,7 @@ from tritouch.errors import TritouchError, UsageError
 from tritouch.files import FORMATS, STANDARD, Job, edit_each, one_edit
 from tritouch.form import Options, content_of
 from tritouch.requests import RETRIES, TIMEOUT
-from tritouch.screen import Screen
+from tritouch.screen import Screen, write_picture
 from tritouch.serve import replace_by_server
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _planned(
 
 
 def _run(client: AsyncClient, order: Order, jobs: list[Job], at_once: int, screen: Screen, *, counts: bool) -> int:
-    """Returns the exit code."""
+    """Returns the exit code. Raises `TritouchError`: standard output does not take the picture."""
     batch = Batch(client, order, screen, counts=counts)
 
     async def work() -> None:
@@ -157,7 +157,10 @@ def _run(client: AsyncClient, order: Order, jobs: list[Job], at_once: int, scree
 
     with screen:
         try:
+            batch.read_pipes(jobs)
             asyncio.run(work())
+            if batch.answer is not None:
+                write_picture(batch.answer)
         except KeyboardInterrupt:
             rest = f": {batch.tally}; the same command goes on with the rest" if counts else ""
             screen.note(f"tritouch: interrupted{rest}")

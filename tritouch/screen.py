@@ -11,12 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from tritouch.errors import UnreachableError
+from tritouch.errors import TritouchError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from tritouch.errors import TritouchError
 
 
 class Screen:
@@ -98,6 +96,21 @@ class _Count(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
+
+
+def write_picture(content: bytes) -> None:
+    """Onto standard output. Raises `TritouchError`: it cannot be written."""
+    left = memoryview(content)
+    try:
+        while left:  # Python's unbuffered output takes a part where a signal comes
+            left = left[sys.stdout.buffer.write(left) :]
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        close_standard_output()
+        raise TritouchError(f"standard output cannot be written: {error.strerror or error}") from None
+    except KeyboardInterrupt:
+        close_standard_output()  # else the end of the process would wait for its reader as this did
+        raise
 
 
 def close_standard_output() -> None:

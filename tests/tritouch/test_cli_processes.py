@@ -1,5 +1,7 @@
 """The command as a process of its own: signals, terminals, pipes, and names that are not UTF-8."""
 
+import base64
+import fcntl
 import json
 import os
 import pty
@@ -7,7 +9,10 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +21,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.gateway.asking import until
 from tests.tritouch.conftest import jpeg
-from tests.tritouch.fake_server import Asked, Handler, edited
+from tests.tritouch.fake_server import Asked, FakeServer, Handler, edited
 from tests.tritouch.running import NIGHT, edit, left
 
 
@@ -78,6 +83,74 @@ def test_an_interrupt_leaves_what_is_done_and_no_pieces(server, photos, tmp_path
     assert left(out) == ["a.jpg"]
     server.always = edited
     assert edit(*command[1:]).stderr.startswith("tritouch: 2 edited, 1 skipped")
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin"])
+def test_an_interrupt_ends_the_wait_for_a_picture_from_a_pipe(server, tmp_path, name):
+    """It comes when what was written is read, and the next is waited for."""
+    reading, writing = os.pipe()
+    with process("edit", name, NIGHT, "-o", tmp_path / "n.png", stdin=reading, stderr=subprocess.PIPE) as running:
+        os.close(reading)
+        try:
+            os.write(writing, b"the beginning")
+            assert until(lambda: unread(writing) == 0 and sleeps(running))
+            running.send_signal(signal.SIGINT)
+            _, stderr = running.communicate(timeout=120)
+        finally:
+            os.close(writing)
+    assert (running.returncode, stderr) == (130, b"tritouch: interrupted\n")
+    assert (server.asked, left(tmp_path)) == ([], [])
+
+
+def test_an_interrupt_ends_the_wait_for_a_reader_of_the_picture(server, photo):
+    """It has the first byte, so that the rest, which is more than the pipe holds, is being written."""
+    with picture_for_a_pipe(server, photo, unbuffered="") as (running, reading, _):
+        assert os.read(reading, 1)
+        running.send_signal(signal.SIGINT)
+        _, stderr = running.communicate(timeout=120)
+    assert (running.returncode, stderr) == (130, b"tritouch: interrupted\n")
+
+
+def test_a_command_that_is_stopped_and_goes_on_writes_the_whole_picture(server, photo):
+    """Without a buffer a write ends when it is stopped."""
+    with picture_for_a_pipe(server, photo, unbuffered="1") as (running, reading, size):
+        written = len(os.read(reading, 1))
+        running.send_signal(signal.SIGSTOP)
+        os.waitpid(running.pid, os.WUNTRACED)
+        running.send_signal(signal.SIGCONT)
+        while some := os.read(reading, 65536):
+            written += len(some)
+        _, stderr = running.communicate(timeout=120)
+    assert (running.returncode, stderr, written) == (0, b"", size)
+
+
+@contextmanager
+def picture_for_a_pipe(
+    server: FakeServer, photo: Path, unbuffered: str
+) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
+    """The command, what it writes to, the picture's bytes, which are four times what the pipe holds."""
+    reading, writing = os.pipe()
+    size = 4 * fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
+    whole = {"data": [{"b64_json": base64.b64encode(bytes(size)).decode(), "size": "16x8"}]}
+    server.script = [lambda handler, _asked: handler.json(200, whole)]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    command = ["edit", photo, NIGHT, "-o-"]
+    with process(*command, stdout=writing, stderr=subprocess.PIPE, env=environment) as running:
+        os.close(writing)
+        try:
+            yield running, reading, size
+        finally:
+            os.close(reading)
+
+
+def unread(pipe: int) -> int:
+    """Bytes."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def sleeps(running: subprocess.Popen[bytes]) -> bool:
+    """Whether it waits for something."""
+    return Path(f"/proc/{running.pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0] == "S"
 
 
 def test_progress_is_for_terminals_alone(server, photos, tmp_path):

@@ -15,6 +15,7 @@ from tritouch.answer import EventReader
 from tritouch.errors import BusyError, TritouchError
 from tritouch.exchange import Send, exchange, lost
 from tritouch.form import Images, Options, form_of
+from tritouch.opening import opened
 from tritouch.requests import Requests, Settings, Status, ended, stream_of, streams
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Client(Requests):
 
     def __init__(self, url: str | None = None, **settings: Unpack[Settings]) -> None:
         super().__init__(url, **settings)
-        self._http = httpx.Client(**self.transport())
+        self._http = opened(httpx.Client, self.transport())
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +109,7 @@ class AsyncClient(Requests):
 
     def __init__(self, url: str | None = None, **settings: Unpack[Settings]) -> None:
         super().__init__(url, **settings)
-        self._http = httpx.AsyncClient(**self.transport())
+        self._http = opened(httpx.AsyncClient, self.transport())
 
     async def __aenter__(self) -> Self:
         return self

@@ -245,6 +245,28 @@ def test_a_key_that_no_header_carries_is_told(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:9", r"a SOCKS proxy needs `pip install httpx\[socks\]`"),
+        ("HTTP_PROXY", "foo://name:secret@127.0.0.1", "give the proxy's address"),
+        ("https_proxy", "127.0.0.1:secret", "give the proxy's address"),
+        ("no_proxy", "[::1]", "give names of hosts"),
+        ("SSL_CERT_FILE", "/absent", "No such file or directory"),
+        ("SSLKEYLOGFILE", "/absent/keys", "No such file or directory"),
+    ],
+)
+def test_a_variable_that_httpx_cannot_use_is_told_by_its_name(asks, monkeypatch, name, value, message):
+    for kind in ("http", "https", "all", "no"):
+        monkeypatch.delenv(f"{kind}_proxy", raising=False)
+        monkeypatch.delenv(f"{kind}_proxy".upper(), raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "127.0.0.1:9")  # another, which can be used
+    monkeypatch.setenv(name, value)
+    with pytest.raises(tritouch.UsageError, match=f"^{name}: {message}") as raised:
+        asks("status", settings={"url": "http://192.0.2.1"})
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("said", "seconds"), [("7", 7), ("0.5", 0.5), ("-3", 0), ("inf", None), ("x", None), ("", None)]
 )
 def test_how_long_a_server_asks_to_wait(said, seconds):

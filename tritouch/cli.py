@@ -19,7 +19,7 @@ from tritouch.errors import TritouchError, UsageError
 from tritouch.files import FORMATS, STANDARD, Job, edit_each, one_edit
 from tritouch.form import Options, content_of
 from tritouch.requests import RETRIES, TIMEOUT
-from tritouch.screen import Screen, write_picture
+from tritouch.screen import Screen, say, tell, write_picture
 from tritouch.serve import replace_by_server
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ def _one_line() -> Iterator[None]:
     try:
         yield
     except TritouchError as problem:
-        typer.echo(f"tritouch: {problem}", err=True)
+        tell(f"tritouch: {problem}")
         raise typer.Exit(problem.exit_code) from None
     except OSError as error:  # of names, as one that is too long for a file
-        typer.echo(f"tritouch: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", err=True)
+        tell(f"tritouch: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
         raise typer.Exit(UsageError.exit_code) from None
     except KeyboardInterrupt:
-        typer.echo("tritouch: interrupted", err=True)
+        tell("tritouch: interrupted")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -134,6 +134,8 @@ def _planned(
     if out_dir is None:
         if output == STANDARD and as_json:
             raise UsageError("standard output takes the picture or --json, not both")
+        if output == STANDARD and sys.stdout is None:
+            raise UsageError("standard output is closed: give -o FILE, or a pipe")
         if output == STANDARD and sys.stdout.isatty():
             raise UsageError("standard output is a terminal, which shows no pictures: give -o FILE, or a pipe")
         return [one_edit(pictures, str(output), chosen, order.n, overwrite=order.overwrite)]
@@ -176,12 +178,12 @@ def models(url: flags.Url = None, as_json: flags.Json = False) -> None:
     with _one_line(), Client(url, url_name=URL, retries=0) as client:
         listed = client.models()
         if as_json:
-            typer.echo(json.dumps(listed))
+            say(json.dumps(listed))
             return
         for model in (entry for entry in listed if entry.get("parent") is None):
             adapters = [entry["id"] for entry in listed if entry.get("parent") == model["id"]]
             for line in (model["id"], *adapters, *_defaults(model)):
-                typer.echo(line)
+                say(str(line))
 
 
 def _defaults(entry: dict[str, Any]) -> list[str]:
@@ -205,16 +207,16 @@ def status(url: flags.Url = None, as_json: flags.Json = False) -> None:
         ids = [str(entry["id"]) for entry in found.models]
         if as_json:
             record = {"url": client.url, "ready": not found.problem, "problem": found.problem}
-            typer.echo(json.dumps(record | {"edits_in_flight": found.edits_in_flight, "models": ids}))
+            say(json.dumps(record | {"edits_in_flight": found.edits_in_flight, "models": ids}))
         else:
-            typer.echo(f"server    {client.url}")
-            typer.echo(f"ready     {'no: ' + found.problem if found.problem else 'yes'}")
+            say(f"server    {client.url}")
+            say(f"ready     {'no: ' + found.problem if found.problem else 'yes'}")
             if not found.problem:
                 edits = "not told" if found.edits_in_flight is None else f"{found.edits_in_flight} in flight"
-                typer.echo(f"edits     {edits}")
+                say(f"edits     {edits}")
                 models = [str(entry["id"]) for entry in found.models if entry.get("parent") is None]
-                typer.echo(f"model     {', '.join(models) or 'none'}")
-                typer.echo(f"adapters  {', '.join(one for one in ids if one not in models) or 'none'}")
+                say(f"model     {', '.join(models) or 'none'}")
+                say(f"adapters  {', '.join(one for one in ids if one not in models) or 'none'}")
         raise typer.Exit(4 if found.problem else 0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
@@ -24,7 +24,7 @@ class Screen:
     """
 
     def __init__(self, label: str, total: int | None, *, as_json: bool, results: bool) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = _Console(stderr=True, highlight=False)
         self._as_json, self._results = as_json, results
         self._away = False
         self._bar = Progress(
@@ -36,7 +36,7 @@ class Screen:
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
-            disable=not sys.stderr.isatty(),
+            disable=not _shows(sys.stderr),
         )
         self._task = self._bar.add_task(label, total=total)
 
@@ -75,20 +75,27 @@ class Screen:
         self._away |= away
 
     def note(self, text: str) -> None:
-        """A line for people, on standard error."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        """A line for people, on standard error. Where that cannot be written, edits go on all the same."""
+        try:
+            self._console.print(text, markup=False, soft_wrap=True)
+        except OSError:
+            _close(sys.stderr)
 
     def _out(self, text: str) -> None:
-        if sys.stdout.isatty() and not self._bar.disable:
+        if _shows(sys.stdout) and not self._bar.disable:
             self._console.print(text, markup=False, soft_wrap=True)  # above the bar, on the same terminal
             return
         try:
-            sys.stdout.write(text.encode(errors="backslashreplace").decode() + "\n")
-            sys.stdout.flush()
-        except OSError as error:
-            close_standard_output()
-            if not isinstance(error, BrokenPipeError):  # whose reader has seen enough
-                self.note(f"tritouch: standard output cannot be written: {error.strerror or error}")
+            say(text)
+        except TritouchError as problem:
+            self.note(f"tritouch: {problem}")
+
+
+class _Console(Console):
+    """Rich's own ends the process where a reader has gone, and the edits with it."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        raise BrokenPipeError
 
 
 class _Count(ProgressColumn):
@@ -96,6 +103,25 @@ class _Count(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
+
+
+def say(text: str) -> None:
+    """A line on standard output, unless its reader has gone, who has seen enough. Raises `TritouchError`: it cannot be
+    written."""
+    try:
+        _write(sys.stdout, text)
+    except OSError as error:
+        _close(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            raise _unwritten(error) from None
+
+
+def tell(text: str) -> None:
+    """A line on standard error, which says nothing where that cannot be written: the exit code is left."""
+    try:
+        _write(sys.stderr, text)
+    except OSError:
+        _close(sys.stderr)
 
 
 def write_picture(content: bytes) -> None:
@@ -106,15 +132,31 @@ def write_picture(content: bytes) -> None:
             left = left[sys.stdout.buffer.write(left) :]
         sys.stdout.buffer.flush()
     except OSError as error:
-        close_standard_output()
-        raise TritouchError(f"standard output cannot be written: {error.strerror or error}") from None
+        _close(sys.stdout)
+        raise _unwritten(error) from None
     except KeyboardInterrupt:
-        close_standard_output()  # else the end of the process would wait for its reader as this did
+        _close(sys.stdout)  # else the end of the process would wait for its reader as this did
         raise
 
 
-def close_standard_output() -> None:
+def _write(stream: TextIO | None, text: str) -> None:
+    """Raises OSError. One that was closed before the start is None."""
+    if stream is not None:
+        stream.write(text.encode(errors="backslashreplace").decode() + "\n")
+        stream.flush()
+
+
+def _shows(stream: TextIO | None) -> bool:
+    """Whether it is a terminal."""
+    return stream is not None and stream.isatty()
+
+
+def _unwritten(error: OSError) -> TritouchError:
+    return TritouchError(f"standard output cannot be written: {error.strerror or error}")
+
+
+def _close(stream: TextIO) -> None:
     """Write nothing more to it, nor at the end of the process: it cannot be written."""
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
+    os.dup2(null, stream.fileno())
     os.close(null)

@@ -31,7 +31,6 @@ def replace_by_server(arguments: list[str]) -> NoReturn:
     python = python_of(root)
     # Not through PYTHONPATH, which Triton's processes would inherit; the working directory stays the caller's.
     code = f"import runpy, sys; sys.path[0] = {str(root)!r}; runpy.run_module('embedded', None, '__main__', True)"
-    sys.stdout.flush()
     try:
         os.execv(python, [python, "-c", code, *arguments])  # noqa: S606
     except OSError as error:

@@ -21,7 +21,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.gateway.asking import until
 from tests.tritouch.conftest import jpeg
-from tests.tritouch.fake_server import Asked, FakeServer, Handler, edited
+from tests.tritouch.fake_server import Asked, FakeServer, Handler, edited, failing
 from tests.tritouch.running import NIGHT, edit, left
 
 
@@ -59,6 +59,51 @@ def test_a_reader_that_has_gone_is_no_crash(server, photos, output, code):
     assert running.returncode == code
     assert len(stderr.splitlines()) == 1
     assert (b"Broken pipe" in stderr) == bool(code)
+
+
+@pytest.mark.parametrize("command", [["models"], ["status", "--json"]])
+def test_a_reader_who_has_seen_enough_of_an_answer_is_no_failure(server, command):
+    with unread_pipe() as pipe, process(*command, stdout=pipe, stderr=subprocess.PIPE) as running:
+        _, stderr = running.communicate(timeout=120)
+    assert (running.returncode, stderr) == (0, b"")
+
+
+def test_an_answer_that_cannot_be_written_is_one_line(server):
+    with Path("/dev/full").open("wb") as full, process("models", stdout=full, stderr=subprocess.PIPE) as running:
+        _, stderr = running.communicate(timeout=120)
+    message = b"tritouch: standard output cannot be written: No space left on device\n"
+    assert (running.returncode, stderr) == (1, message)
+
+
+def test_edits_and_exit_codes_are_the_same_where_nobody_reads_what_is_told(server, photos, tmp_path):
+    """Of the first edit, which fails, standard error is told; two more follow it."""
+    server.script = [failing(422, "prompt_invalid")]
+    out = tmp_path / "edited"
+    with unread_pipe() as pipe:
+        command = ["edit", photos, NIGHT, "--out-dir", out, "--jobs", 1]
+        assert process(*command, stdout=pipe, stderr=pipe).wait(120) == 3
+        assert left(out) == ["b.PNG", "c.webp"]
+        assert process("models", "--url", "nowhere", stdout=pipe, stderr=pipe).wait(120) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "made"),
+    [
+        (["models"], 0, []),
+        (["models", "--url", "nowhere"], 2, []),
+        (["edit", "photo.jpg", NIGHT, "--out-dir", "edited"], 0, ["photo.jpg"]),
+        (["edit", "photo.jpg", NIGHT, "-o", "-"], 2, []),
+        (["serve", "--repository", "absent", "--port", "0"], 2, []),
+    ],
+)
+def test_closed_output_is_no_crash(server, photo, arguments, code, made):
+    """Standard error, too, as a shell closes both."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    (photo.parent / "edited").mkdir()
+    command = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", sys.executable, "-m", "tritouch", *arguments]
+    assert subprocess.run(command, cwd=photo.parent, env=environment, check=False).returncode == code
+    assert left(photo.parent / "edited") == made
+    assert [asked.path for asked in server.asked if asked.fields] == ["/v1/images/edits"] * len(made)
 
 
 def test_an_interrupt_leaves_what_is_done_and_no_pieces(server, photos, tmp_path):
@@ -141,6 +186,17 @@ def picture_for_a_pipe(
             yield running, reading, size
         finally:
             os.close(reading)
+
+
+@contextmanager
+def unread_pipe() -> Iterator[int]:
+    """One whose reader has gone."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        yield writing
+    finally:
+        os.close(writing)
 
 
 def unread(pipe: int) -> int:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 SEEDS: Final = 2**64
 """Seeds are counted modulo this."""
+_BROKEN: Final = (OSError, SyntaxError, ValueError)
+"""What Pillow raises of a file that is none, or not whole."""
+_UNREADABLE: Final = (KeyError, TypeError, AttributeError, ValueError, OverflowError)
+"""What Python raises of JSON of another shape; the last of a number that is infinite."""
 _SIZE: Final = re.compile(r"([0-9]{1,6})x([0-9]{1,6})", re.ASCII)
 
 
@@ -44,11 +48,14 @@ class Picture:
 
     @cached_property
     def image(self) -> Image.Image:
-        """As Pillow's, decoded when it is first asked for."""
+        """As Pillow's, decoded when it is first asked for. Raises `AnswerError`: it is broken."""
         from PIL import Image  # noqa: PLC0415  # most callers save the file as it is
 
-        image = Image.open(io.BytesIO(self.content))
-        image.load()
+        try:
+            image = Image.open(io.BytesIO(self.content))
+            image.load()
+        except _BROKEN:
+            raise AnswerError("the server's picture cannot be decoded") from None
         return image
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -93,7 +100,7 @@ def pictures_of(answer: Any, seed: int, address: str = ADDRESS) -> list[Picture]
             _picture(answer | entry, _whole(entry.get("seed"), (seed + index) % SEEDS), index)
             for index, entry in enumerate(entries)
         ]
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except _UNREADABLE:
         raise AnswerError(f"the server's answer holds no picture: is {address} that of a Tritouch server?") from None
     if not pictures:
         raise AnswerError("the server's answer holds no picture")
@@ -109,10 +116,14 @@ def _picture(fields: dict[str, Any], seed: int, index: int) -> Picture:
 
 
 def _size_of(content: bytes) -> tuple[int, int]:
+    """Raises ValueError: this is no picture, or one so large that Pillow takes it for an attack."""
     from PIL import Image  # noqa: PLC0415  # our own server always tells the size
 
-    with Image.open(io.BytesIO(content)) as image:
-        return image.size
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return image.size
+    except (*_BROKEN, Image.DecompressionBombError) as error:
+        raise ValueError(str(error)) from None
 
 
 def _whole(value: Any, otherwise: int) -> int:
@@ -151,7 +162,7 @@ class EventReader:
     def _event(self, text: str) -> Iterator[Event]:
         try:
             yield from self._read(json.loads(text))
-        except (KeyError, TypeError, AttributeError, ValueError):
+        except _UNREADABLE:
             raise AnswerError("the server sent an event that cannot be read") from None
 
     def _read(self, event: dict[str, Any]) -> Iterator[Event]:

@@ -1,5 +1,7 @@
 """Streams as the client reads them: steps, previews and pictures, and what breaks them."""
 
+import base64
+
 import pytest
 
 import tritouch
@@ -67,10 +69,21 @@ def test_a_stream_that_never_comes_whole_is_given_up(asks, server, waits):
     assert len(server.asked) == 2
 
 
-def test_a_stream_that_cannot_be_read_or_is_none_is_told(asks, server):
-    server.script = [lambda handler, asked: handler.events(iter([("image_edit.completed", {})]))]
+@pytest.mark.parametrize(
+    ("kind", "event"),
+    [
+        ("completed", {}),
+        ("completed", {"b64_json": base64.b64encode(b"none").decode()}),
+        ("progress", {"step": float("inf"), "steps": STEPS}),
+    ],
+)
+def test_an_event_that_cannot_be_read_is_told(asks, server, kind, event):
+    server.script = [lambda handler, asked: handler.events(iter([(f"image_edit.{kind}", event)]))]
     with pytest.raises(tritouch.RefusedError, match="cannot be read"):
         asks("stream", jpeg(), SNOW)
+
+
+def test_what_is_no_stream_is_told(asks, server):
     server.script = [plain(200, b"{}")]
     with pytest.raises(tritouch.RefusedError, match="does not stream"):
         asks("stream", jpeg(), SNOW)

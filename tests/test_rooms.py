@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "export.component.check",
         "export.component.config",
         "export.component.graph",
+        "export.component.schemes",
         "export.engines",
         "export.likeness",
         "export.precisions",

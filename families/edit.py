@@ -15,6 +15,7 @@ from families.errors import (
     NEGATIVE_PROMPT_UNAVAILABLE,
     PARAMETER_INVALID,
     PROMPT_INVALID,
+    SIZE_UNAVAILABLE,
     STEPS_UNAVAILABLE,
     TOO_MANY_IMAGES,
     UNKNOWN_MODEL,
@@ -22,7 +23,7 @@ from families.errors import (
 )
 from families.interface import MOST_ADAPTERS, Tensors
 from families.masks import require_fitting
-from families.picture import RESPONSE_FORMATS, own_size
+from families.picture import JPEG_MAX_SIDE, RESPONSE_FORMATS, own_size
 from families.settings import Settings
 from families.sizes import Size, WorkingSize, own_rule, require_within, same_aspect, within
 from families.step_cache import CACHES, OFF
@@ -76,9 +77,6 @@ def read(given: Tensors, settings: Settings) -> Edit:
         most = "one image" if settings.max_images == 1 else f"{settings.max_images} images"
         raise InvalidEditError(TOO_MANY_IMAGES, f"this model edits at most {most}")
     sizes = _sizes(given, images, settings)
-    response_format = _text(given, "response_format", PARAMETER_INVALID) or RESPONSE_FORMATS[0]
-    if response_format not in RESPONSE_FORMATS:
-        raise InvalidEditError(PARAMETER_INVALID, f"response_format must be one of {', '.join(RESPONSE_FORMATS)}")
     adapters = _adapters(_text(given, "model", PARAMETER_INVALID), settings.adapters)
     own = _own_defaults(adapters, settings)
     return Edit(
@@ -89,7 +87,7 @@ def read(given: Tensors, settings: Settings) -> Edit:
         image_guidance_scale=_scale(given, "image_guidance_scale", settings.image_guidance_scale),
         seed=int(given["seed"][0]),
         adapters=adapters,
-        response_format=response_format,
+        response_format=_response_format(given, **sizes),
         **sizes,
         mask=_mask(given, **sizes),
         negative_prompt=_negative_prompt(given, settings),
@@ -113,6 +111,15 @@ def _negative_prompt(given: Tensors, settings: Settings) -> str:
     if prompt and not settings.negative_prompt:
         raise InvalidEditError(NEGATIVE_PROMPT_UNAVAILABLE, "this model takes no negative prompt: leave it out")
     return prompt
+
+
+def _response_format(given: Tensors, size: Size, **_: Any) -> str:
+    response_format = _text(given, "response_format", PARAMETER_INVALID) or RESPONSE_FORMATS[0]
+    if response_format not in RESPONSE_FORMATS:
+        raise InvalidEditError(PARAMETER_INVALID, f"response_format must be one of {', '.join(RESPONSE_FORMATS)}")
+    if response_format == "jpeg" and max(size) > JPEG_MAX_SIDE:
+        raise InvalidEditError(SIZE_UNAVAILABLE, f"a jpeg has at most {JPEG_MAX_SIDE} pixels a side")
+    return response_format
 
 
 def _cache(given: Tensors, settings: Settings) -> str:

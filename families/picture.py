@@ -26,6 +26,8 @@ from families.sizes import Framed, Seen, Size, SizeRule
 
 RESPONSE_FORMATS = ("jpeg", "raw")
 JPEG_QUALITY = 95
+JPEG_MAX_SIDE = 65_500
+"""As libjpeg has it."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

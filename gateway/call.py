@@ -29,7 +29,8 @@ class Call:
 
     `edit`: all but its images and mask. `sources`: where the images come from, and `masks` where the mask does, if
     there is one; emptied as they are loaded, because they are large. `answer`: makes the answer's JSON of the pictures;
-    slow. `digest`: of all that was sent. `stream`: none where there is one answer.
+    slow. `digest`: of all that was sent. `stream`: none where there is one answer. `output_format`: of the file that is
+    made here, or for the caller by Triton; "" where Triton's own answer is handed on.
     """
 
     edit: Edit
@@ -38,6 +39,7 @@ class Call:
     digest: bytes
     masks: list[Source]
     stream: Stream | None
+    output_format: str = ""
 
 
 def edit_of(asked: PictureParameters, response_format: ImageFormat) -> Edit:

@@ -35,6 +35,7 @@ _SAID: Final = {
         r"the answer may have at most [0-9]{1,15} pixels"
         r"|the longer side may be at most [0-9]{1,15}(?:\.[0-9]{1,3})? times the shorter one"
         r"|each side must be [0-9]{1,15} to [0-9]{1,15} pixels"
+        r"|a jpeg has at most [0-9]{1,15} pixels a side"
     ),
     "mask_invalid": re.compile(
         r"the mask is not a PNG with an alpha channel"

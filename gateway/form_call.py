@@ -30,7 +30,8 @@ def parse(content: bytes, content_type: str) -> Call:
     edit = edit_of(form, wanted)
     file = partial(openai_answer.content, form)
     stream = stream_of(form, partial(events.told, events.EDIT, form.output_format, file, edit))
-    return Call(edit, sources, partial(openai_answer.answer, form, edit), digest(parts), masks, stream)
+    answer = partial(openai_answer.answer, form, edit)
+    return Call(edit, sources, answer, digest(parts), masks, stream, form.output_format)
 
 
 def _texts(parts: list[Part]) -> dict[str, str]:

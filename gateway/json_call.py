@@ -59,7 +59,8 @@ def _openais(fields: Any, digest: bytes) -> Call:
     stream = stream_of(asked, partial(events.told, events.EDIT, asked.output_format, content, edit))
     sources = _ascii([one.image_url for one in asked.images], "images")
     masks = _ascii([asked.mask.image_url] if asked.mask else [], "mask")
-    return Call(edit, sources, partial(openai_answer.answer, asked, edit), digest, masks, stream)
+    answer_of = partial(openai_answer.answer, asked, edit)
+    return Call(edit, sources, answer_of, digest, masks, stream, asked.output_format)
 
 
 def _ascii(texts: list[str], name: str) -> list[Source]:

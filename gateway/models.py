@@ -87,6 +87,17 @@ class Models:
             raise PublicError("unavailable")
         return found
 
+    async def max_pixels(self, edit: Edit) -> int | None:
+        """The most of an answer by the model that makes the edit; None where nobody tells.
+
+        Raises `PublicError("unknown_model")`.
+        """
+        name, _ = self._chosen(edit)
+        try:
+            return (await self._spreads[name].offer()).max_pixels
+        except PublicError:
+            return None
+
     def called(self, name: str, adapter: str) -> str:
         """What a request calls an adapter of the model `name`."""
         plain = name == next(iter(self._spreads)) and adapter not in self._spreads

@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import orjson
 
-from gateway import encode
+from gateway import encode, sides
 from gateway.errors import PublicError
 from gateway.openai_schemas import OpenAIOutput
 from gateway.pictures import Picture, own_of, used_of
 from gateway.schemas import ImageFormat
+from gateway.sized_schemas import size_of
 from gateway.tensors import Edit
 
 BEST: Final = 100
@@ -21,8 +22,9 @@ BEST: Final = 100
 def wanted(asked: OpenAIOutput) -> ImageFormat:
     """What to ask of Triton: its own JPEG where that serves as it is; all else is made here from the bare pixels.
 
-    Raises `PublicError` for a compression that the format does not have.
+    Raises `PublicError` for a compression that the format does not have, or a size that it cannot hold.
     """
+    sides.check(size_of(asked.size), asked.output_format)
     if asked.output_format == "png" and asked.output_compression not in (None, BEST):
         message = f"output_compression: only {BEST} is served with png."
         raise PublicError("unsupported_parameter", param="output_compression", message=message)

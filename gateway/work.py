@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from gateway import events, failures
+from gateway import events, failures, sides
 from gateway.admission import Gate, Held
 from gateway.call import Call, Stream
 from gateway.deadline import Deadline
@@ -75,7 +75,18 @@ class Work:
         """The edit with its images, in a list to be emptied."""
         with self._metrics.stage("load"):
             async with job.deadline.kept():
-                return [job.call.edit.of(*await self._loader.load(job.call.sources, job.call.masks, held))]
+                edit = job.call.edit.of(*await self._loader.load(job.call.sources, job.call.masks, held))
+                await self._require_fitting(edit, job.call.output_format)
+                return [edit]
+
+    async def _require_fitting(self, edit: Edit, output_format: str) -> None:
+        """Raises `PublicError` where the answer's size follows from the picture's, and such a file cannot hold it."""
+        if not edit.images or any(edit.size) or output_format not in sides.MOST:
+            return
+        own = await self._threads.run(sides.too_long, edit.images[0], output_format)
+        most = await self._models.max_pixels(edit) if own else None
+        if own and most:
+            sides.check(sides.within(own, most), output_format)
 
     @contextmanager
     def _failure_logged(self, job: Job) -> Iterator[None]:

@@ -185,6 +185,15 @@ def test_a_size_that_is_not_served_is_told_the_bound() -> None:
                 read(given(image=image, size=size), SETTINGS)
 
 
+def test_a_jpeg_is_no_longer_than_libjpeg_makes_them() -> None:
+    large = replace(SETTINGS, max_pixels=10_000_000)
+    strip = png(Image.new("RGB", (65_501, 66)))
+    with pytest.raises(InvalidEditError, match="a jpeg has at most 65500 pixels a side") as error:
+        read(given(image=[strip]), large)
+    assert error.value.code == "size_unavailable"
+    assert read(given(image=[strip], response_format=[b"raw"]), large).size == (65_501, 66)
+
+
 def test_text_alone_is_refused_by_a_model_that_needs_a_picture() -> None:
     with pytest.raises(InvalidEditError, match="send at least one image") as error:
         read(given(image=[], prompt=[b" "]), replace(SETTINGS, canvas=""))

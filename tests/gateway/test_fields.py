@@ -172,6 +172,7 @@ def test_neither_image_nor_images_names_image(gateway: Gateway) -> None:
         ("size_unavailable", "the longer side may be at most 4 times the shorter one"),
         ("size_unavailable", "the longer side may be at most 15.7 times the shorter one"),
         ("size_unavailable", "each side must be 64 to 1024 pixels"),
+        ("size_unavailable", "a jpeg has at most 65500 pixels a side"),
         ("mask_invalid", "the mask is not a PNG with an alpha channel"),
         ("mask_invalid", "the mask must be as large as the first image: 640 x 480"),
         ("mask_invalid", "the mask has no transparent pixel: nothing would be edited"),

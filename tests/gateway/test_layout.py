@@ -39,6 +39,7 @@ ALONE: dict[str, set[str]] = {
     "resolver": set(),
     "schemas": {"adapters", "errors", "sized_schemas"},
     "settings": {"targets"},
+    "sides": {"errors"},
     "sized_schemas": {"errors"},
     "spread": {"deadline", "errors", "failures", "offer", "pictures", "tensors", "triton"},
     "targets": set(),

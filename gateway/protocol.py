@@ -12,19 +12,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
 import h11
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.errors import PublicError, render
+from gateway.parsing import MAX_HEAD_BYTES, Flow, Parser
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
+    from gateway.turns import Turns
+
 NOT_HTTP: Final = "The request is not well-formed HTTP."
 HEAD_TOO_SLOW: Final = "The headers took too long to arrive."
-MAX_HEAD_BYTES: Final = 16_384
-MIN_CHUNK: Final = 64  # bytes that a chunk of a body has on the average, beside the first SPARE_CHUNKS
-SPARE_CHUNKS: Final = 1024
 _HEAD_SLICE: Final = 4096  # bytes that are parsed at once; a head of more than its maximum is refused between them
 _BODY_SLICE: Final = 16_384
 _ORIGIN: Final = re.compile(rb"\norigin:[ \t]*([!-~]+)", re.IGNORECASE)
@@ -46,35 +47,15 @@ class Bounds:
     shared: Callable[[str], Mapping[str, str]]
 
 
-class _Parser(h11.Connection):
-    """h11, which refuses what is framed in two ways at once, or in chunks so small that they hold up the event loop."""
-
-    origin = b""
-    """Where the page is from that sent the last request."""
-
-    def next_event(self) -> Any:
-        event = super().next_event()
-        if isinstance(event, h11.Request):
-            names = dict(event.headers)
-            self.origin = names.get(b"origin", b"")
-            self._chunked, self._chunks, self._bytes = b"transfer-encoding" in names, 0, 0
-            if self._chunked and b"content-length" in names:
-                raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
-        elif isinstance(event, h11.Data) and self._chunked:
-            self._chunks += 1
-            self._bytes += len(event.data)
-            if self._chunks > SPARE_CHUNKS + self._bytes // MIN_CHUNK:
-                raise h11.RemoteProtocolError("chunks too small")
-        return event
-
-
 class Protocol(H11Protocol):
     """One connection. While no request is under way it waits for one: so long, and only while there is room."""
 
-    def __init__(self, *args: Any, bounds: Bounds, **named: Any) -> None:
+    def __init__(self, *args: Any, bounds: Bounds, turns: Turns, **named: Any) -> None:
         super().__init__(*args, **named)
-        self.conn: _Parser = _Parser(h11.SERVER, MAX_HEAD_BYTES)
-        self._bounds = bounds
+        self.conn: Parser = Parser(turns)
+        self.flow: Flow
+        self._bounds, self._turns = bounds, turns
+        self._unparsed = bytearray()
         self._waiting: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
         self._head = b""  # what has come since the last request, as far as it can be one's head
@@ -82,6 +63,7 @@ class Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a request; where there are too many, in the place of the connection that has waited longest."""
         super().connection_made(transport)
+        self.flow = Flow(transport)
         self._wait()
         if len(self.connections) > self._bounds.most:
             others = [one for one in self.connections if _waits(one) and one is not self]
@@ -104,17 +86,37 @@ class Protocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come, a little at a time."""
-        at = 0
-        while at < len(data) and not self.transport.is_closing():
+        self._unparsed += data
+        if not self.flow.held:
+            self._parse()
+
+    def _parse(self) -> None:
+        """Parse as much as may be in this turn, and go on in a later one; read on when all is parsed."""
+        if self.transport.is_closing():
+            return
+        held, self.flow.held = self.flow.held, False
+        if held:
+            self.handle_events()
+        while self._unparsed and not (self.conn.stopped or self.transport.is_closing()):
             body = self.conn.their_state is h11.SEND_BODY
-            end = at + (_BODY_SLICE if body else _HEAD_SLICE)
-            self._head = b"" if body else (self._head + data[at:end])[-MAX_HEAD_BYTES:]
-            super().data_received(data[at:end])
-            at = end
+            part = bytes(self._unparsed[: _BODY_SLICE if body else _HEAD_SLICE])
+            del self._unparsed[: len(part)]
+            self._head = b"" if body else (self._head + part)[-MAX_HEAD_BYTES:]
+            super().data_received(part)
+        if held and not self._enough():
+            self.flow.resume_reading()
+
+    def _enough(self) -> bool:
+        """Whether there is a request, or so much of one, that nothing more is to be read before it is taken."""
+        paused = self.conn.their_state is h11.DONE and self.conn.trailing_data[0]
+        return bool(paused) or (self.cycle is not None and len(self.cycle.body) > HIGH_WATER_LIMIT)
 
     def handle_events(self) -> None:
         """Take what has been parsed, and wait no more once it is a request."""
         super().handle_events()
+        if self.conn.stopped:
+            self.flow.hold()
+            self._turns.wait(self._parse)
         if self.cycle is not None and not self.cycle.response_complete:
             self._head = b""
             self._wait_no_more()

@@ -14,6 +14,7 @@ import uvicorn
 
 from gateway.cors import sharing_early
 from gateway.protocol import Bounds, Protocol
+from gateway.turns import Turns
 
 if TYPE_CHECKING:
     import asyncio
@@ -55,7 +56,7 @@ class Server(uvicorn.Server):
                 app,
                 host=settings.host,
                 port=settings.port,
-                http=cast("type[asyncio.Protocol]", partial(Protocol, bounds=bounds)),
+                http=cast("type[asyncio.Protocol]", partial(Protocol, bounds=bounds, turns=Turns())),
                 ws="none",
                 access_log=False,
                 log_config=None,

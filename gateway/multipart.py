@@ -11,6 +11,8 @@ from gateway.errors import PublicError
 
 MAX_PARTS: Final = 64
 MAX_NAME: Final = 64
+MAX_PADDING: Final = 64
+"""Blanks behind a boundary."""
 BROKEN: Final = "The body is not a well-formed form."
 
 
@@ -40,7 +42,7 @@ class _Collector:
 
     def begin(self) -> None:
         if len(self.parts) == MAX_PARTS:
-            raise PublicError("body_unreadable", message="The form has too many parts.")
+            raise _too_many()
         self.parts.append(Part())
 
     def header_field(self, data: bytes, start: int, end: int) -> None:
@@ -73,9 +75,12 @@ def parts_of(content: bytes, content_type: str) -> list[Part]:
     """The parts of a whole form, in their order. Raises `PublicError("body_unreadable")`."""
     found = _Collector()
     boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+    if not boundary:
+        raise PublicError("body_unreadable", message=BROKEN)
+    _require_few(b"\r\n--" + boundary, content)
     try:
         parser = MultipartParser(
-            boundary or b"\0",
+            boundary,
             {
                 "on_part_begin": found.begin,
                 "on_part_data": found.data,
@@ -89,9 +94,28 @@ def parts_of(content: bytes, content_type: str) -> list[Part]:
         parser.write(content)
     except FormParserError:
         raise PublicError("body_unreadable", message=BROKEN) from None
-    if not boundary or not found.complete:
+    if not found.complete:
         raise PublicError("body_unreadable", message=BROKEN)
     return found.parts
+
+
+def _require_few(delimiter: bytes, content: bytes) -> None:
+    """Raises `PublicError` for more delimiters than forms here have, or for long ones.
+
+    The parser goes byte by byte through what looks like one, and through blanks behind it: seconds for megabytes.
+    """
+    found, at = 0, content.find(delimiter)
+    while at >= 0:
+        found, end = found + 1, at + len(delimiter)
+        if found > MAX_PARTS + 1:
+            raise _too_many()
+        if not content[end : end + MAX_PADDING].strip(b" \t"):
+            raise PublicError("body_unreadable", message=BROKEN)
+        at = content.find(delimiter, end)
+
+
+def _too_many() -> PublicError:
+    return PublicError("body_unreadable", message="The form has too many parts.")
 
 
 def digest(parts: list[Part]) -> bytes:

@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import Final, Self
@@ -20,6 +20,7 @@ import httpcore
 
 from gateway import images, urls
 from gateway.addresses import is_own, is_public
+from gateway.admission import Queue
 from gateway.download import Download, RefusedError
 from gateway.errors import PublicError
 from gateway.resolver import Resolver
@@ -54,23 +55,22 @@ def _trust() -> ssl.SSLContext:
 class _Guard:
     """Connects to a host only when every address it has is public and another machine's, and then to one of these."""
 
-    def __init__(self, private_hosts: Iterable[str], resolve: Resolve, backend: httpcore.AsyncNetworkBackend) -> None:
-        self._private_hosts, self._resolve, self._backend = frozenset(private_hosts), resolve, backend
+    def __init__(self, private_hosts: Iterable[str], backend: httpcore.AsyncNetworkBackend) -> None:
+        self._private_hosts, self._backend = frozenset(private_hosts), backend
 
-    async def connect(self, host: str, port: int, seconds: float) -> httpcore.AsyncNetworkStream:
-        """A connection to `host`, within so many seconds."""
+    async def connect(self, host: str, port: int, seconds: float, resolve: Resolve) -> httpcore.AsyncNetworkStream:
+        """A connection to `host`, whose addresses `resolve` knows, within so many seconds."""
         end = time.monotonic() + seconds
         async with asyncio.timeout(seconds):
-            addresses = await self._checked(host, port)
+            addresses = self._checked(host, await resolve(host, port))
             for done, address in enumerate(addresses):
                 share = max((end - time.monotonic()) / (len(addresses) - done), LEAST_ATTEMPT_SECONDS)
                 with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
                     return await self._backend.connect_tcp(str(address), port, share)
         raise RefusedError
 
-    async def _checked(self, host: str, port: int) -> list[Address]:
+    def _checked(self, host: str, addresses: list[Address]) -> list[Address]:
         """The addresses of `host`, when all of them may be connected to."""
-        addresses = await self._resolve(host, port)
         trusted = host in self._private_hosts
         if not addresses or not (trusted or all(is_public(one) and not is_own(one) for one in addresses)):
             raise RefusedError
@@ -87,11 +87,11 @@ class Fetcher:
         backend: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
         self._settings = settings
-        self._resolver = Resolver(settings.url_fetches)
-        self._guard = _Guard(
-            settings.url_private_hosts, resolve or self._resolver.resolve, backend or httpcore.AnyIOBackend()
-        )
-        self._running = asyncio.Semaphore(settings.url_fetches)
+        # A quarter is others', whatever one caller's hosts do.
+        each = settings.url_fetches - settings.url_fetches // 4
+        self._resolver, self._resolve = Resolver(settings.url_fetches, each), resolve
+        self._guard = _Guard(settings.url_private_hosts, backend or httpcore.AnyIOBackend())
+        self._running = Queue(settings.url_fetches, each)
 
     async def __aenter__(self) -> Self:
         _trust()
@@ -102,28 +102,30 @@ class Fetcher:
     ) -> None:
         self._resolver.close()
 
-    async def fetch(self, text: str, max_bytes: int, grown: Grown) -> bytes:
-        """The picture at a URL, of at most `max_bytes`. Raises `PublicError`, the same for every failure.
+    async def fetch(self, text: str, max_bytes: int, grown: Grown, caller: str = "") -> bytes:
+        """The picture at a URL, of at most `max_bytes`. Raises `PublicError`, the same for every failure of the host's,
+        and `queue_full` where `caller` has too many names looked up.
 
         `grown` is told how many bytes there are so far, and may end the fetch by raising.
         """
         if not self._settings.url_images:
             raise PublicError("image_url_unsupported", param="image")
-        async with self._running:
+        resolve = self._resolve or partial(self._resolver.resolve, caller=caller)
+        async with self._running.entered(caller):
             try:
                 async with asyncio.timeout(self._settings.url_total_seconds):
-                    content = await self._followed(text, max_bytes, grown)
+                    content = await self._followed(text, max_bytes, grown, resolve)
             except _FAILURES as error:
                 raise PublicError("image_url_unusable", param="image") from error
         if not images.begins_as_picture(content):
             raise PublicError("image_url_unusable", param="image")
         return content
 
-    async def _followed(self, text: str, max_bytes: int, grown: Grown) -> bytes:
+    async def _followed(self, text: str, max_bytes: int, grown: Grown, resolve: Resolve) -> bytes:
         """The body at `text`, or where its redirects end; each of them is checked anew."""
         for _ in range(MAX_REDIRECTS + 1):
             url = self._permitted(urls.parse(text))
-            found = await self._get(url, max_bytes, grown)
+            found = await self._get(url, max_bytes, grown, resolve)
             if isinstance(found, bytes):
                 return found
             text = _joined(url, found)
@@ -138,9 +140,9 @@ class Fetcher:
             raise RefusedError
         return url
 
-    async def _get(self, url: urls.Url, max_bytes: int, grown: Grown) -> bytes | str:
+    async def _get(self, url: urls.Url, max_bytes: int, grown: Grown, resolve: Resolve) -> bytes | str:
         """One request: the body of a 200 as bytes, or the location of a redirect as text."""
-        stream = await self._connected(url)
+        stream = await self._connected(url, resolve)
         try:
             download = Download(stream, url)
             status, headers = await download.head()
@@ -152,9 +154,9 @@ class Fetcher:
         finally:
             await stream.aclose()
 
-    async def _connected(self, url: urls.Url) -> httpcore.AsyncNetworkStream:
+    async def _connected(self, url: urls.Url, resolve: Resolve) -> httpcore.AsyncNetworkStream:
         seconds = self._settings.url_connect_seconds
-        stream = await self._guard.connect(url.host, url.port, seconds)
+        stream = await self._guard.connect(url.host, url.port, seconds, resolve)
         if url.scheme == "http":
             return stream
         try:

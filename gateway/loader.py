@@ -25,8 +25,10 @@ class Loader:
     ) -> None:
         self._settings, self._fetcher, self._threads, self._span = settings, fetcher, threads, span
 
-    async def load(self, sources: list[Source], masks: list[Source], held: Held) -> tuple[list[bytes], bytes]:
-        """The encoded pictures, in order, and the mask, empty where there is none.
+    async def load(
+        self, sources: list[Source], masks: list[Source], held: Held, caller: str = ""
+    ) -> tuple[list[bytes], bytes]:
+        """The encoded pictures, in order, and the mask, empty where there is none. `caller`: who asks for them.
 
         `sources` and `masks` are empty then, and `held` of their size. Raises `PublicError`.
         """
@@ -39,7 +41,7 @@ class Loader:
         for waiting, name in ((sources, images.IMAGE), (masks, images.MASK)):
             while waiting:
                 most = min(self._settings.max_request_image_bytes - total, self._settings.max_image_bytes)
-                content = await self._one(waiting.pop(0), most, partial(_grown, held, total), name)
+                content = await self._one(waiting.pop(0), most, partial(_grown, held, total), name, caller)
                 total += len(content)
                 if name == images.MASK:
                     mask = content
@@ -48,7 +50,7 @@ class Loader:
         held.resize(total)
         return loaded, mask
 
-    async def _one(self, source: Source, max_bytes: int, grown: Callable[[int], None], name: str) -> bytes:
+    async def _one(self, source: Source, max_bytes: int, grown: Callable[[int], None], name: str, caller: str) -> bytes:
         if isinstance(source, bytes):
             return images.checked(source, max_bytes, name)
         if not images.is_url(source):
@@ -56,9 +58,10 @@ class Loader:
                 return await self._threads.run(images.decode, source, max_bytes, name)
         try:
             with self._span("fetch"):
-                content = await self._fetcher.fetch(source, max_bytes, grown)
+                content = await self._fetcher.fetch(source, max_bytes, grown, caller)
         except PublicError as error:
-            raise PublicError(error.code, param=name, message=error.message) from error
+            param = name if error.param else None
+            raise PublicError(error.code, param=param, message=error.message) from error
         return images.checked(content, max_bytes, name)
 
 

@@ -75,7 +75,7 @@ class Work:
         """The edit with its images, in a list to be emptied."""
         with self._metrics.stage("load"):
             async with job.deadline.kept():
-                edit = job.call.edit.of(*await self._loader.load(job.call.sources, job.call.masks, held))
+                edit = job.call.edit.of(*await self._loader.load(job.call.sources, job.call.masks, held, job.caller))
                 await self._require_fitting(edit, job.call.output_format)
                 return [edit]
 

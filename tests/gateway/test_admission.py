@@ -1,5 +1,6 @@
 """Who gets in: tokens, places, bytes, time; and that a refusal comes before the body."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,10 +9,11 @@ from contextlib import AbstractContextManager, ExitStack
 import pytest
 from fastapi import Request
 
-from gateway.admission import Gate, Memory
+from gateway.admission import Gate, Memory, Queue
 from gateway.auth import Keys
 from gateway.errors import PublicError
 from gateway.settings import Settings
+from tests.gateway import clock
 from tests.gateway.asking import failure, get, post, until
 from tests.gateway.fake_triton import FakeTriton, when
 from tests.gateway.sending import HEAD, code_of, raw, received, sending
@@ -28,6 +30,32 @@ def test_gate() -> None:
     with pytest.raises(PublicError, match="shutting_down"), gate.entered():
         pass
     assert gate.inside == 0
+
+
+def test_who_waits_in_a_queue_waits_for_his_own() -> None:
+    inside: list[str] = []
+
+    async def stay(queue: Queue, caller: str) -> None:
+        async with queue.entered(caller):
+            inside.append(caller)
+            await asyncio.sleep(10)
+            inside.remove(caller)
+
+    async def scene() -> None:
+        queue = Queue(3, each=2)
+        tasks = [asyncio.ensure_future(stay(queue, caller)) for caller in "aaaaabb"]
+        await asyncio.sleep(1)
+        assert inside == ["a", "a", "b"]
+        tasks[-1].cancel()
+        await asyncio.sleep(10)
+        assert inside == ["a", "a"]
+        await asyncio.sleep(10)
+        assert inside == ["a"]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        async with queue.entered("b"), queue.entered("b"), queue.entered("a"):
+            pass
+
+    clock.run(scene())
 
 
 def test_memory() -> None:

@@ -18,8 +18,8 @@ from tests.gateway.asking import PNG
 from tests.gateway.test_fetch import whole
 
 
-def _fetched(fetcher: Fetcher) -> Any:
-    return fetcher.fetch("http://cat.example.com/", 1000, lambda size: None)
+def _fetched(fetcher: Fetcher, caller: str = "", host: str = "cat.example.com") -> Any:
+    return fetcher.fetch(f"http://{host}/", 1000, lambda size: None, caller)
 
 
 def test_as_many_names_are_looked_up_as_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +32,7 @@ def test_as_many_names_are_looked_up_as_are_fetched(monkeypatch: pytest.MonkeyPa
 
     async def scene() -> list[Any]:
         async with Fetcher(Settings(url_fetches=40, url_connect_seconds=60, url_total_seconds=60)) as fetcher:
-            return await asyncio.gather(*(_fetched(fetcher) for _ in range(40)), return_exceptions=True)
+            return await asyncio.gather(*(_fetched(fetcher, str(one)) for one in range(40)), return_exceptions=True)
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     assert {type(one) for one in asyncio.run(scene())} == {PublicError}
@@ -57,6 +57,42 @@ def test_the_end_waits_for_no_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not looked_up.is_set()
     over.set()
     assert looked_up.wait(60)
+
+
+def test_names_that_hang_leave_threads_to_other_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    over, begun = threading.Event(), threading.Semaphore(0)
+
+    def look_up(host: str, port: int, *_: Any, **__: Any) -> Any:
+        if host.startswith("slow"):
+            begun.release()
+            over.wait(60)
+            raise socket.gaierror
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("1.1.1.1", port))]
+
+    async def refused(fetcher: Fetcher, caller: str) -> str:
+        with pytest.raises(PublicError) as error:
+            await _fetched(fetcher, caller, "slow.example.com")
+        return error.value.code
+
+    async def scene() -> None:
+        settings = Settings(url_fetches=4, url_connect_seconds=60, url_total_seconds=60)
+        async with Fetcher(settings, backend=Silent("1.1.1.1")) as fetcher:
+            for _ in range(3):
+                hanging = asyncio.ensure_future(_fetched(fetcher, "one", "slow.example.com"))
+                assert await asyncio.to_thread(begun.acquire, timeout=60)
+                hanging.cancel()
+            assert await refused(fetcher, "one") == "queue_full"
+            assert await _fetched(fetcher, "other") == PNG
+            hanging = asyncio.ensure_future(_fetched(fetcher, "other", "slow.example.com"))
+            assert await asyncio.to_thread(begun.acquire, timeout=60)
+            assert await refused(fetcher, "third") == "queue_full"
+            over.set()
+            await asyncio.gather(hanging, return_exceptions=True)
+            while await refused(fetcher, "one") == "queue_full":  # its threads end in any order
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    asyncio.run(scene())
 
 
 class Silent(httpcore.AsyncNetworkBackend):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 NOT_HTTP: Final = "The request is not well-formed HTTP."
 HEAD_TOO_SLOW: Final = "The headers took too long to arrive."
+MAX_SURPLUS: Final = 16_384
+"""Bytes that may come behind a request before it is answered."""
 _HEAD_SLICE: Final = 4096  # bytes that are parsed at once; a head of more than its maximum is refused between them
 _BODY_SLICE: Final = 16_384
 _ORIGIN: Final = re.compile(rb"\norigin:[ \t]*([!-~]+)", re.IGNORECASE)
@@ -103,13 +105,15 @@ class Protocol(H11Protocol):
             del self._unparsed[: len(part)]
             self._head = b"" if body else (self._head + part)[-MAX_HEAD_BYTES:]
             super().data_received(part)
-        if held and not self._enough():
+        if held and (self.cycle is None or len(self.cycle.body) <= HIGH_WATER_LIMIT):
             self.flow.resume_reading()
 
-    def _enough(self) -> bool:
-        """Whether there is a request, or so much of one, that nothing more is to be read before it is taken."""
-        paused = self.conn.their_state is h11.DONE and self.conn.trailing_data[0]
-        return bool(paused) or (self.cycle is not None and len(self.cycle.body) > HIGH_WATER_LIMIT)
+    def _read_on(self) -> None:
+        """Read on behind a whole request, though uvicorn would not: else it is not seen that its caller leaves."""
+        if len(self.conn.trailing_data[0]) > MAX_SURPLUS:
+            self.transport.abort()
+        else:
+            self.flow.resume_reading()
 
     def handle_events(self) -> None:
         """Take what has been parsed, and wait no more once it is a request."""
@@ -120,6 +124,8 @@ class Protocol(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._head = b""
             self._wait_no_more()
+            if self.conn.their_state is not h11.SEND_BODY:
+                self._read_on()
 
     def on_response_complete(self) -> None:
         """Wait for the next request, even if the rest of this one's body is still to come."""

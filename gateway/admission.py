@@ -70,30 +70,32 @@ class Queue:
 
 
 class Memory:
-    """A budget of bytes that all requests share, and of which one caller has at most `each`."""
+    """A budget of bytes that all requests share, and of which one caller has at most `each`.
+
+    `held`: of all. `awaited`: of these, what someone waits for.
+    """
 
     def __init__(self, limit: int, each: int | None = None) -> None:
         self._limit, self._each = limit, limit if each is None else each
         self._held: Counter[str] = Counter()
-        self.held = 0
+        self.held = self.awaited = 0
 
-    def hold(self, caller: str = "") -> "Held":
-        """What one request of `caller` holds of the budget, nothing at first."""
-        return Held(self, caller)
+    def hold(self, caller: str = "", *, awaited: bool = True) -> "Held":
+        """What one request of `caller` holds of the budget, nothing at first.
+
+        `awaited`: whether someone waits for it; else it is kept for who may come.
+        """
+        return Held(self, caller, awaited)
 
     def check(self, caller: str, more: int) -> None:
         """Raises `PublicError("queue_full")` when there are not so many bytes more."""
         if more > 0 and (self.held + more > self._limit or self._held[caller] + more > self._each):
             raise PublicError("queue_full")
 
-    def change(self, caller: str, difference: int) -> None:
-        """Take more, or give back. Raises as `check` does."""
-        self.check(caller, difference)
-        self.keep(caller, difference)
-
-    def keep(self, caller: str, difference: int) -> None:
+    def keep(self, caller: str, difference: int, awaited: bool) -> None:
         """Take more, even beyond the budget, or give back."""
         self.held += difference
+        self.awaited += difference if awaited else 0
         _less(self._held, caller, -difference)
 
 
@@ -107,8 +109,8 @@ def _less(counts: Counter[str], caller: str, number: int) -> None:
 class Held:
     """One request's part of `Memory`, given back at the end of its `with`, whatever happens."""
 
-    def __init__(self, memory: Memory, caller: str) -> None:
-        self._memory, self._caller = memory, caller
+    def __init__(self, memory: Memory, caller: str, awaited: bool) -> None:
+        self._memory, self._caller, self._awaited = memory, caller, awaited
         self.size = 0
 
     def check(self, size: int) -> None:
@@ -117,17 +119,17 @@ class Held:
 
     def resize(self, size: int) -> None:
         """Hold `size` bytes from now on. Raises `PublicError("queue_full")`, and then holds what it held."""
-        self._memory.change(self._caller, size - self.size)
-        self.size = size
+        self.check(size)
+        self.keep(size)
 
     def keep(self, size: int) -> None:
         """Hold `size` bytes from now on, even beyond the budget: they are there already."""
-        self._memory.keep(self._caller, size - self.size)
+        self._memory.keep(self._caller, size - self.size, self._awaited)
         self.size = size
 
     def moved(self) -> "Held":
         """A new part that takes over what this one holds."""
-        other = Held(self._memory, self._caller)
+        other = Held(self._memory, self._caller, self._awaited)
         other.size, self.size = self.size, 0
         return other
 

@@ -91,7 +91,7 @@ class Edits:
     @property
     def idle(self) -> bool:
         """Whether there is nothing to wait for."""
-        return not (self.arriving.inside or self.callers.inside or self.running.inside or self.memory.held)
+        return not (self.arriving.inside or self.callers.inside or self.running.inside or self.memory.awaited)
 
     async def serve(self, request: Request, caller: str, parsers: Mapping[str, Parser]) -> Response:
         """The answer to one request, whose body `parsers` read by its content type. `caller`: who asks.
@@ -115,6 +115,7 @@ class Edits:
                 lambda: self._work.answered(job, held.moved()),
                 joined=lambda: _let_go(call, held),
                 named=named,
+                kept=lambda answer: self._kept(answer, caller),
             )
             return Unread(await until_disconnect(request.receive, work), self.memory, caller)
 
@@ -122,10 +123,16 @@ class Edits:
         """What is told of the job while `place` is held; of a `key` that is known, the job that bears it."""
 
         def begun() -> Feed:
-            kept = self.memory.hold(job.caller) if key else None
+            kept = self.memory.hold(job.caller, awaited=False) if key else None
             return Feed(partial(self._work.streamed, job, stream, held.moved()), work.failed, kept)
 
         return place.enter_context(self.streams.joined(key, begun, lambda: _let_go(job.call, held)))
+
+    def _kept(self, answer: bytes, caller: str) -> Callable[[], None]:
+        """Hold an answer for as long as it is kept for who may come again; what is returned lets go of it."""
+        held = self.memory.hold(caller, awaited=False)
+        held.keep(len(answer))
+        return partial(held.keep, 0)
 
     def _check_number(self, n: int) -> None:
         """Raises `PublicError` for more pictures than there can ever be of one caller at once."""

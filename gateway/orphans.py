@@ -14,11 +14,13 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class _Kept(Generic[T]):
-    """A piece of work, how many callers await it, and when it is to be dropped."""
+    """A piece of work, how many callers await it, when it is to be dropped, and what is to be done then."""
 
     task: asyncio.Task[T]
     callers: int = 0
     timer: asyncio.TimerHandle | None = field(default=None)
+    let_go: Callable[[], None] | None = field(default=None)
+    forgotten: bool = False
 
 
 class Orphans(Generic[T]):
@@ -38,29 +40,31 @@ class Orphans(Generic[T]):
         *,
         joined: Callable[[], None] = lambda: None,
         named: bool = False,
+        kept: Callable[[T], Callable[[], None]] = lambda _: lambda: None,
     ) -> T:
         """The result of an orphan with this key, after calling `joined`; or else of `work()`, begun now.
 
         Work that is `named` is shared by all who use its key and, unless it fails, kept for the grace after the last
         of them has gone. When the task that awaits this is cancelled, the work becomes an orphan; past the grace it is
-        cancelled as well.
+        cancelled as well. `kept` is told the result of work that begins now, and returns what to do once it is
+        forgotten.
         """
-        kept = self._found(key, named)
-        if kept is None:
-            kept = self._begun(key, work, named)
+        one = self._found(key, named)
+        if one is None:
+            one = self._begun(key, work, named, kept)
         else:
             joined()
-        kept.callers += 1
+        one.callers += 1
         try:
-            return await asyncio.shield(kept.task)
+            return await asyncio.shield(one.task)
         except asyncio.CancelledError:
-            if kept.callers == 1 and not named:
-                self._orphans.setdefault(key, []).append(kept)
+            if one.callers == 1 and not named:
+                self._orphans.setdefault(key, []).append(one)
             raise
         finally:
-            kept.callers -= 1
-            if not kept.callers:
-                self._leave(key, kept, named)
+            one.callers -= 1
+            if not one.callers:
+                self._leave(key, one, named)
 
     async def close(self) -> None:
         """Cancel all that is kept without a caller."""
@@ -71,12 +75,23 @@ class Orphans(Generic[T]):
                 one.timer.cancel()
         await asyncio.gather(*(one.task for one in kept), return_exceptions=True)
 
-    def _begun(self, key: bytes, work: Callable[[], Coroutine[Any, Any, T]], named: bool) -> _Kept[T]:
-        kept = _Kept(asyncio.ensure_future(work()))
-        kept.task.add_done_callback(_failed)
+    def _begun(
+        self,
+        key: bytes,
+        work: Callable[[], Coroutine[Any, Any, T]],
+        named: bool,
+        kept: Callable[[T], Callable[[], None]],
+    ) -> _Kept[T]:
+        one = _Kept(asyncio.ensure_future(work()))
+
+        def done(task: asyncio.Task[T]) -> None:
+            if not _failed(task) and not one.forgotten:
+                one.let_go = kept(task.result())
+
+        one.task.add_done_callback(done)
         if named:
-            self._named[key] = kept
-        return kept
+            self._named[key] = one
+        return one
 
     def _found(self, key: bytes, named: bool) -> _Kept[T] | None:
         waiting = self._orphans.get(key, [])
@@ -103,6 +118,10 @@ class Orphans(Generic[T]):
 
     def _forget(self, key: bytes, kept: _Kept[T]) -> None:
         self.dropped += kept.task.cancel()
+        kept.forgotten = True
+        if kept.let_go is not None:
+            kept.let_go()
+            kept.let_go = None
         if self._named.get(key) is kept:
             del self._named[key]
         rest = [one for one in self._orphans.pop(key, []) if one is not kept]

@@ -53,10 +53,10 @@ def streamed(gateway: Gateway, path: str = EDITS, **request: Any) -> list[Event]
 
 
 def held(gateway: Gateway) -> tuple[int, ...]:
-    """How much is where; zeros when nothing is under way."""
+    """How much is where, of what someone waits for; zeros when nothing is under way."""
     edits = gateway.app.state.edits
     gates = (edits.arriving.inside, edits.callers.inside, edits.running.inside, edits.streams.inside)
-    return (*gates, edits.memory.held)
+    return (*gates, edits.memory.awaited)
 
 
 NOTHING = (0, 0, 0, 0, 0)

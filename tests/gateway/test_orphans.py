@@ -176,6 +176,46 @@ def test_named_work_is_shared_while_connected_and_for_the_grace_after() -> None:
     clock.run(scene())
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_result_is_held_until_it_is_forgotten(named: bool) -> None:
+    held: list[int] = []
+
+    def kept(result: int) -> Any:
+        held.append(result)
+        return lambda: held.remove(result)
+
+    async def scene() -> None:
+        orphans, work = Orphans[int](GRACE), Work()
+        await _left(asyncio.ensure_future(orphans.run(b"k", work, named=named, kept=kept)))
+        assert held == []
+        work.ended.set()
+        await asyncio.sleep(GRACE / 2)
+        assert held == [1]
+        assert await orphans.run(b"k", work, named=named, kept=kept) == 1
+        assert held == ([1] if named else [])
+        await asyncio.sleep(2 * GRACE)
+        assert held == []
+
+    clock.run(scene())
+
+
+def test_of_work_that_failed_or_was_dropped_nothing_is_held() -> None:
+    def kept(_: int) -> Any:
+        raise AssertionError
+
+    async def scene() -> None:
+        orphans, failing, dropped = Orphans[int](GRACE), Work(), Work()
+        failing.error = ValueError("no")
+        failing.ended.set()
+        with pytest.raises(ValueError, match="no"):
+            await orphans.run(b"k", failing, named=True, kept=kept)
+        await _left(asyncio.ensure_future(orphans.run(b"k", dropped, kept=kept)))
+        await asyncio.sleep(2 * GRACE)
+        assert dropped.cancelled == 1
+
+    clock.run(scene())
+
+
 def test_a_lost_connection_cancels_the_edit_after_the_grace(loop: Loop, triton: FakeTriton) -> None:
     triton.behave = after(600)
     with serving(loop, triton, orphan_grace_seconds=0.1) as gateway:

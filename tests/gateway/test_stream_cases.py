@@ -138,8 +138,8 @@ def test_who_reads_nothing_is_cut_off_and_holds_nothing(
     seen = [0]
     keep = Memory.keep
 
-    def kept(memory: Memory, caller: str, difference: int) -> None:
-        keep(memory, caller, difference)
+    def kept(memory: Memory, caller: str, difference: int, awaited: bool) -> None:
+        keep(memory, caller, difference, awaited)
         seen.append(memory.held)
 
     def look(protocol: Protocol, unread: int) -> None:

@@ -41,9 +41,13 @@ class Keys:
     def caller(self, request: Request) -> str:
         """Who asks: the same for all requests with one token or, where none is needed, from one address.
 
-        Of IPv6, whose users have whole networks, an address is its first 64 bits.
+        Of IPv6, whose users have whole networks, an address is its first 64 bits. On a socket of both kinds an address
+        of IPv4 comes as one of IPv6 that holds it.
         """
         if self._digests:
             return _digest(_credentials(request)[1]).hex()
         host = request.client.host if request.client else ""
-        return IPv6Address(host).packed[:8].hex() if ":" in host else host
+        if ":" not in host:
+            return host
+        address = IPv6Address(host)
+        return str(address.ipv4_mapped) if address.ipv4_mapped else address.packed[:8].hex()

@@ -188,6 +188,9 @@ def test_one_caller_has_a_share_of_the_places_for_arriving_bodies(loop: Loop, tr
         ("10.0.0.1", "10.0.0.2", False),
         ("2600::1", "2600::ffff:1", True),
         ("2600::1", "2600:0:0:1::1", False),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.2", False),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
     ],
 )
 def test_without_tokens_a_caller_is_an_address(one: str, another: str, same: bool) -> None:

@@ -76,7 +76,7 @@ async def running(ports: list[int], profile: Path | None) -> AsyncIterator[Gatew
         )
         gateway = Gateway(listening.getsockname()[1], process.pid)
     try:
-        await asked(gateway.port, b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n", 1)
+        await asked(gateway.port, b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
         yield gateway
     finally:
         process.terminate()

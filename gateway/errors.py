@@ -39,6 +39,7 @@ KINDS: Final[dict[str, Kind]] = {
     "body_too_slow": Kind(408, "The body took too long to arrive.", CLOSE),
     "body_too_large": Kind(413, "The body is larger than this server takes.", CLOSE),
     "unsupported_media_type": Kind(415, "Send application/json or multipart/form-data."),
+    "host_unknown": Kind(421, "Requests do not come to this name here: see TRITOUCH_SERVER_NAMES."),
     "parameter_invalid": Kind(422, "A parameter has a value that cannot be used."),
     "prompt_invalid": Kind(422, "The prompt cannot be used."),
     "unknown_model": Kind(422, "There is no such model."),

@@ -16,6 +16,7 @@ from gateway.fetch import Fetcher
 from gateway.loader import Loader
 from gateway.metrics import Metrics
 from gateway.models import Models
+from gateway.names import Named
 from gateway.observe import Observed
 from gateway.plain import Plain
 from gateway.threads import Threads
@@ -49,6 +50,8 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
         app.include_router(page.router())
     if settings.cors_origins:
         app.add_middleware(Preflights, origins=settings.cors_origins)
+    if settings.names_checked:
+        app.add_middleware(Named, names=settings.server_names)
     app.add_middleware(Observed, metrics=metrics)
     if tracing:
         app.add_middleware(tracing.around)

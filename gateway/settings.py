@@ -5,13 +5,14 @@ Bounds that belong to the API itself (steps, guidance, seed, prompt) are in `gat
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway import targets
+from gateway.names import is_loopback
 
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", re.ASCII)
 _OWN_PORT: Final = re.compile(r"^(http:.*):80$|^(https:.*):443$")
@@ -37,6 +38,11 @@ def _host(text: str) -> str:
         raise ValueError("give hosts as names or addresses alone, without scheme, port, path or wildcard") from None
 
 
+def _name(text: str) -> str:
+    """A host, or `*`. Raises `ValueError`."""
+    return text if text == "*" else _host(text)
+
+
 def _origin(text: str) -> str:
     """An origin as browsers send it: in lower case, without its scheme's own port. Raises `ValueError`."""
     origin = text.lower()
@@ -44,13 +50,6 @@ def _origin(text: str) -> str:
         raise ValueError("give origins as scheme://host or scheme://host:port, without a path, or * for any")
     own = _OWN_PORT.match(origin)
     return own[1] or own[2] if own else origin
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _key(key: SecretStr) -> SecretStr:
@@ -73,6 +72,7 @@ WholeSeconds = Annotated[int, Field(gt=0, le=_DAY)]
 Bytes = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_separated)]
+Names = Annotated[tuple[Annotated[str, AfterValidator(_name)], ...], NoDecode, BeforeValidator(_separated)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_separated)]
 Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], NoDecode, BeforeValidator(_separated)]
 Secrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_key)], ...], NoDecode, BeforeValidator(_separated)]
@@ -89,6 +89,11 @@ class Settings(BaseSettings):
         default="localhost:8001", description="gRPC address of Triton, or several: see below"
     )
     api_keys: Secrets = Field(default=(), description="bearer tokens, separated by commas; none: no authentication")
+    server_names: Names = Field(
+        default=(),
+        description="names that requests may come to beside loopback's, separated by commas; `*` for any; none: any, "
+        "but loopback's alone where only this machine is listened to and no keys are set",
+    )
     cors_origins: Origins = Field(
         default=(), description="origins whose pages may use the API, separated by commas; `*` for any, none: no other"
     )
@@ -170,8 +175,18 @@ class Settings(BaseSettings):
         return targets.parse(self.triton_grpc)
 
     @property
+    def names_checked(self) -> bool:
+        """Whether requests may come to `server_names` and loopback's alone."""
+        return bool(self.server_names or self._is_own_machines) and "*" not in self.server_names
+
+    @property
+    def _is_own_machines(self) -> bool:
+        """Whether this machine alone is listened to, and lets everyone in."""
+        return is_loopback(self.host) and not self.api_keys
+
+    @property
     def playground_served(self) -> bool:
         """Whether `/` is the playground: as `playground` says or, if `auto`, to this machine alone and without keys."""
         if self.playground == "auto":
-            return _is_loopback(self.host) and not self.api_keys
+            return self._is_own_machines
         return self.playground == "true"

@@ -11,7 +11,7 @@ import httpx
 from tests.gateway.asking import EDITS, body, until
 from tests.gateway.serving import Gateway
 
-HEAD = f"POST {EDITS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEAD = f"POST {EDITS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 SECONDS = 60
 """How long anything is waited for on a connection."""
 

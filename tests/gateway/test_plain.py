@@ -27,7 +27,7 @@ def ask(gateway: Gateway, method: str, path: str, **headers: str) -> httpx.Respo
 
 def raw(gateway: Gateway, line: str) -> tuple[bytes, bytes]:
     """Head and content of the answer to this request line."""
-    with connected(gateway, f"{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()) as connection:
+    with connected(gateway, f"{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()) as connection:
         head, _, content = rest(connection).partition(b"\r\n\r\n")
     return head, content
 
@@ -47,8 +47,12 @@ def test_there_are_no_other_paths_to_get(gateway: Gateway) -> None:
 
 
 def test_the_connection_goes_on_after_head(gateway: Gateway) -> None:
-    asked = "HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    with connected(gateway, asked.encode()) as connection:
+    heads = (
+        "HEAD /livez HTTP/1.1\r\nHost: localhost",
+        "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close",
+        "",
+    )
+    with connected(gateway, "\r\n\r\n".join(heads).encode()) as connection:
         answers = rest(connection)
     assert answers.count(b"HTTP/1.1 200 ") == 2
     assert answers.count(b'{"status":"ok"}') == 1

@@ -18,7 +18,7 @@ from tests.gateway.serving import Gateway, Loop, serving
 from tests.gateway.test_fetch_hostile import MOST_SECONDS, Lag, least_lag
 from tests.gateway.test_observe import counted, shown
 
-GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @contextmanager
@@ -236,10 +236,10 @@ PAGE = "https://app.example.com"
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
-        (f"GET /livez HTTP/1.1\r\nHost: x\r\nOrigin: {PAGE}\r\nb d: c\r\n\r\n", 400),
+        (f"GET /livez HTTP/1.1\r\nHost: localhost\r\nOrigin: {PAGE}\r\nb d: c\r\n\r\n", 400),
         (f"{HEAD}Origin: {PAGE}\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400),
         (f"{HEAD}Origin: {PAGE}\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
-        (f"GET /livez HTTP/1.1\r\nHost: x\r\norigin:{PAGE}\r\n", 408),
+        (f"GET /livez HTTP/1.1\r\nHost: localhost\r\norigin:{PAGE}\r\n", 408),
     ],
 )
 @pytest.mark.parametrize("origins", [(PAGE, "https://other.example.com"), ("*",)])

@@ -78,7 +78,12 @@ def _gateway(loop: Loop, _triton: FakeTriton) -> Iterator[Gateway]:
 
 def _by_hand(path: str, content: bytes) -> bytes:
     """A whole request."""
-    head = f"POST {path} HTTP/1.1", "Host: x", "Content-Type: application/json", f"Content-Length: {len(content)}"
+    head = (
+        f"POST {path} HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        f"Content-Length: {len(content)}",
+    )
     return "\r\n".join((*head, "", "")).encode() + content
 
 

@@ -99,12 +99,13 @@ class Edits:
         Raises `PublicError`, `CallerGoneError`.
         """
         parser, low_priority = parser_of(request, parsers), priority.is_low(request)
+        named = bool(idempotency.idempotency_key(request))
         with self.memory.hold(caller) as held, ExitStack() as place:
             call, deadline = await self._called(request, parser, caller, held, place)
             self._check_number(call.edit.n)
             call = replace(call, edit=replace(call.edit, low_priority=low_priority))
             job = Job(call, caller, deadline, request.state.request_id)
-            key, named = idempotency.fingerprint(request, call.digest), bool(idempotency.idempotency_key(request))
+            key = idempotency.fingerprint(request, call.digest)
             if call.stream is not None:
                 feed = self._fed(job, call.stream, held, key if named else None, place)
                 listener = place.enter_context(feed.listened(self.memory, caller))

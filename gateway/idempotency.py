@@ -8,15 +8,16 @@ from fastapi import Request
 
 from gateway.errors import PublicError
 
+HEADER: Final = "Idempotency-Key"
 _KEY: Final = re.compile(r"[!-~]{1,255}", re.ASCII)
 
 
 def idempotency_key(request: Request) -> str:
-    """The caller's `Idempotency-Key`, "" for none. Raises `PublicError("idempotency_key_invalid")`."""
-    key = request.headers.get("idempotency-key")
-    if key is not None and not _KEY.fullmatch(key):
+    """The caller's `Idempotency-Key`, "" for none, or an empty one. Raises `PublicError("idempotency_key_invalid")`."""
+    key = request.headers.get(HEADER, "")
+    if key and not _KEY.fullmatch(key):
         raise PublicError("idempotency_key_invalid")
-    return key or ""
+    return key
 
 
 def fingerprint(request: Request, body_digest: bytes) -> bytes:

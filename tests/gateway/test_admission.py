@@ -1,6 +1,7 @@
 """Who gets in: tokens, places, bytes, time; and that a refusal comes before the body."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -219,3 +220,17 @@ def test_answers_that_are_kept_count_as_memory_and_no_stop_waits_for_them(loop: 
         assert until(lambda: edits.memory.held == sum(len(answer.content) for answer in answers))
         assert until(lambda: edits.idle)
         assert failure(post(gateway, json=asked, headers={"Idempotency-Key": "d"})) == (429, "queue_full")
+
+
+def test_a_key_that_is_none_is_refused_before_the_body(gateway: Gateway) -> None:
+    with sending(gateway, 9, b"", "Idempotency-Key: a b") as connection:
+        assert code_of(received(connection)) == (422, "idempotency_key_invalid")
+
+
+@pytest.mark.parametrize("key", ["", " \t"])
+def test_an_empty_key_is_as_good_as_left_out(gateway: Gateway, triton: FakeTriton, key: str) -> None:
+    content = json.dumps(body()).encode()
+    for _ in range(2):
+        with sending(gateway, len(content), content, f"Idempotency-Key: {key}", "Connection: close") as connection:
+            assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200")
+    assert len(triton.requests) == 2

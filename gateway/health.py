@@ -1,6 +1,7 @@
 """What is said of the server itself: `/livez`, `/readyz`, `/metrics`, and `/v1/models`."""
 
 from collections.abc import Callable
+from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Depends, Response
@@ -11,7 +12,14 @@ from gateway.errors import PublicError
 from gateway.metrics import CONTENT_TYPE, Metrics
 from gateway.models import Models
 from gateway.offer import Offer
-from gateway.openapi import error_responses
+from gateway.openapi import KEYED, error_responses
+
+_LISTED: Final[dict[str, Any]] = {
+    "summary": "Each model and its adapters, with the defaults of an edit",
+    "response_class": JSONResponse,
+    "responses": error_responses(401, 503),
+    "openapi_extra": KEYED,
+}
 
 
 def router(models: Models, keys: Keys, metrics: Metrics, draining: Callable[[], bool]) -> APIRouter:
@@ -36,13 +44,7 @@ def router(models: Models, keys: Keys, metrics: Metrics, draining: Callable[[], 
     async def exposition() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
-    @routes.get(
-        "/v1/models",
-        summary="Each model and its adapters, with the defaults of an edit",
-        response_class=JSONResponse,
-        responses=error_responses(401, 503),
-        dependencies=[Depends(keys.check)],
-    )
+    @routes.get("/v1/models", dependencies=[Depends(keys.check)], **_LISTED)
     async def listed() -> Response:
         offers = await models.offers()
         entries = [entry for name, offer in offers.items() for entry in _entries(models, name, offer)]

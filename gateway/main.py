@@ -59,5 +59,5 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
         app.add_middleware(Shared, origins=settings.cors_origins)
     app.add_middleware(Plain)
     handlers.install(app)
-    openapi.install(app)
+    openapi.install(app, keyed=bool(settings.api_keys))
     return app

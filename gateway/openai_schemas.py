@@ -11,7 +11,7 @@ from pydantic_core import PydanticKnownError
 
 from gateway.errors import PublicError
 from gateway.schemas import EditParameters
-from gateway.sized_schemas import Sized, optional
+from gateway.sized_schemas import Sized, optional, whole
 
 MOST_IMAGES: Final = 16
 INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,99})", re.ASCII)
@@ -48,6 +48,8 @@ class OpenAIOutput(Sized):
     moderation: Literal["auto", "low"] = Field("auto", description="Changes nothing.", json_schema_extra=optional())
     user: str | None = Field(None, description="Ignored.", json_schema_extra=optional())
     safety_identifier: str | None = Field(None, description="Ignored.", json_schema_extra=optional())
+
+    _compression_is_whole = field_validator("output_compression", mode="before")(whole)
 
 
 class OpenAIEdit(OpenAIOutput, EditParameters):

@@ -10,6 +10,7 @@ from gateway.answers import ContainerImageEditSuccess, ContainerImageGenerateSuc
 from gateway.errors import KINDS
 from gateway.event_stream import MEDIA_TYPE
 from gateway.generation_schemas import ContainerImageGenerationBody, ImageGenerationBody
+from gateway.idempotency import HEADER as KEY_HEADER
 from gateway.openai_schemas import ImageEditBody, ImageEditForm
 from gateway.priority import HEADER, LOW, NORMAL
 from gateway.schemas import ContainerImageEditBody
@@ -49,8 +50,19 @@ _HEADERS: Final = [
         "description": "Background work is done in what others leave free.",
         "schema": {"type": "string", "enum": [LOW, NORMAL, ""]},
         "x-extension": True,
-    }
+    },
+    {
+        "name": KEY_HEADER,
+        "in": "header",
+        "required": False,
+        "description": "Requests with the same key, credentials and body are one edit. An empty one is none.",
+        "schema": {"type": "string", "maxLength": 255, "pattern": "^[!-~]*$"},
+        "x-extension": True,
+    },
 ]
+_BEARER: Final = "bearer"
+KEYED: Final[dict[str, Any]] = {"security": [{_BEARER: []}]}
+"""Of an operation that asks for a token, where the gateway has any."""
 
 
 def _json(*models: type) -> dict[str, Any]:
@@ -83,6 +95,7 @@ def edit_operation() -> dict[str, Any]:
         "response_class": Response,
         "responses": {200: success, **error_responses(*of_edits)},
         "openapi_extra": {
+            **KEYED,
             "parameters": _HEADERS,
             "requestBody": {"content": _json(ContainerImageEditBody, ImageEditBody) | form, "required": True},
         },
@@ -104,12 +117,15 @@ def generation_operation() -> dict[str, Any]:
         "operation_id": "containerImagesGenerate",
         "response_class": Response,
         "responses": {200: success, **error_responses(*of_generations)},
-        "openapi_extra": {"parameters": _HEADERS, "requestBody": {"content": bodies, "required": True}},
+        "openapi_extra": {**KEYED, "parameters": _HEADERS, "requestBody": {"content": bodies, "required": True}},
     }
 
 
-def install(app: FastAPI) -> None:
-    """Make `app.openapi()` carry the schemas that the routes only refer to."""
+def install(app: FastAPI, *, keyed: bool) -> None:
+    """Make `app.openapi()` carry what the routes only refer to: schemas, and how a token is told.
+
+    `keyed`: whether one must be told.
+    """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -117,7 +133,12 @@ def install(app: FastAPI) -> None:
             _, definitions = models_json_schema(
                 [(model, "validation") for model in _MODELS], ref_template=_REF + "{model}"
             )
-            schema.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+            components = schema.setdefault("components", {})
+            components.setdefault("schemas", {}).update(definitions["$defs"])
+            components["securitySchemes"] = {_BEARER: {"type": "http", "scheme": "bearer"}}
+            for operation in (one for path in schema["paths"].values() for one in path.values()):
+                if "security" in operation and not keyed:
+                    operation["security"] = [*KEYED["security"], {}]
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from gateway import adapters
 from gateway.errors import PublicError
-from gateway.sized_schemas import EXTENSION, OWN, Sized, optional
+from gateway.sized_schemas import EXTENSION, OWN, Sized, optional, whole
 
 MAX_SEED: Final = 2**64 - 1
 MAX_GUIDANCE: Final = 100.0
@@ -110,6 +110,8 @@ class PictureParameters(BaseModel):
         "sooner done, nearly the same picture). When absent, the model repository's own, told by `GET /v1/models`.",
         json_schema_extra=optional(**EXTENSION),
     )
+
+    _steps_and_seed_are_whole = field_validator("num_inference_steps", "seed", mode="before")(whole)
 
     @field_validator("prompt")
     @classmethod

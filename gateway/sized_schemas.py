@@ -41,6 +41,14 @@ def optional(**more: Any) -> Callable[[dict[str, Any]], None]:
     return changed
 
 
+def whole(value: Any) -> Any:
+    """A number without a fraction as an integer, which it is to JSON Schema, however it is written; others as they are.
+
+    Beyond 2^53 it is not known any more whether a double had one.
+    """
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53 else value
+
+
 def size_of(text: str) -> tuple[int, int]:
     """Width and height of a size as in `1024x768`; zeros for `auto`."""
     if text == AUTO:
@@ -80,6 +88,8 @@ class Sized(BaseModel):
     progress: bool = Field(
         False, description="Tell every step, with `stream`.", json_schema_extra=optional(**EXTENSION)
     )
+
+    _counts_are_whole = field_validator("n", "partial_images", mode="before")(whole)
 
     @field_validator("size")
     @classmethod

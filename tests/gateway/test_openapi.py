@@ -87,6 +87,24 @@ def test_generations(schema: dict[str, Any]) -> None:
     assert schema["components"]["schemas"]["ContainerImageGenerateSuccess"]["required"] == ["image"]
 
 
+@pytest.mark.parametrize("path", ["/v1/images/edits", "/v1/images/generations"])
+def test_the_headers(schema: dict[str, Any], path: str) -> None:
+    headers = {one["name"]: one for one in schema["paths"][path]["post"]["parameters"]}
+    assert headers.keys() == {"X-Priority", "Idempotency-Key"}
+    assert all(one["in"] == "header" and not one["required"] for one in headers.values())
+
+
+@pytest.mark.parametrize(("settings", "ways"), [({}, [{"bearer": []}, {}]), ({"api_keys": "k"}, [{"bearer": []}])])
+def test_what_may_be_401_says_how_a_token_is_told(settings: dict[str, str], ways: list[Any]) -> None:
+    schema = create_app(Settings(**settings)).openapi()
+    operations = [one for path in schema["paths"].values() for one in path.values()]
+    for operation in operations:
+        assert ("401" in operation["responses"]) == ("security" in operation)
+        assert operation.get("security", ways) == ways
+    assert sum("security" in operation for operation in operations) == 3
+    assert schema["components"]["securitySchemes"] == {"bearer": {"type": "http", "scheme": "bearer"}}
+
+
 def test_the_models_may_be_unavailable(schema: dict[str, Any]) -> None:
     assert schema["paths"]["/v1/models"]["get"]["responses"].keys() == {"200", "401", "503"}
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from gateway.images import IMAGE
 from gateway.pictures import Event, Picture
 from gateway.schemas import EditParameters, ImageFormat, PictureParameters
 from gateway.sized_schemas import AUTO, MOST_PICTURES, OWN, Sized, size_of
@@ -30,7 +31,8 @@ class Call:
     `edit`: all but its images and mask. `sources`: where the images come from, and `masks` where the mask does, if
     there is one; emptied as they are loaded, because they are large. `answer`: makes the answer's JSON of the pictures;
     slow. `digest`: of all that was sent. `stream`: none where there is one answer. `output_format`: of the file that is
-    made here, or for the caller by Triton; "" where Triton's own answer is handed on.
+    made here, or for the caller by Triton; "" where Triton's own answer is handed on. `images`: the field that
+    they came in.
     """
 
     edit: Edit
@@ -40,6 +42,7 @@ class Call:
     masks: list[Source]
     stream: Stream | None
     output_format: str = ""
+    images: str = IMAGE
 
 
 def edit_of(asked: PictureParameters, response_format: ImageFormat) -> Edit:

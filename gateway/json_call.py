@@ -17,6 +17,7 @@ from gateway.pictures import Picture, own_of, used_of
 from gateway.schemas import ContainerImageEditBody, given, validated
 from gateway.tensors import Edit
 
+IMAGES: Final = "images"
 # Pictures hold none of the characters that begin or part values, and a prompt not as many. Without a bound, a body of
 # `{},{},{},` would take twenty times its size in memory.
 MAX_VALUES: Final = 20_000
@@ -26,9 +27,9 @@ def parse(content: bytes, content_type: str) -> Call:  # noqa: ARG001 - the same
     """The call in a JSON body, its images not yet decoded. Raises `PublicError`."""
     fields = fields_of(content)
     named = given(fields) if isinstance(fields, dict) else {}
-    if "image" in named and "images" in named:
-        raise PublicError("parameter_invalid", param="images", message="images: give image or images, not both.")
-    return (_openais if "images" in named else _friendlis)(fields, hashlib.sha256(content).digest())
+    if "image" in named and IMAGES in named:
+        raise PublicError("parameter_invalid", param=IMAGES, message="images: give image or images, not both.")
+    return (_openais if IMAGES in named else _friendlis)(fields, hashlib.sha256(content).digest())
 
 
 def fields_of(content: bytes) -> Any:
@@ -57,10 +58,10 @@ def _openais(fields: Any, digest: bytes) -> Call:
     edit = edit_of(asked, openai_answer.wanted(asked))
     content = partial(openai_answer.content, asked)
     stream = stream_of(asked, partial(events.told, events.EDIT, asked.output_format, content, edit))
-    sources = _ascii([one.image_url for one in asked.images], "images")
+    sources = _ascii([one.image_url for one in asked.images], IMAGES)
     masks = _ascii([asked.mask.image_url] if asked.mask else [], "mask")
     answer_of = partial(openai_answer.answer, asked, edit)
-    return Call(edit, sources, answer_of, digest, masks, stream, asked.output_format)
+    return Call(edit, sources, answer_of, digest, masks, stream, asked.output_format, IMAGES)
 
 
 def _ascii(texts: list[str], name: str) -> list[Source]:

@@ -26,19 +26,21 @@ class Loader:
         self._settings, self._fetcher, self._threads, self._span = settings, fetcher, threads, span
 
     async def load(
-        self, sources: list[Source], masks: list[Source], held: Held, caller: str = ""
+        self, sources: list[Source], masks: list[Source], held: Held, *, caller: str = "", named: str = images.IMAGE
     ) -> tuple[list[bytes], bytes]:
-        """The encoded pictures, in order, and the mask, empty where there is none. `caller`: who asks for them.
+        """The encoded pictures, in order, and the mask, empty where there is none.
+
+        `caller`: who asks for them. `named`: the field that the pictures are of.
 
         `sources` and `masks` are empty then, and `held` of their size. Raises `PublicError`.
         """
         if len(sources) > self._settings.max_images:
             bound = f"This server takes at most {self._settings.max_images} images."
             message = f"{KINDS['too_many_images'].message} {bound}"
-            raise PublicError("too_many_images", param=images.IMAGE, message=message)
+            raise PublicError("too_many_images", param=named, message=message)
         loaded: list[bytes] = []
         mask, total = b"", 0
-        for waiting, name in ((sources, images.IMAGE), (masks, images.MASK)):
+        for waiting, name in ((sources, named), (masks, images.MASK)):
             while waiting:
                 most = min(self._settings.max_request_image_bytes - total, self._settings.max_image_bytes)
                 content = await self._one(waiting.pop(0), most, partial(_grown, held, total), name, caller)

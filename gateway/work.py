@@ -15,6 +15,7 @@ from gateway.call import Call, Stream
 from gateway.deadline import Deadline
 from gateway.errors import PublicError
 from gateway.feeds import Publish, Told
+from gateway.images import IMAGE
 from gateway.loader import Loader
 from gateway.metrics import Metrics
 from gateway.models import Models
@@ -75,8 +76,10 @@ class Work:
         """The edit with its images, in a list to be emptied."""
         with self._metrics.stage("load"):
             async with job.deadline.kept():
-                edit = job.call.edit.of(*await self._loader.load(job.call.sources, job.call.masks, held, job.caller))
-                await self._require_fitting(edit, job.call.output_format)
+                call = job.call
+                loaded = self._loader.load(call.sources, call.masks, held, caller=job.caller, named=call.images)
+                edit = call.edit.of(*await loaded)
+                await self._require_fitting(edit, call.output_format)
                 return [edit]
 
     async def _require_fitting(self, edit: Edit, output_format: str) -> None:
@@ -90,10 +93,15 @@ class Work:
 
     @contextmanager
     def _failure_logged(self, job: Job) -> Iterator[None]:
-        """Say in the log why an edit failed, whether or not anyone still waits for it."""
+        """Say in the log why an edit failed, whether or not anyone still waits for it.
+
+        An error that is about its images names the field that they are of.
+        """
         try:
             yield
         except PublicError as error:
+            if error.param == IMAGE:
+                error.param = job.call.images
             if error.cause:
                 said = f"{job.call.edit.prompt} {job.call.edit.negative_prompt}"
                 cause = failures.loggable(error.cause, said)

@@ -140,7 +140,7 @@ def test_masks_count_in_the_budget_of_a_requests_images(loop: Loop, triton: Fake
         ({"images": [{"image_url": PNG64}] * 17}, 422, "images: give a list of 1 to 16"),
         ({"images": [{}]}, 422, "images: give a list of 1 to 16"),
         ({"images": PNG64}, 422, "images: give a list of 1 to 16"),
-        ({"images": [{"image_url": PNG64}] * 9}, 422, "image: This server takes at most 8 images."),
+        ({"images": [{"image_url": PNG64}] * 9}, 422, "images: This server takes at most 8 images."),
         ({"images": [{"image_url": PNG64, "strength": 1}]}, 400, "strength: is not served"),
         ({"image": {"image": PNG64}}, 422, "images: not both"),
         ({"background": "transparent"}, 400, "background: only auto or opaque"),

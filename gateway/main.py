@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -17,7 +18,7 @@ from gateway.loader import Loader
 from gateway.metrics import Metrics
 from gateway.models import Models
 from gateway.names import Named
-from gateway.observe import Observed
+from gateway.observe import Observed, refused
 from gateway.plain import Plain
 from gateway.threads import Threads
 
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
-    """The gateway as an ASGI app, talking to the Tritons that `settings` name; `app.state.edits` counts edits."""
+    """The gateway as an ASGI app, talking to the Tritons that `settings` name; `app.state.edits` counts edits,
+    and `app.state.refused` what is refused before it gets here."""
     span, onward = (tracing.stage, tracing.onward) if tracing else (nullcontext, dict)
     threads, metrics, keys = Threads(settings.decode_threads), Metrics(span), Keys(settings.api_keys)
     models, fetcher = Models(settings.models, threads, metrics, onward), Fetcher(settings)
@@ -43,7 +45,7 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
         threads.close()
 
     app = FastAPI(title="Tritouch", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.state.edits = edits
+    app.state.edits, app.state.refused = edits, partial(refused, metrics=metrics)
     app.include_router(edits_router(edits, keys))
     app.include_router(health.router(models, keys, metrics, lambda: edits.closed))
     if settings.playground_served:

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from gateway.errors import PublicError
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+NO_ROUTE: Final = "none"
 _SECONDS: Final = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -78,6 +79,10 @@ class Metrics:
         """Count one answer. `reason`: an error's code, or `ok`."""
         self._requests.labels(route, str(status), reason).inc()
         self._duration.labels(route).observe(seconds)
+
+    def refused(self, status: int, reason: str) -> None:
+        """Count one answer where there was no request yet, or no whole one: it took no time, and had no route."""
+        self._requests.labels(NO_ROUTE, str(status), reason).inc()
 
     def event(self, kind: str) -> None:
         """Count one event that was sent. `kind`: of `gateway.events`."""

@@ -1,5 +1,7 @@
 """Around every request: its id, its one log line, its metrics, and the answer when all else failed.
 
+What is refused before it is a request has its line and its metrics, too.
+
 A plain ASGI wrapper, because Starlette's `BaseHTTPMiddleware` would hide that a caller has left.
 """
 
@@ -14,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import PublicError, render
-from gateway.metrics import Metrics
+from gateway.metrics import NO_ROUTE, Metrics
 
 ID_HEADER: Final = "X-Request-Id"
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -59,7 +61,7 @@ class Observed:
         self._done(scope, status, time.perf_counter() - start)
 
     def _done(self, scope: Scope, status: int, seconds: float) -> None:
-        path = getattr(scope.get("route"), "path", "none")
+        path = getattr(scope.get("route"), "path", NO_ROUTE)
         reason = scope["state"].get("reason", "ok")
         self._metrics.answered(path, status, reason, seconds)
         log = self._log.debug if path in _QUIET else self._log.info
@@ -71,3 +73,11 @@ class Observed:
             reason=reason,
             seconds=round(seconds, 4),
         )
+
+
+def refused(problem: PublicError, request_id: str, metrics: Metrics) -> None:
+    """Tell of an answer to what was no request yet, or no whole one."""
+    metrics.refused(problem.kind.status, problem.code)
+    structlog.get_logger().info(
+        "request", request_id=request_id, route=NO_ROUTE, status=problem.kind.status, reason=problem.code
+    )

@@ -52,11 +52,14 @@ class Bounds:
 class Protocol(H11Protocol):
     """One connection. While no request is under way it waits for one: so long, and only while there is room."""
 
-    def __init__(self, *args: Any, bounds: Bounds, turns: Turns, **named: Any) -> None:
+    def __init__(
+        self, *args: Any, bounds: Bounds, turns: Turns, refused: Callable[[PublicError, str], None], **named: Any
+    ) -> None:
+        """`refused`: is told of what is answered here, with the id that the answer has."""
         super().__init__(*args, **named)
         self.conn: Parser = Parser(turns)
         self.flow: Flow
-        self._bounds, self._turns = bounds, turns
+        self._bounds, self._turns, self._refused = bounds, turns, refused
         self._unparsed = bytearray()
         self._waiting: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
@@ -186,15 +189,16 @@ class Protocol(H11Protocol):
     def _refuse(self, problem: PublicError) -> None:
         """Answer, unless an answer has begun, and close."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            answer = render(problem)
+            answer, request_id = render(problem), uuid.uuid4().hex
             named = {name.lower(): value for name, value in answer.raw_headers}
-            named |= {b"connection": b"close", b"x-request-id": uuid.uuid4().hex.encode(), **self._sharing()}
+            named |= {b"connection": b"close", b"x-request-id": request_id.encode(), **self._sharing()}
             events = (
                 h11.Response(status_code=answer.status_code, headers=list(named.items())),
                 h11.Data(data=bytes(answer.body)),
                 h11.EndOfMessage(),
             )
             self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
+            self._refused(problem, request_id)
         if self.cycle is not None:
             self.cycle.disconnected = True
         self._wait()

@@ -51,12 +51,13 @@ class Server(uvicorn.Server):
             bytes_per_second=settings.body_bytes_per_second,
             shared=partial(sharing_early, origins=settings.cors_origins),
         )
+        protocol = partial(Protocol, bounds=bounds, turns=Turns(), refused=app.state.refused)
         super().__init__(
             uvicorn.Config(
                 app,
                 host=settings.host,
                 port=settings.port,
-                http=cast("type[asyncio.Protocol]", partial(Protocol, bounds=bounds, turns=Turns())),
+                http=cast("type[asyncio.Protocol]", protocol),
                 ws="none",
                 access_log=False,
                 log_config=None,

@@ -18,7 +18,7 @@ from gateway.metrics import Metrics
 from gateway.observe import Observed
 from tests.gateway.asking import EDITS, PNG, body, get, post, until
 from tests.gateway.fake_triton import FakeTriton, after, failing
-from tests.gateway.sending import leave
+from tests.gateway.sending import HEAD, code_of, leave, raw
 from tests.gateway.serving import Gateway, Loop, serving
 from tests.gateway.test_main import process
 
@@ -80,6 +80,19 @@ def test_metrics(loop: Loop, triton: FakeTriton) -> None:
     for gauge in ("callers", "edits_in_flight", "held_bytes"):
         assert f"tritouch_gateway_{gauge} 0.0" in metrics, "for what was answered has been counted"
     assert "process_resident_memory_bytes" in metrics
+
+
+@pytest.mark.parametrize(
+    "sent", [b"GARBAGE\r\n\r\n", f"{HEAD}Transfer-Encoding: chunked\r\n\r\nx\r\n".encode()], ids=["head", "body"]
+)
+def test_what_is_refused_before_it_is_a_whole_request_is_told(loop: Loop, triton: FakeTriton, sent: bytes) -> None:
+    with serving(loop, triton) as gateway, capture_logs() as logs:
+        answer = raw(gateway, sent)
+        assert code_of(answer) == (400, "body_unreadable")
+        assert until(lambda: shown(gateway, counted("none", "400", "body_unreadable")))
+        (line,) = [line for line in logs if line.get("reason") == "body_unreadable"]
+    assert (line["event"], line["route"], line["status"]) == ("request", "none", 400)
+    assert f"x-request-id: {line['request_id']}\r\n".encode() in answer
 
 
 def test_what_nobody_foresaw_is_500_without_its_text() -> None:

@@ -114,6 +114,7 @@ def test_where_none_waits_the_next_is_told(loop: Loop, triton: FakeTriton) -> No
         assert b"retry-after: 1" in answer.lower()
         released.set()
         assert [one.result().status_code for one in asked] == [200] * 2
+        assert until(lambda: shown(gateway, counted("none", "429", "queue_full")))
 
 
 def test_half_of_the_files_are_the_gateways_own(monkeypatch: pytest.MonkeyPatch) -> None:

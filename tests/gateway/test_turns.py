@@ -66,7 +66,7 @@ class App:
 def connected(app: App, turns: Turns) -> tuple[Protocol, Wire]:
     state, wire = ServerState(), Wire()
     config = uvicorn.Config(app, log_config=None, access_log=False)
-    one = Protocol(config=config, server_state=state, app_state={}, bounds=BOUNDS, turns=turns)
+    one = Protocol(config=config, server_state=state, app_state={}, bounds=BOUNDS, turns=turns, refused=print)
     one.connection_made(wire)
     return one, wire
 

@@ -5,6 +5,7 @@ const PLAIN = ["num_inference_steps", "guidance_scale", "image_guidance_scale", 
 
 export class Options {
   #scales = new Map(); // of the adapters that are on, in the order in which they were put on
+  #model = ""; // theirs
 
   constructor() {
     byId("lock").addEventListener("click", () => this.#lock(!this.locked));
@@ -14,6 +15,7 @@ export class Options {
   /** @param {object[]} models the default model, its adapters, and what else there is */
   offer([base, ...others]) {
     const adapters = others.filter(({ parent }) => parent === base.id);
+    this.#model = base.id;
     for (const name of ["num_inference_steps", "guidance_scale", "image_guidance_scale"]) byId(name).placeholder = base[name];
     byId("image-guidance").hidden = base.image_guidance_scale <= 1;
     byId("negative").hidden = !base.negative_prompt;
@@ -27,7 +29,7 @@ export class Options {
 
   /** The fields that say something, by their names in the API. */
   get fields() {
-    const fields = { model: [...this.#scales].map(([name, input]) => `${name}:${input.value}`).join("+") };
+    const fields = { model: modelOf(this.#model, [...this.#scales].map(([name, input]) => `${name}:${input.value}`)) };
     for (const name of PLAIN) if (!byId(name).closest("[hidden]")) fields[name] = byId(name).value.trim();
     const [width, height] = [byId("width").value.trim(), byId("height").value.trim()];
     if (width || height) fields.size = `${width}x${height}`;
@@ -73,6 +75,13 @@ export class Options {
     this.#scales.get(name).parentElement.remove();
     this.#scales.delete(name);
   }
+}
+
+/** The field of adapters that are listed alone or, where another model has the name, behind theirs: which stands once. */
+function modelOf(model, adapters) {
+  const before = `${model}/`, behind = adapters.filter((one) => one.startsWith(before));
+  const plain = adapters.map((one) => (behind.includes(one) ? one.slice(before.length) : one)).join("+");
+  return behind.length ? before + plain : plain;
 }
 
 /** The seed of a finished picture; one that was asked for is counted from, for JavaScript reads no number above 2^53. */

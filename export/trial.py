@@ -19,6 +19,7 @@ import torch
 from export.adapters import Bank, Source
 from export.checkpoint import weight_files
 from export.component.build import Make
+from export.component.schemes import Scheme
 from export.component.weights import Compute, Weights, compute_device
 from export.engines import Arrays, Engine, Run, Work
 from export.errors import BadInputError
@@ -31,8 +32,8 @@ from families.interface import DENOISER, Component, Modules, Tensors
 from families.parts.weight_files import stored
 
 CODE = (Path(__file__), Path(__file__).with_name("rehearsal.py"))
-OF_CONVOLUTION = 4
-"""Axes of the weight of a convolution of pictures."""
+OF_LINEAR, OF_CONVOLUTION = 2, 4
+"""Axes of the weight of a linear layer, and of a convolution of pictures."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,12 @@ class Trial:
         """Raises BadInputError, naming one and what to do, where a component has no layer that is faster narrowed."""
         for make in makes:
             folder = self.rehearsal.checkpoint.path / make.component.weights
-            axes = {len(one.shape) for one in stored(weight_files(folder)).values()}
             scheme = engine.scheme(make.precision)
-            if scheme and "linear" not in scheme.kinds and OF_CONVOLUTION not in axes:
+            if scheme and not any(_gains(one.shape, scheme) for one in stored(weight_files(folder)).values()):
                 raise BadInputError(
-                    f"--precision {make.precision}: {make.component.name} has no convolutions, and without AVX-512 and "
-                    "VNNI all else is slower by it on this processor; name fp32, or w8, which saves memory"
+                    f"--precision {make.precision}: {make.component.name} has no convolutions, and no linear layers of "
+                    f"{scheme.convolved} inputs; without AVX-512 and VNNI all else is slower by it on this processor; "
+                    "name fp32, or w8, which saves memory"
                 )
 
     def require_readable(self) -> None:
@@ -116,6 +117,12 @@ class Trial:
                 compute = stack.enter_context(Weights(module, torch.float32).computing(device))
                 runs[component.name] = partial(_run, compute, component)
             yield runs
+
+
+def _gains(shape: Sequence[int], scheme: Scheme) -> bool:
+    """Whether a weight of this shape may be of a layer that the scheme takes."""
+    linear = len(shape) == OF_LINEAR and ("linear" in scheme.kinds or scheme.convolves(shape))
+    return linear or len(shape) == OF_CONVOLUTION
 
 
 def counting(run: Run, step: Callable[[], None]) -> Run:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from export.component import nvfp4
 from export.component.schemes import SCHEMES, Scheme
-from export.component.weights import Weights, compute_device
+from export.component.weights import LAYERS, Weights, compute_device
 
 WIDE_SHARE = 0.05
 """Of a module's arithmetic in layers, what may stay wide."""
@@ -106,7 +106,7 @@ def of(
 
     `told`: how much of the work is done, from 0 to 1.
     """
-    owners = weights.layers(scheme.kinds)
+    owners = [owner for owner in weights.layers() if takes(owner, scheme)]
     if not scheme.activations:
         return Narrowed({id(owner): Layer(scheme) for owner in owners}, ())
     seen = [_Seen(owner, scheme) for owner in owners]
@@ -128,6 +128,16 @@ def of(
     kept = {id(one.owner): one.layer for one in used if one not in wide}
     others = [owner for owner in weights.layers() if owner not in owners]
     return Narrowed(kept, tuple(names[id(one.owner)] for one in wide), tuple(names[id(owner)] for owner in others))
+
+
+def takes(owner: nn.Module, scheme: Scheme) -> bool:
+    """Whether a scheme is for layers as this one."""
+    return isinstance(owner, tuple(LAYERS[kind] for kind in scheme.kinds)) or convolves(owner, scheme)
+
+
+def convolves(owner: nn.Module, scheme: Scheme) -> bool:
+    """Whether it is a linear layer that a scheme takes as a 1 x 1 convolution."""
+    return isinstance(owner, nn.Linear) and scheme.convolves(owner.weight.shape)
 
 
 def _sensitive(seen: Sequence[_Seen]) -> list[_Seen]:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from export.component import nvfp4
-from export.component.layers import Layer, Narrowed, input_scale, input_tensor_scale, narrow_weight
+from export.component.convolve import Convolutions
+from export.component.layers import Layer, Narrowed, convolves, input_scale, input_tensor_scale, narrow_weight
 from export.component.schemes import Scheme
 from export.component.weights import Large
 
@@ -44,7 +45,7 @@ WeightOf = Callable[[ir.Value], Large | None]
 def insert(model: ir.Model, narrowed: Narrowed, weight_of: WeightOf) -> None:
     """Narrows the layers of `narrowed` in place. Raises RuntimeError where one of them is no product in the graph."""
     graph, found = model.graph, set[int]()
-    inputs = _Inputs(graph)
+    inputs, convolutions = _Inputs(graph), Convolutions(graph)
     for node in list(graph):
         value = _weight(node)
         weight = weight_of(value) if value is not None else None
@@ -54,7 +55,12 @@ def insert(model: ir.Model, narrowed: Narrowed, weight_of: WeightOf) -> None:
         found.add(id(weight.owner))
         if layer.scheme.activations:
             node.replace_input_with(0, inputs.narrow(node, layer))
-        (_narrow_blocks if layer.scheme.weights == "nvfp4" else _narrow_weight)(graph, value, weight, layer.scheme)
+        if layer.scheme.weights == "nvfp4":
+            _narrow_blocks(graph, value, weight, layer.scheme)
+        elif convolves(weight.owner, layer.scheme) and convolutions.can(node, value):
+            convolutions.write(node, _narrow_weight(graph, value, weight, layer.scheme, (1, 1)))
+        else:
+            _narrow_weight(graph, value, weight, layer.scheme)
     calibrated = {owner for owner, layer in narrowed.layers.items() if layer.scheme.activations}
     if calibrated - found:  # of weights alone, those of layers that are not used are narrowed too
         raise RuntimeError(f"{len(calibrated - found)} layers are no products of the graph")
@@ -156,18 +162,22 @@ def _two_levels(before: _Before, narrow: tuple[ir.Value, ir.Value, ir.Value], li
     return before.add("Cast", [wide], _like(like, f"{name}.wide", _type(like)), to=int(_type(like)))
 
 
-def _narrow_weight(graph: ir.Graph, value: ir.Value, weight: Large, scheme: Scheme) -> None:
-    """Puts the weight's narrow numbers, times their scales, in its place. They are worked out when they are written."""
+def _narrow_weight(
+    graph: ir.Graph, value: ir.Value, weight: Large, scheme: Scheme, kernel: tuple[int, ...] = ()
+) -> ir.Value:
+    """Puts the weight's narrow numbers, times their scales, in its place, with the axes of `kernel` more. They
+    are worked out when they are written."""
     name = str(value.name)
     _, scales = narrow_weight(weight.read(torch.float32), scheme)
     attributes: dict[str, int] = {"axis": 0}
     if scales.ndim == 3:  # (out, blocks, 1)
         attributes = {"axis": 1, "block_size": weight.source.shape[1] // scales.shape[1]}
     scales = scales.squeeze(-1)
-    narrow = _numbers(graph, weight, scheme, name)
+    narrow = _numbers(graph, weight, scheme, name, kernel)
     scale = _constant(graph, f"{name}.scale", _floats(scales.numpy(), value, f"{name}.scale"))
-    wide = _like(value, f"{name}.wide", _type(value))
+    wide = _like(narrow, f"{name}.wide", _type(value))
     _replace(graph, value, _Before(graph, graph[0]).add("DequantizeLinear", [narrow, scale], wide, **attributes))
+    return wide
 
 
 def _narrow_blocks(graph: ir.Graph, value: ir.Value, weight: Large, scheme: Scheme) -> None:
@@ -197,14 +207,15 @@ def _replace(graph: ir.Graph, value: ir.Value, wide: ir.Value) -> None:
     del graph.initializers[str(value.name)]
 
 
-def _numbers(graph: ir.Graph, weight: Large, scheme: Scheme, name: str) -> ir.Value:
+def _numbers(graph: ir.Graph, weight: Large, scheme: Scheme, name: str, kernel: tuple[int, ...] = ()) -> ir.Value:
     """A constant of the weight's numbers, without their scales."""
+    shape = (*weight.source.shape, *kernel)
 
     def made() -> ir.TensorProtocol:
-        narrow: Tensor = narrow_weight(weight.read(torch.float32), scheme)[0].reshape(weight.source.shape)
+        narrow: Tensor = narrow_weight(weight.read(torch.float32), scheme)[0].reshape(shape)
         if scheme.weights == "fp8":
             return ir.tensor(narrow.view(torch.uint8).numpy().view(ml_dtypes.float8_e4m3fn), name=name)
         return ir.tensor(narrow.numpy().astype(KINDS[scheme.weights]), name=name)
 
-    numbers = ir.LazyTensor(made, NUMBERS[scheme.weights], ir.Shape(weight.source.shape), name=name)
+    numbers = ir.LazyTensor(made, NUMBERS[scheme.weights], ir.Shape(shape), name=name)
     return _constant(graph, f"{name}.narrow", numbers)

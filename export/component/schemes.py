@@ -1,6 +1,6 @@
 """Precisions of fewer bits than a float's 16: what of a layer they narrow. Imports no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,11 +27,19 @@ class Scheme:
     """Of layers: others would be slower by it where the engine runs."""
     largest: int = INT8
     """Number of an int8 weight."""
+    convolved: int = 0
+    """Inputs from which on a linear layer of half as many outputs or more is narrowed as a 1 x 1 convolution, where its
+    own kind is not taken; 0: none is."""
 
     @property
     def bits(self) -> int:
         """Of a weight, its scales apart."""
         return 4 if self.weights in {"int4", "nvfp4"} else 8
+
+    def convolves(self, weight: Sequence[int]) -> bool:
+        """Whether a linear layer, of a weight (out, in), is narrowed as a convolution."""
+        out, inputs = weight
+        return "linear" not in self.kinds and 0 < self.convolved <= min(inputs, 2 * out)
 
 
 SCHEMES: Mapping[str, Scheme] = {

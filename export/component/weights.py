@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from export.component.schemes import LAYER_KINDS, LayerKind
+from export.component.schemes import LayerKind
 from families.parts.pretrained import DTYPES, location, narrowed, read, replace, reserve, tensors
 from families.parts.weight_files import Stored
 
@@ -79,9 +79,9 @@ class Weights:
         """The large weight whose placeholder is there."""
         return self._by_address.get(address)
 
-    def layers(self, kinds: Sequence[LayerKind] = LAYER_KINDS) -> list[nn.Module]:
-        """Those of `kinds` with a large weight, each once, whose weight nothing else uses."""
-        classes = tuple(LAYERS[kind] for kind in kinds)
+    def layers(self) -> list[nn.Module]:
+        """Those that can be narrowed: with a large weight, each once, whose weight nothing else uses."""
+        classes = tuple(LAYERS.values())
         return [one.owner for one in self._large if one.name == "weight" and isinstance(one.owner, classes)]
 
     def widen(self, dtype: torch.dtype) -> None:

@@ -16,6 +16,9 @@ from families.interface import Component
 FILE = "model.xml"
 NARROW = ("f16", "bf16")
 HINTS = {"fp32": "f32", "bf16": "bf16"}
+CONVOLVED = 640
+"""Inputs from which on a linear layer gains more in AVX2 as a convolution than the copies around it take, which are of
+bytes before it, and of floats behind."""
 
 
 class OpenVino:
@@ -43,11 +46,13 @@ class OpenVino:
 
     def scheme(self, precision: str) -> Scheme | None:
         """Without VNNI weights that cannot overflow in int8, and without AVX-512, too, of convolutions alone: products
-        of matrices are slower in int8 there than in fp32."""
+        of matrices are slower in int8 there than in fp32. Wide ones are faster as convolutions than both."""
         scheme, found = SCHEMES.get(precision), processor.features()
         if scheme is None or not scheme.activations or found & processor.VNNI:
             return scheme
-        return replace(scheme, kinds=LAYER_KINDS if found & processor.AVX512 else ("convolution",), largest=INT7)
+        if found & processor.AVX512:
+            return replace(scheme, largest=INT7)
+        return replace(scheme, kinds=("convolution",), largest=INT7, convolved=CONVOLVED)
 
     def keeps(self, precision: str, lying: str | None) -> str:
         """Narrow weights as they are, and unless fp32 is asked for wide ones in fp16."""

@@ -20,6 +20,8 @@ from export.component.build import Make
 from export.component.schemes import INT7, INT8, LAYER_KINDS, SCHEMES, Scheme
 from export.component.weights import Weights
 from export.engines import load as load_engine
+from export.engines import openvino
+from export.engines.openvino import CONVOLVED
 from export.errors import BadInputError
 from export.quality import Judge
 from export.rehearsal import OWN, Rehearsal
@@ -35,11 +37,13 @@ TODAY = "fma avx2 avx512f avx512bw avx512_vnni"
 
 @pytest.fixture
 def of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Of:
-    """Makes the processor one of these features, and exports for these instructions."""
+    """Makes the processor one of these features, and exports for these instructions. `least`: inputs of what is a
+    convolution there."""
     file = tmp_path / "cpuinfo"
     monkeypatch.setattr(processor, "CPUINFO", file)
 
-    def make(flags: str | None, held: str = "") -> None:
+    def make(flags: str | None, held: str = "", least: int | None = None) -> None:
+        monkeypatch.setattr(openvino, "CONVOLVED", least or CONVOLVED)
         if flags is not None:
             file.write_text("".join(f"processor\t: {n}\nmodel\t\t: 1\nflags\t\t: {flags}\n\n" for n in range(2)))
         monkeypatch.setenv(processor.HELD, held)
@@ -66,7 +70,9 @@ def test_int8_is_what_the_processor_bears(
 ) -> None:
     of(flags, held)
     engine, scheme = load_engine("openvino"), SCHEMES["int8"]
-    assert engine.scheme("int8") == replace(scheme, kinds=kinds, largest=largest)  # type: ignore[arg-type]
+    convolved = 0 if kinds == LAYER_KINDS else CONVOLVED
+    expected = replace(scheme, kinds=kinds, largest=largest, convolved=convolved)  # type: ignore[arg-type]
+    assert engine.scheme("int8") == expected
     assert engine.scheme("w8") == SCHEMES["w8"], "of weights alone, which are widened to compute"
     assert engine.scheme("fp32") is None
     assert kinds == LAYER_KINDS or engine.native() == ("fp32",), "bf16 has no kernels there"
@@ -118,6 +124,9 @@ def test_other_kinds_of_layers_stay_wide_and_are_told() -> None:
     assert convolutions.slower == ("3",)
     assert set(both.layers) == {id(module[0]), id(module[1]), id(module[3])}
     assert both.slower == ()
+    for least, taken in ((128, True), (129, False)):
+        chosen = layers.of(weights, replace(narrow, convolved=least), samples)
+        assert (id(module[3]) in chosen.layers, chosen.slower == ()) == (taken, taken)
 
 
 def test_the_table_tells_how_many_stay_wide_and_why() -> None:
@@ -133,11 +142,14 @@ def test_the_table_tells_how_many_stay_wide_and_why() -> None:
     ]
 
 
-@pytest.mark.parametrize(("family", "refused"), [("flux2_klein", True), ("instruct_pix2pix", False)])
-def test_what_has_no_convolutions_is_refused_before_anything_is_built(
-    of: Of, tmp_path: Path, family: str, refused: bool
+@pytest.mark.parametrize(
+    ("family", "least", "refused"),
+    [("flux2_klein", None, True), ("flux2_klein", 32, False), ("instruct_pix2pix", None, False)],
+)
+def test_what_has_nothing_that_gains_is_refused_before_anything_is_built(
+    of: Of, tmp_path: Path, family: str, least: int | None, *, refused: bool
 ) -> None:
-    of("fma avx2")
+    of("fma avx2", least=least)
     checkpoint = tiny.checkpoint(family)
     table = load(family, "table").components(checkpoint, LIMITS)
     denoiser = next(component for component in table if component.role == "denoiser")
@@ -147,5 +159,7 @@ def test_what_has_no_convolutions_is_refused_before_anything_is_built(
     if not refused:
         judge.require_able()
         return
-    with pytest.raises(BadInputError, match=r"^--precision int8: denoiser has no convolutions, .*; name fp32, or w8"):
+    with pytest.raises(
+        BadInputError, match=r"^--precision int8: denoiser has no convolutions, and .* 640 .*; name fp32, or w8"
+    ):
         judge.require_able()

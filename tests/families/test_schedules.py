@@ -52,12 +52,25 @@ def test_a_scheduler_that_cannot_be_stepped_is_refused_by_name(tmp_path: Path, n
         ("EulerAncestralDiscreteScheduler", NOISE, []),
         ("PNDMScheduler", NOISE, [1, 2, 3]),
         ("EulerAncestralDiscreteScheduler", COSINE, [4]),
-        ("KDPM2AncestralDiscreteScheduler", COSINE, list(range(2, 11))),
     ],
-    ids=["all", "the first three", "one in the middle", "several"],
+    ids=["all", "the first three", "one in the middle"],
 )
 def test_every_number_of_steps_is_tried(tmp_path: Path, name: str, config: dict[str, Any], failing: list[int]) -> None:
     working = schedules(tmp_path, name, **config).working(ALL, 20, plain)
+    assert [steps for steps in ALL if steps not in working] == failing
+
+
+@pytest.mark.slow
+def test_numbers_of_steps_whose_timesteps_are_not_finite_are_found(tmp_path: Path) -> None:
+    """Which ones depends on the processor, whose logarithms differ in their last digit: 2 to 9, or to 10."""
+    scheduler = diffusers.KDPM2AncestralDiscreteScheduler(**COSINE)
+    failing = []
+    for steps in ALL:
+        scheduler.set_timesteps(steps)
+        if not bool(torch.isfinite(scheduler.timesteps).all()):
+            failing.append(steps)
+    working = schedules(tmp_path, "KDPM2AncestralDiscreteScheduler", **COSINE).working(ALL, 20, plain)
+    assert len(failing) > 3
     assert [steps for steps in ALL if steps not in working] == failing
 
 

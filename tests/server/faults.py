@@ -26,7 +26,7 @@ class TritonPythonModel:
     def execute(self, requests):
         return answer(requests, self.signature, self.channels)
 
-    def infer(self, rows):
+    def infer(self, rows, _place=None):
         faults = json.loads(FAULTS.read_text())
         time.sleep(faults["delay"])
         if faults["failures"]:

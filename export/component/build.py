@@ -16,6 +16,7 @@ from export.adapters import Bank
 from export.checkpoint import Checkpoint
 from export.component import check, config, graph, layers
 from export.component.layers import Narrowed
+from export.component.schemes import Scheme
 from export.component.weights import Weights, compute_device
 from export.engines import Engine, Run, Work, reference
 from export.errors import ExportError
@@ -133,15 +134,15 @@ class Builder:
             return self.engine.name, self.engine.open(work)
         return reference.NAME, reference.open_onnx(work.onnx, work.component)
 
-    def _calibrates(self, make: Make) -> bool:
-        """Whether activations are narrowed."""
+    def _calibrated(self, make: Make) -> Scheme | None:
+        """The scheme of what is calibrated: where activations are narrowed."""
         scheme = self.engine.scheme(make.precision)
-        return scheme is not None and scheme.activations
+        return scheme if scheme and scheme.activations else None
 
     def _choosing(self, make: Make, chosen: list[Narrowed], bar: Bar) -> graph.Choose | None:
         """How layers are chosen where activations are narrowed; what is chosen is added to `chosen`."""
-        scheme = self.engine.scheme(make.precision)
-        if scheme is None or not scheme.activations:
+        scheme = self._calibrated(make)
+        if scheme is None:
             return None
 
         def choose(weights: Weights) -> Narrowed:
@@ -167,7 +168,7 @@ class Builder:
         if device.type == "cpu":
             weights.widen(torch.float32)
         pairs: Iterable[tuple[str, Sequence[torch.Tensor]]]
-        if self._calibrates(make):
+        if self._calibrated(make):
             pairs = _spread(self._samples(component), len(component.shapes))
         else:
             sampled = partial(self._inputs, component)

@@ -118,8 +118,7 @@ def test_the_example_lists_every_variable_that_a_user_may_set(compose):
         for name, value in service["environment"].items()
         if value is None
     }
-    building = [service["build"] for service in compose["services"].values() if "build" in service]
-    built = {name for build in building for name in build.get("args", {})}
+    built = {name for service in compose["services"].values() for name in service.get("build", {}).get("args", {})}
     assert set(example()) == interpolated | passed | built
     assert not interpolated & passed
 

@@ -113,12 +113,12 @@ test-long: $(READY) ## thousands of generated requests, Triton killed twenty tim
 	$(MAKE) --no-print-directory --jobs=2 --keep-going test-long-served test-long-beside
 
 test-long-served:
-	TRITON_KILLS=20 $(PYTEST) tests/gateway/test_server.py
+	TRITON_KILLS=20 $(PYTEST) tests/gateway/test_server.py -k killed
 	$(PYTEST) -m "$(TESTS) and $(SERVED)"
 
 GENERATED := tests/gateway/test_contract.py tests/gateway/test_stream_cases.py
 test-long-beside:
-	@mkdir -p build; { GENERATED_CASES=1500 nice $(PYTEST) $(GENERATED) && $(BESIDE); } $(TOLD_AFTERWARDS)
+	@mkdir -p build; { GENERATED_CASES=600 nice $(PYTEST) $(GENERATED) && $(BESIDE); } $(TOLD_AFTERWARDS)
 
 test-containers: $(READY) ## build the images and run docker-compose.yml, in an engine of its own (root, Debian 12)
 	$(PYTHON) -m pytest -m containers tests/containers

@@ -4,10 +4,10 @@
     python -m bench compare [CASE ...] [--rounds N] [--engine KIND] [--precision PRECISION] [--rivals DIR]
                             [--results DIR]
 
-Sides: diffusers' pipeline in fp32 and in the narrow type (bf16, on a GPU fp16), a plain FastAPI server around the
-narrow one, and Tritouch over HTTP; on a GPU the narrow one with torch.compile, too; and what `make rivals` has
-installed. They take turns within each round, each round has another picture, sentence and seed, and another side
-begins it. What a side does first is not counted.
+Sides: diffusers' pipeline in fp32 and in the narrow type (bf16 on processors that have it, on a GPU fp16), a plain
+FastAPI server around the narrow one, and Tritouch over HTTP; on a GPU the narrow one with torch.compile, too; and what
+`make rivals` has installed. They take turns within each round, each round has another picture, sentence and seed, and
+another side begins it. What a side does first is not counted.
 Ratios are taken within a round. PSNR is to the fp32 picture of the same round. At the end Tritouch with fp32 engines
 makes the same pictures again: its seconds are not of the same minutes, and its pictures are held to the same ones.
 """
@@ -141,10 +141,11 @@ def sides(setup: Setup, engine: str, precision: str, folder: Path, stack: ExitSt
 
     checkpoint, narrow = setup.checkpoint(), rivals.NARROW
     running = stack.enter_context(serve(setup.repository(precision, engine), port=0))
-    half = rivals.pipeline(checkpoint, narrow)
+    exact = rivals.pipeline(checkpoint, "fp32")
+    half = exact if narrow == "fp32" else rivals.pipeline(checkpoint, narrow)
     plain = stack.enter_context(rivals.served(half))
     found: dict[str, Side] = {
-        REFERENCE: partial(rivals.directly, rivals.pipeline(checkpoint, "fp32")),
+        REFERENCE: partial(rivals.directly, exact),
         f"diffusers {narrow}": partial(rivals.directly, half),
         f"FastAPI and diffusers {narrow}": partial(rivals.through_plain_server, plain),
         OURS: partial(edits.through_gateway, running.http_url),

@@ -20,10 +20,11 @@ from PIL import Image
 from pydantic import BaseModel
 
 from bench.edits import Edit, Pixels, post
+from export.engines.openvino import OpenVino
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-NARROW = "fp16" if DEVICE == "cuda" else "bf16"
-"""The narrow type that people take on this kind of machine."""
+NARROW = "fp16" if DEVICE == "cuda" else OpenVino().native()[-1]
+"""The fastest type that people take on this kind of machine: bf16 on processors that have it, fp32 on others."""
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 

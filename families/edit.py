@@ -23,7 +23,7 @@ from families.errors import (
 )
 from families.interface import MOST_ADAPTERS, Tensors
 from families.masks import require_fitting
-from families.picture import JPEG_MAX_SIDE, RESPONSE_FORMATS, own_size
+from families.picture import JPEG_MAX_SIDE, RESPONSE_FORMATS, DecodingLimits, own_size
 from families.settings import Settings
 from families.sizes import Size, WorkingSize, own_rule, require_within, same_aspect, within
 from families.step_cache import CACHES, OFF
@@ -32,6 +32,7 @@ MAX_STEPS = 50
 MAX_GUIDANCE = 100.0
 MAX_PROMPT_CHARS = 10_000
 MAX_ADAPTER_SCALE = 10.0
+DECODING = DecodingLimits()
 ADAPTER_SCALE = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 """As it stands behind a route: `oil:0.7`."""
 
@@ -64,8 +65,9 @@ class Edit:
     cache: str = OFF
 
 
-def read(given: Tensors, settings: Settings) -> Edit:
-    """The edit in the inputs of a request. What is absent or 0 takes the default of `settings`.
+def read(given: Tensors, settings: Settings, limits: DecodingLimits = DECODING) -> Edit:
+    """The edit in the inputs of a request. What is absent or 0 takes the default of `settings`. `limits`: by which its
+    pictures are going to be decoded.
 
     Raises InvalidEditError for a value outside the contract.
     """
@@ -89,7 +91,7 @@ def read(given: Tensors, settings: Settings) -> Edit:
         adapters=adapters,
         response_format=_response_format(given, **sizes),
         **sizes,
-        mask=_mask(given, **sizes),
+        mask=_mask(given, limits, **sizes),
         negative_prompt=_negative_prompt(given, settings),
         shift=own.get("shift", settings.shift),
         cache=_cache(given, settings),
@@ -129,14 +131,20 @@ def _cache(given: Tensors, settings: Settings) -> str:
     return cache
 
 
-def _mask(given: Tensors, size: Size, working: Size, own: Size | None = None) -> bytes:  # noqa: ARG001
+def _mask(
+    given: Tensors,
+    limits: DecodingLimits,
+    size: Size,
+    working: Size,  # noqa: ARG001
+    own: Size | None = None,
+) -> bytes:
     """The mask, which fits to the picture; b"" for none."""
     mask = bytes(given["mask"][0]) if "mask" in given else b""
     if not mask:
         return mask
     if own is None:
         raise InvalidEditError(MASK_INVALID, "a mask needs an image")
-    require_fitting(mask, own)
+    require_fitting(mask, own, limits)
     if not same_aspect(size, own):
         raise InvalidEditError(MASK_INVALID, "with a mask, size must have the picture's aspect")
     return mask

@@ -28,7 +28,7 @@ Free = NDArray[np.bool_]
 """(H, W): where a picture may change."""
 
 
-def require_fitting(mask: bytes, own: Size) -> None:
+def require_fitting(mask: bytes, own: Size, limits: DecodingLimits) -> None:
     """Raises InvalidEditError, by the header alone, for what is no PNG with alpha, or not as large as the picture of
     `own` (width, height). Of one with more pixels than a PNG may have, it may be half as wide and high."""
     try:
@@ -38,7 +38,7 @@ def require_fitting(mask: bytes, own: Size) -> None:
         has_alpha, size = False, own
     if not has_alpha:
         raise InvalidEditError(MASK_INVALID, "the mask is not a PNG with an alpha channel")
-    fitting = (own, half(own)) if own[0] * own[1] > DecodingLimits.max_pixels else (own,)
+    fitting = (own, half(own)) if own[0] * own[1] > limits.max_pixels else (own,)
     if size not in fitting:
         sizes = " or ".join(f"{width} x {height}" for width, height in fitting)
         raise InvalidEditError(MASK_INVALID, f"the mask must be as large as the first image: {sizes}")

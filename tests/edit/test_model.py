@@ -28,7 +28,7 @@ def test_all_of_a_job_goes_with_it(model: Any, monkeypatch: pytest.MonkeyPatch, 
     edit = Edit((b"a picture",), "p", 20, 1.0, 1.5, 7, (), "raw", (64, 64), (64, 64), (64, 64))
     monkeypatch.setattr(model, "read", lambda *_: edit)
     edit_model = model.TritonPythonModel()
-    edit_model._settings = edit_model._reporters = None
+    edit_model._settings = edit_model._limits = edit_model._reporters = None
     asked = types.SimpleNamespace(name=lambda: "partial_images", as_numpy=lambda: np.array([previews], np.int32))
     request = types.SimpleNamespace(inputs=lambda: [asked], timeout=lambda: 0, requested_output_names=list)
     taken, jobs = edit_model._taken(request, types.SimpleNamespace(is_cancelled=lambda: False), "")
@@ -41,14 +41,14 @@ def test_all_of_a_job_goes_with_it(model: Any, monkeypatch: pytest.MonkeyPatch, 
 def test_the_pictures_are_kept_for_preparing_alone(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[weakref.ref[Edit]] = []
 
-    def read(given: Any, settings: Any) -> Edit:
+    def read(given: Any, settings: Any, limits: Any) -> Edit:
         edit = Edit((b"a picture",), "p", 20, 1.0, 1.5, 7, (), "raw", (64, 64), (64, 64), (64, 64))
         made.append(weakref.ref(edit))
         return edit
 
     monkeypatch.setattr(model, "read", read)
     edit_model = model.TritonPythonModel()
-    edit_model._settings = edit_model._reporters = None
+    edit_model._settings = edit_model._limits = edit_model._reporters = None
     request = types.SimpleNamespace(inputs=list, timeout=lambda: 0, requested_output_names=list)
     taken, jobs = edit_model._taken(request, types.SimpleNamespace(is_cancelled=lambda: False), "")
     assert len(jobs) == 1

@@ -10,6 +10,7 @@ from PIL import Image
 from families.edit import Edit, read
 from families.errors import InvalidEditError
 from families.interface import Tensors
+from families.picture import DecodingLimits
 from families.settings import Settings
 from families.sizes import WorkingSize
 from tests.server.asking import colours, png
@@ -215,6 +216,13 @@ def test_a_mask_goes_with_any_size_of_its_pictures_aspect() -> None:
     for size in ((0, 0), (250, 131), (500, 262), (125, 66)):
         assert read(given(mask=[HOLE], size=size), SETTINGS).mask == HOLE
     assert read(given(mask=[b""]), SETTINGS) == read(given(), SETTINGS)
+
+
+def test_a_mask_may_be_half_as_large_as_a_picture_beyond_the_limit_of_who_decodes_it() -> None:
+    half = png(Image.new("RGBA", (125, 66)))
+    assert read(given(mask=[half]), SETTINGS, DecodingLimits(max_pixels=250 * 131 - 1)).mask == half
+    with pytest.raises(InvalidEditError, match=r"the mask must be as large as the first image: 250 x 131$"):
+        read(given(mask=[half]), SETTINGS, DecodingLimits(max_pixels=250 * 131))
 
 
 def test_the_order_of_adapters_makes_no_other_edit() -> None:

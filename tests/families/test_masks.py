@@ -63,7 +63,7 @@ def hollow(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_wholly_transparent_may_change(kind: str) -> None:
-    require_fitting(KINDS[kind], (16, 12))
+    require_fitting(KINDS[kind], (16, 12), LIMITS)
     assert (free(KINDS[kind], LIMITS) == INSIDE).all()
 
 
@@ -74,7 +74,7 @@ def test_a_mask_is_turned_as_its_file_says(orientation: int) -> None:
     exif[ExifTags.Base.Orientation] = orientation
     mask = saved(painted("RGB"), exif=exif)
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(mask)))
-    require_fitting(mask, upright.size)
+    require_fitting(mask, upright.size, LIMITS)
     assert (free(mask, LIMITS) == (np.asarray(upright)[..., 3] == 0)).all()
 
 
@@ -92,7 +92,7 @@ def test_a_mask_is_turned_as_its_file_says(orientation: int) -> None:
 )
 def test_a_mask_that_does_not_fit_is_refused_by_its_header(mask: bytes, words: str) -> None:
     with pytest.raises(InvalidEditError) as error:
-        require_fitting(mask, (16, 12))
+        require_fitting(mask, (16, 12), LIMITS)
     assert (error.value.code, str(error.value)) == ("mask_invalid", words)
 
 
@@ -112,14 +112,25 @@ def test_a_mask_that_says_nothing_is_refused_when_it_is_read(mask: bytes, words:
 
 
 def test_a_picture_that_is_larger_than_a_png_may_be_has_a_mask_half_as_large() -> None:
-    require_fitting(hollow(5_001, 3_000), (10_001, 6_000))
+    require_fitting(hollow(5_001, 3_000), (10_001, 6_000), LIMITS)
     with pytest.raises(InvalidEditError, match="10001 x 6000 or 5001 x 3000"):
-        require_fitting(hollow(5_000, 3_000), (10_001, 6_000))
+        require_fitting(hollow(5_000, 3_000), (10_001, 6_000), LIMITS)
     jpeg = files.grey_jpeg(32, 24)
     made = composed(np.zeros((24, 32, 3), np.uint8), jpeg, KINDS["RGBA"], DecodingLimits(max_pixels=32 * 24 // 2))
     inside = np.repeat(np.repeat(INSIDE, 2, axis=0), 2, axis=1)
     assert (made[~inside] == np.asarray(decode(jpeg, LIMITS))[~inside]).all()
     assert (made[feathered(inside) == masks.FEATHER + 1] == 0).all()
+
+
+def test_what_too_large_a_mask_is_told_to_be_is_taken_whatever_the_limit() -> None:
+    own, limits = (32, 24), DecodingLimits(max_pixels=32 * 24 // 2)
+    require_fitting(hollow(*own), own, limits)
+    with pytest.raises(InvalidEditError, match="give one half as wide and high"):
+        free(hollow(*own), limits)
+    require_fitting(KINDS["RGBA"], own, limits)
+    assert (free(KINDS["RGBA"], limits) == INSIDE).all()
+    with pytest.raises(InvalidEditError, match=r"as large as the first image: 32 x 24$"):
+        require_fitting(KINDS["RGBA"], own, DecodingLimits(max_pixels=32 * 24))
 
 
 @pytest.mark.parametrize("grid", [(4, 3), (5, 4), (16, 12), (7, 5), (32, 24), (1, 1)])

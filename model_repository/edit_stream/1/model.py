@@ -28,6 +28,7 @@ from channel import Channel
 from families import finishing, load
 from families.edit import Edit, read
 from families.interface import BANK, DENOISER, PREVIEW, RENDER, Plan, Tensors
+from families.picture import DecodingLimits
 from families.safety_checker import RULE
 from families.safety_checker.decision import require_safe
 from families.schedules import NoiseSchedules
@@ -64,6 +65,7 @@ class TritonPythonModel:
         """Raises when the export's folder is missing or damaged, or, naming the variable, when a setting is wrong."""
         torch.set_num_threads(1)  # its tensors are small; the cores belong to the engines
         self._settings = Settings.read(PIPELINE)
+        self._limits = DecodingLimits.from_environment(os.environ)
         self._condition = load(self._settings.family, "conditioning").Conditioner(PIPELINE, self._settings)
         self._plan = load(self._settings.family, "denoising").plan
         self._schedules = NoiseSchedules(PIPELINE / "scheduler" / "scheduler_config.json", self._settings.scheduler)
@@ -131,7 +133,7 @@ class TritonPythonModel:
 
     def _taken(self, request: Any, sender: Any, ticket: str) -> tuple[Request, Sequence[Job]]:
         given = {tensor.name(): tensor.as_numpy().copy() for tensor in request.inputs()}
-        wanted, edit = asked.read(given), read(given, self._settings)
+        wanted, edit = asked.read(given), read(given, self._settings, self._limits)
         outputs = frozenset(request.requested_output_names())
         responses = Responses(sender, numbers(edit), outputs, wanted.pictures, ticketed=bool(ticket))
         if ticket:

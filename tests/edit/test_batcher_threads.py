@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from batcher import Batcher
 from families.alone import denoise_alone
+from families.errors import InvalidEditError
 from families.interface import Plan, Tensors
 from jobs import StoppingError
 from rows import JoinedRows
@@ -152,6 +154,24 @@ def test_metrics_that_cannot_be_published_harm_nobody(caplog: pytest.LogCaptureF
     assert answered.wait(SECONDS)
     batcher.stop()
     assert "no Triton" in caplog.text
+
+
+def test_what_is_not_taken_in_is_published_though_nothing_is_in_flight() -> None:
+    published: SimpleQueue[dict[str, int]] = SimpleQueue()
+
+    class Published(Metrics):
+        def publish(self) -> None:
+            published.put(dict(self.outcomes))
+
+    batcher = make(denoiser, Published(), max_jobs=2)
+    batcher.start()
+    batcher.turned_away(InvalidEditError("image_unreadable", "no picture"))
+    assert published.get(timeout=SECONDS) == {"refused": 1}
+    request, jobs = one(lambda: plan(1.0, 1), print, print)
+    with pytest.raises(InvalidEditError, match="3 pictures"):
+        batcher.submit(request, jobs * 3)
+    assert published.get(timeout=SECONDS) == {"refused": 4}
+    batcher.stop()
 
 
 def stopped(batcher: Batcher, release: threading.Event) -> None:

@@ -38,6 +38,20 @@ def test_all_of_a_job_goes_with_it(model: Any, monkeypatch: pytest.MonkeyPatch, 
     assert [one() for one in kept] == [None, None]
 
 
+def test_what_cannot_be_edited_as_it_is_asked_for_is_counted_and_told(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[Exception] = []
+    told: list[Exception] = []
+    monkeypatch.setattr(model, "send_error", lambda _, error: told.append(error))
+    edit_model = model.TritonPythonModel()
+    edit_model._settings = edit_model._limits = edit_model._tracing = None
+    edit_model._batcher = types.SimpleNamespace(turned_away=counted.append)
+    edit_model.execute([types.SimpleNamespace(inputs=list, parameters=str, get_response_sender=lambda: None)])
+    assert [str(error) for error in told] == ["the input image is missing"]
+    assert counted == told
+
+
 def test_the_pictures_are_kept_for_preparing_alone(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[weakref.ref[Edit]] = []
 

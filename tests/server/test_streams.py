@@ -96,9 +96,14 @@ def test_every_picture_of_a_stream_is_told_of(client: Client) -> None:
     ("changed", "code"), [({"steps": 99}, "parameter_invalid"), ({"image": [b"no picture"]}, "image_unreadable")]
 )
 def test_what_cannot_be_edited_is_told_before_anything_else(client: Client, changed: dict[str, Any], code: str) -> None:
+    def counted() -> float:
+        return client.figure("tritouch_edits_total", outcome="refused")
+
+    before = counted()
     refused = pytest.raises(triton_grpc.InferenceServerException, match=f"tritouch:{code}")
     with stream(client.server, PICTURE, **changed) as responses, refused:
         next(responses)
+    assert eventually(lambda: counted() == before + 1)
 
 
 @pytest.mark.parametrize("name", ["n", "partial_images"])

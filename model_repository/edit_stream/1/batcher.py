@@ -54,10 +54,9 @@ class Batcher:
         side_by_side: SideBySide | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._denoiser, self._intake = denoiser, intake
-        self._max_jobs, self._max_rows, self._max_tokens = max_jobs, max_rows, max_tokens
+        self._denoiser, self._intake, self._metrics, self._clock = denoiser, intake, metrics, clock
+        self._max_jobs, self._max_rows, self._max_tokens, self._padded = max_jobs, max_rows, max_tokens, padded
         self._preparers, self._answerers, self._side_by_side = preparers, answerers, side_by_side or SideBySide()
-        self._metrics, self._padded, self._clock = metrics, padded, clock
         self._turns = Turns(max_rows, max_tokens)
         self._in_flight, self._stopping = set[Job](), False
         self._waiting: dict[Request, Sequence[Job]] = {}  # those that no preparer has taken up, oldest first
@@ -83,8 +82,7 @@ class Batcher:
             try:
                 self._require_places(len(jobs))
             except (QueueFullError, StoppingError, InvalidEditError) as error:
-                for _ in jobs:
-                    self._metrics.left(OUTCOMES[type(error)])
+                self.turned_away(error, len(jobs))
                 raise
             self._in_flight.update(jobs)
             self._waiting[request] = jobs
@@ -93,6 +91,13 @@ class Batcher:
             self._report()
         self._watcher.wake()
         self._preparers.submit(self._prepare_next)
+
+    def turned_away(self, error: Exception, edits: int = 1) -> None:
+        """Counts edits that are not taken in, those that never became a request too; from any thread."""
+        with self._changed:
+            for _ in range(edits):
+                self._metrics.left(OUTCOMES.get(type(error), "failed"))
+        self._watcher.wake()
 
     def _require_places(self, count: int) -> None:
         if self._stopping:
@@ -203,8 +208,7 @@ class Batcher:
 
     def _step(self, jobs: tuple[Job, ...]) -> None:
         """One denoiser call and one step of each job. A failed call fails these jobs alone."""
-        began = self._clock()
-        new = [job for job in jobs if not job.begun]
+        began, new = self._clock(), [job for job in jobs if not job.begun]
         with self._changed:
             for job in new:
                 job.begun = True
@@ -242,10 +246,7 @@ class Batcher:
             self._ready.remove(job)
             if error is None:
                 self._mark(job, "denoise")
-        if error is None:
-            self._answerers.submit(self._finish, job, done)
-        else:
-            self._answerers.submit(self._fail, job, error)
+        self._answerers.submit(partial(self._finish, job, done) if error is None else partial(self._fail, job, error))
 
     def _forget(self, jobs: Sequence[Job]) -> None:
         """For those groups of which none is left. All jobs of a call are a step on: its memory may be of any group."""
@@ -271,8 +272,7 @@ class Batcher:
         """Ends the job, and with it the request: the first of its jobs to fail tells why, the others just leave."""
         request = job.request
         with self._asking:
-            first = not request.outcome
-            request.outcome = request.outcome or OUTCOMES.get(type(error), "failed")
+            first, request.outcome = not request.outcome, request.outcome or OUTCOMES.get(type(error), "failed")
         if first:
             try:
                 request.failed(error)

@@ -132,8 +132,7 @@ class TritonPythonModel:
             responses.cancel()
 
     def _taken(self, request: Any, sender: Any, ticket: str) -> tuple[Request, Sequence[Job]]:
-        given = {tensor.name(): tensor.as_numpy().copy() for tensor in request.inputs()}
-        wanted, edit = asked.read(given), read(given, self._settings, self._limits)
+        wanted, edit = self._read(request)
         outputs = frozenset(request.requested_output_names())
         responses = Responses(sender, numbers(edit), outputs, wanted.pictures, ticketed=bool(ticket))
         if ticket:
@@ -149,6 +148,15 @@ class TritonPythonModel:
         )
         beside = finishing.inputs(edit)  # apart, for what is answered must not keep all of the pictures
         return taken, [self._job(taken, index, wanted, responses, beside) for index in range(wanted.pictures)]
+
+    def _read(self, request: Any) -> tuple[Asked, Edit]:
+        """What is asked for. What cannot be edited as it is asked for is counted, as what the batcher refuses is."""
+        given = {tensor.name(): tensor.as_numpy().copy() for tensor in request.inputs()}
+        try:
+            return asked.read(given), read(given, self._settings, self._limits)
+        except Exception as error:
+            self._batcher.turned_away(error)
+            raise
 
     def _job(self, taken: Request, index: int, wanted: Asked, responses: Responses, beside: Tensors) -> Job:
         def finish(latents: Tensors, foretold: int) -> None:

@@ -60,16 +60,18 @@ def components(checkpoint: Path, limits: Limits) -> tuple[Component, ...]:
 
 
 def settings(checkpoint: Path, limits: Limits) -> Defaults:
-    """The pipeline's own: distilled checkpoints make four steps, and know no guidance."""
+    """The pipeline's own: distilled checkpoints make four steps, and know no guidance. However few rows a call may
+    have, one edit of the most pictures fits in it."""
     sizes = _Sizes.read(checkpoint)
     axes, images = sizes.axes(limits), _images(limits)
+    one = TOKENS + (images + 1) * axes.max_latents
     return Defaults(
         num_inference_steps=4 if sizes.distilled else 50,
         guidance_scale=1.0 if sizes.distilled else 4.0,
         image_guidance_scale=1.0,
         max_images=images,
         rows=sizes.rows,
-        max_tokens=limits.max_batch * (TOKENS + 2 * axes.max_latents),
+        max_tokens=max(limits.max_batch * (TOKENS + 2 * axes.max_latents), sizes.rows * one),
         size_rule=axes.rule.to_json().decode(),
         negative_prompt=not sizes.distilled,
         canvas=axes.rule.to_json().decode(),

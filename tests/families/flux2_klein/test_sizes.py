@@ -68,5 +68,15 @@ def test_a_side_changes_by_half_a_multiple_at_the_most(given: Size) -> None:
         assert abs(before * scale - after) <= MULTIPLE // 2 or after < before * scale < after + MULTIPLE
 
 
+@pytest.mark.parametrize("images", [1, 4, 8])
+@pytest.mark.parametrize("rows", [2, 3, 12])
+def test_an_edit_of_the_most_pictures_fits_in_a_call_of_any_rows(rows: int, images: int) -> None:
+    table, limits = load("flux2_klein", "table"), Limits(AREA, rows, images)
+    checkpoint = tiny.checkpoint("flux2_klein")
+    made = table.settings(checkpoint, limits)
+    width, height = size_rule(made.size_rule.encode()).square
+    assert made.rows * (table.TOKENS + (images + 1) * (width // MULTIPLE) * (height // MULTIPLE)) <= made.max_tokens
+
+
 def test_a_smaller_budget_scales_further() -> None:
     assert ours((768, 512), 512 * 512) == (624, 416)

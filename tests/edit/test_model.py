@@ -22,6 +22,29 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         sys.modules.pop(name, None)
 
 
+def tensor(name: str, value: int) -> Any:
+    return types.SimpleNamespace(name=lambda: name, as_numpy=lambda: np.array([value], np.int32))
+
+
+def test_no_preview_is_rendered_of_what_has_ended(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Previews wait for the decoder behind one another, and are late where steps are quick."""
+    edit = Edit((b"a picture",), "p", 20, 1.0, 1.5, 7, (), "raw", (64, 64), (64, 64), (64, 64))
+    monkeypatch.setattr(model, "read", lambda *_: edit)
+    monkeypatch.setattr(model.Responses, "_send", lambda *_: None)
+    rendered: list[str] = []
+    edit_model = model.TritonPythonModel()
+    edit_model._settings = edit_model._limits = edit_model._reporters = None
+    edit_model._preview = "preview"
+    edit_model._render = lambda _, model="render": rendered.append(model) or {}
+    request = types.SimpleNamespace(inputs=lambda: [tensor("partial_images", 2)], timeout=lambda: 0)
+    request.requested_output_names = list
+    _, jobs = edit_model._taken(request, None, "")
+    jobs[0].reports.tell_preview(5, {})
+    jobs[0].finish({}, 0)
+    jobs[0].reports.tell_preview(10, {})
+    assert rendered == ["preview", "render"]
+
+
 @pytest.mark.usefixtures("cycles_stay")
 @pytest.mark.parametrize("previews", [0, 2])
 def test_all_of_a_job_goes_with_it(model: Any, monkeypatch: pytest.MonkeyPatch, previews: int) -> None:
@@ -29,7 +52,7 @@ def test_all_of_a_job_goes_with_it(model: Any, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(model, "read", lambda *_: edit)
     edit_model = model.TritonPythonModel()
     edit_model._settings = edit_model._limits = edit_model._reporters = None
-    asked = types.SimpleNamespace(name=lambda: "partial_images", as_numpy=lambda: np.array([previews], np.int32))
+    asked = tensor("partial_images", previews)
     request = types.SimpleNamespace(inputs=lambda: [asked], timeout=lambda: 0, requested_output_names=list)
     taken, jobs = edit_model._taken(request, types.SimpleNamespace(is_cancelled=lambda: False), "")
     assert (jobs[0].reports is not None) == bool(previews)

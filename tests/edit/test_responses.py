@@ -62,16 +62,19 @@ def test_what_was_not_asked_for_is_not_sent(responses: Any) -> None:
 
 def test_nothing_of_a_picture_follows_the_finished_one(responses: Any) -> None:
     made, sender = begun(responses)
+    assert made.awaits(0)
     made.picture(0, RENDERED)
     made.step(0, 8)
     made.preview(0, 8, RENDERED)
     assert len(sender.sent) == 2
+    assert [made.awaits(index) for index in (0, 1)] == [False, True]
 
 
 def test_nothing_follows_an_error(responses: Any) -> None:
     made, sender = begun(responses)
     made.failed(ValueError("words"))
     made.failed(ValueError("others"))
+    assert not made.awaits(0)
     made.step(0, 8)
     made.picture(0, RENDERED)
     assert sender.sent[1:] == [(("INTERNAL", "tritouch:failed words"), True)]

@@ -163,7 +163,8 @@ class TritonPythonModel:
             responses.picture(index, self._render({**latents, **beside}), foretold)
 
         def preview(step: int, latents: Tensors) -> None:
-            responses.preview(index, step, self._render({**latents, **beside}, self._preview))
+            if responses.awaits(index):  # the decoder is not kept from other edits for what would not be sent
+                responses.preview(index, step, self._render({**latents, **beside}, self._preview))
 
         if not (wanted.progress or wanted.previews):
             return Job(taken, finish)

@@ -58,6 +58,10 @@ class Responses:
             if index in self._unfinished and not self._ticketed:
                 self._send({"step": _int32(step, self._steps), "index": _int32(index)})
 
+    def awaits(self, index: int) -> bool:
+        """Whether picture `index` is still to come: else nothing of it is sent any more."""
+        return index in self._unfinished
+
     def preview(self, index: int, step: int, rendered: Tensors) -> None:
         """What picture `index` looks like after so many steps: `rendered` has `image` and `size`."""
         with self._lock:

@@ -4,7 +4,7 @@ from typing import Any
 
 from choosing import LOW_EVERY, Turns
 from jobs import Job, Request
-from tests.edit.harness import Harness, plan
+from tests.edit.harness import Harness, Later, plan
 
 
 def served(harness: Harness, turns: int) -> list[str]:
@@ -55,6 +55,17 @@ def test_one_call_in_eight_is_led_by_low_priority() -> None:
     submit(harness, "a")
     submit(harness, "XY")
     assert served(harness, 2 * LOW_EVERY) == (["XY"] * (LOW_EVERY - 1) + ["Xa"]) * 2
+
+
+def test_low_priority_is_prepared_after_all_others_and_in_every_eighth_place() -> None:
+    """A folder of pictures, of which most wait for a preparer, keeps nobody else waiting."""
+    later = Later()
+    harness = Harness(max_rows=16, preparers=later)
+    submit(harness, "abc")
+    submit(harness, "STUVWXYZ")
+    later.begin()
+    prepared = [chr(int(job.plan.constant["text"][0, 0])) for job in harness.batcher._ready]
+    assert "".join(prepared) == "STUVWXYaZbc"
 
 
 def test_who_comes_late_of_normal_priority_goes_first() -> None:

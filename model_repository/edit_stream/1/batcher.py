@@ -146,9 +146,9 @@ class Batcher:
         self._answerers.submit(self._fail_all, jobs, error)
 
     def _prepare_next(self) -> None:
-        """Prepares the request that has waited longest; there may be none, when some have left meanwhile."""
+        """Prepares a request that waits; there may be none, when some have left meanwhile."""
         with self._asking, self._changed:
-            request = next(iter(self._waiting), None)
+            request = self._turns.prepared_next(self._waiting)
             jobs = self._waiting.pop(request) if request else ()
         if request:
             self._prepare(request, jobs)

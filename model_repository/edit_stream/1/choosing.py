@@ -1,12 +1,16 @@
-"""Whose turn it is: which jobs share the batcher's next call. Knows jobs and groups, and not how they are run."""
+"""Whose turn it is: which request is prepared next, and which jobs share the batcher's next call.
 
-from collections.abc import Hashable, Mapping, Sequence
+Knows jobs and groups, and not how they are run.
+"""
 
-from jobs import Job
+from collections.abc import Collection, Hashable, Mapping, Sequence
+
+from jobs import Job, Request
 from mixing import Call
 
 LOW_EVERY = 8
-"""One call in so many is led by a job of low priority, where there is one: so none starves."""
+"""One call in so many is led by a job of low priority, where there is one, and one request in so many that are prepared
+is of low priority: so none starves."""
 
 
 class Turns:
@@ -19,12 +23,17 @@ class Turns:
 
     def __init__(self, max_rows: int, max_tokens: int) -> None:
         self._max_rows, self._max_tokens = max_rows, max_tokens
-        self._turns, self._passed = 0, 0
+        self._turns, self._passed, self._prepared = 0, 0, 0
         # Whether low priority led -> group -> turn that last served it so. Apart, for otherwise those of normal
         # priority, who take turns too, may just have served the same one of two groups whenever low priority leads.
         self._served: dict[bool, dict[Hashable, int]] = {False: {}, True: {}}
         self._under_way: list[Call] = []
         self._awaited: dict[Hashable, Call] = {}  # by group, the call that it could have come along with
+
+    def prepared_next(self, waiting: Collection[Request]) -> Request | None:
+        """Of `waiting`, oldest first: the first of normal priority, in every eighth place the first of low priority."""
+        self._prepared = (self._prepared + 1) % LOW_EVERY
+        return min(waiting, key=lambda request: request.low == bool(self._prepared), default=None)
 
     def free(self, ready: Sequence[Job]) -> list[Job]:
         """Those of groups that have no call under way."""

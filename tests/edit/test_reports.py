@@ -100,12 +100,17 @@ def test_an_edit_tells_its_steps_from_a_workers_thread_and_its_picture_last() ->
     assert asked == [2], "no preview is computed that nobody wants"
 
 
+@pytest.mark.parametrize("prepared", [False, True])
 @pytest.mark.parametrize("low", [False, True])
-def test_previews_are_left_out_while_edits_wait_for_a_place(low: bool) -> None:
-    harness, told, asked = Harness(max_rows=1), Told(previews=1), list[int]()
+def test_previews_are_left_out_while_edits_wait_for_a_place(low: bool, prepared: bool) -> None:
+    later, told, asked = Later(), Told(previews=1), list[int]()
+    harness = Harness(max_rows=1, preparers=later)
     made = replace(plan(1.0, 4), loop=previewed(1.0, 4, asked)())
     request = Request(lambda: [made], print)
     harness.batcher.submit(request, [Job(request, print, told.reports)])
+    later.begin()
     harness.submit("waits", plan(2.0, 4), low=low)
+    if prepared:
+        later.begin()
     harness.turns(2)
     assert asked == ([2] if low else [])

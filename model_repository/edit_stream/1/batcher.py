@@ -223,12 +223,12 @@ class Batcher:
             return
         with self._changed:
             self._metrics.call(sum(job.rows for job in jobs), len(jobs), began, self._clock())
-        idle = not self._waiting and all(job.begun or job.request.low for job in tuple(self._ready))
+        idle = all(one.low for one in (*self._waiting, *(job.request for job in tuple(self._ready) if not job.begun)))
         steps = [partial(self._advance, *one, idle) for one in zip(jobs, predictions, strict=True)]
         self._side_by_side(steps, min(prediction.nbytes for prediction in predictions))
 
     def _advance(self, job: Job, prediction: NDArray[Any], idle: bool) -> None:
-        """`idle`: no edit waits for a place, so that there is time for previews."""
+        """`idle`: no edit waits for a place but in the background, so that there is time for previews."""
         try:
             called = False
             while not called:

@@ -17,7 +17,9 @@ MOST: Final[Mapping[str, int]] = {"jpeg": 65_500, "webp": 16_383}
 """Pixels of a side by the file's format, as libjpeg and libwebp have them. A PNG may have more than any picture."""
 _MOST_SEGMENTS: Final = 100_000
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
-_SEGMENT: Final = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
+_SEGMENT: Final = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)  # of fill bytes the last: none is read twice
+_MOST_BETWEEN: Final = 65_536
+"""Bytes between two segments of a JPEG that are passed over: while they are, nothing else runs."""
 _JPEG_END: Final = (0xD9, 0xDA)  # of the file, or of all that stands before the pixels
 _JPEG_FRAMES: Final = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
@@ -76,7 +78,7 @@ def _of_jpeg(content: bytes) -> Size:
     """Of the first frame. Raises `struct.error`."""
     at = 2
     for _ in range(_MOST_SEGMENTS):
-        found = _SEGMENT.search(content, at)
+        found = _SEGMENT.search(content, at, at + _MOST_BETWEEN)
         if found is None or found[1][0] in _JPEG_END:
             break
         if found[1][0] in _JPEG_FRAMES:

@@ -20,8 +20,9 @@ _START, _END, _SCAN, _EXIF_OR_XMP, _PROFILE, _ADOBE, _COMMENT = 0xD8, 0xD9, 0xDA
 _APPLICATIONS = range(0xE0, 0xF0)
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
-"""A marker that begins a segment: neither a stuffed byte of a scan nor a restart."""
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
+"""A marker that begins a segment: neither a stuffed byte of a scan nor a restart. Of fill bytes the last: were all of
+them looked for, a file of nothing else would be read anew from each."""
 _NEEDED = {0xE0: 14, _ADOBE: 12}
 """Segments that tell libjpeg what the components are, and the bytes that they have if they are whole."""
 _MAX_SCANS = 32

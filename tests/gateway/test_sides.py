@@ -130,6 +130,16 @@ def test_a_jpeg_of_segments_alone_ends() -> None:
     assert sides.size_of(b"\xff\xd8" + b"\xff\xfe\0\2" * 200_000) == (0, 0)
 
 
+def test_a_jpeg_of_fill_bytes_alone_ends() -> None:
+    assert sides.size_of(b"\xff" * 10_000_000) == (0, 0)
+
+
+@pytest.mark.parametrize("fill", [1, 2, 9999])
+def test_a_jpeg_may_have_fill_bytes(fill: int) -> None:
+    content = picture("JPEG", (7, 300))
+    assert sides.size_of(content[:2] + b"\xff" * fill + content[2:]) == (7, 300)
+
+
 @pytest.mark.parametrize("own", [(65_535, 100), (100, 65_535), (8, 8), (1023, 1025), (700, 701), (3001, 2000)])
 @pytest.mark.parametrize("most", [512 * 512, 1024 * 1024, 512 * 1024, 4096])
 def test_the_rule_is_that_of_the_model_repository(own: tuple[int, int], most: int) -> None:

@@ -183,7 +183,7 @@ def segment(marker: int, content: bytes) -> bytes:
 )
 def test_a_jpeg_is_its_pixels(beside: bytes) -> None:
     whole = JPEGS["baseline"]()
-    for junk in (b"", b"junk"):
+    for junk in (b"", b"junk", b"\xff" * 9):
         assert (seen(whole[:2] + beside + junk + whole[2:]) == seen(whole)).all()
         assert (seen(whole[:20] + junk + beside + whole[20:]) == seen(whole)).all()
 
@@ -196,6 +196,12 @@ def test_a_jpegs_profile_in_parts_of_any_order() -> None:
     assert (seen(mixed) == seen(saved(smooth(), "JPEG", quality=90, icc_profile=LINEAR))).all()
     assert (seen(mixed) != seen(whole)).any()
     assert (seen(whole[:2] + parts[2] + parts[0] + whole[2:]) == seen(whole)).all()
+
+
+def test_a_jpeg_of_fill_bytes_alone_is_read_once() -> None:
+    refused(b"\xff\xd8" + b"\xff" * 10_000_000)
+    with pytest.raises(InvalidEditError):
+        own_size(b"\xff\xd8" + b"\xff" * 10_000_000)
 
 
 def test_a_jpeg_of_too_many_scans_is_refused() -> None:

@@ -22,6 +22,11 @@ def test_what_is_read(text: str, expected: urls.Url) -> None:
     assert urls.parse(text) == expected
 
 
+def test_each_character_is_looked_at_once() -> None:
+    for rest in ("?" * 1_000_000, "/" * 1_000_000, "?#" * 500_000):
+        assert vars(urls)["_FORM"].fullmatch(f"http://a.example/{rest} ") is None
+
+
 @given(st.text(max_size=60) | st.from_regex(r"https?://[!-~]{0,40}", fullmatch=True))
 @settings(max_examples=5 * CASES, deadline=None, database=None)
 def test_any_text_is_a_plain_url_or_none(text: str) -> None:

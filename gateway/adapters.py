@@ -26,6 +26,8 @@ def check(model: str) -> None:
     name, adapters = split(model)
     if adapters == BASE_MODEL or not (name or adapters):
         return
+    if adapters.count("+") >= MOST:  # before they are taken apart: of a whole body's there would be gigabytes
+        raise _invalid(f"at most {MOST} adapters in one request")
     parts = [part.partition(":") for part in adapters.split("+")]
     for number, (route, _, _) in enumerate(parts, 1):
         where = f" in part {number} of {len(parts)}" if len(parts) > 1 else ""
@@ -35,8 +37,6 @@ def check(model: str) -> None:
             message = f"{KINDS['unknown_model'].message} Names have letters, digits, dots, - and _ alone: look{where}."
             raise PublicError("unknown_model", param="model", message=message if where else None)
     routes = [route for route, _, _ in parts]
-    if len(parts) > MOST:
-        raise _invalid(f"at most {MOST} adapters in one request")
     for route, colon, scale in parts:
         if route == BASE_MODEL:
             raise _invalid(f"{BASE_MODEL} is the model without adapters, and stands alone")

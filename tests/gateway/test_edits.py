@@ -2,10 +2,13 @@
 
 import base64
 import struct
+import tracemalloc
 
 import httpx
 import pytest
 
+from gateway import adapters
+from gateway.errors import PublicError
 from gateway.unserved import NEUTRAL
 from tests.gateway.asking import EDITS, PNG, PNG64, body, failure, picture, post
 from tests.gateway.fake_triton import HEIGHT, JPEG, RAW, USED, WIDTH, FakeTriton, element, tensors
@@ -78,6 +81,7 @@ def test_adapters_go_to_triton_as_they_are_named(gateway: Gateway, triton: FakeT
     ("model", "message"),
     [
         ("a+b+c+d+e", "model: at most 4 adapters in one request."),
+        ("+" * 9, "model: at most 4 adapters in one request."),
         ("oil+ink+oil:2", "model: oil is there twice; give it one scale instead."),
         ("ink+oil:", "model: the scale of oil must be a number from -10 to 10."),
         ("oil:10.01", "model: the scale of oil must be a number from -10 to 10."),
@@ -97,6 +101,17 @@ def test_a_wrong_part_of_a_model_is_told_by_name(
     assert (answer.status_code, answer.json()["detail"]) == (422, message)
     assert answer.json()["error"]["param"] == "model"
     assert not triton.requests
+
+
+def test_a_body_of_adapters_takes_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        for model in ("+" * 1_000_000, "a/" + "+:" * 500_000):
+            with pytest.raises(PublicError, match="parameter_invalid"):
+                adapters.check(model)
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_nulls_are_as_good_as_left_out(gateway: Gateway, triton: FakeTriton) -> None:

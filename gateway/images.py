@@ -20,7 +20,9 @@ PNG: Final = b"\x89PNG\r\n\x1a\n"
 _SLICE: Final = 1 << 18  # characters decoded at once; other threads get their turn between slices
 _BLANKS: Final = " \t\r\n"
 _PLAIN: Final = bytes.maketrans(b"-_", b"+/")  # the URL-safe alphabet as the usual one
-_DATA_URL: Final = re.compile(r"[ \t\r\n]*data:[^,;]{0,100}(;[^,;]{0,100}){0,5};base64,", re.ASCII | re.IGNORECASE)
+_DATA_URL: Final = re.compile(  # of a hundred million blanks none is given back: that would take seconds
+    r"[ \t\r\n]*+data:[^,;]{0,100}(;[^,;]{0,100}){0,5};base64,", re.ASCII | re.IGNORECASE
+)
 _URL: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{0,20}://")
 
 

@@ -14,8 +14,9 @@ from gateway.schemas import EditParameters
 from gateway.sized_schemas import Sized, optional, whole
 
 MOST_IMAGES: Final = 16
+# Bounded: a body's worth of digits takes seconds, in which nothing else runs.
 INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,99})", re.ASCII)
-NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
+NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]{0,99})(\.[0-9]{1,99})?([eE][+-]?[0-9]{1,9})?", re.ASCII)
 BOOLEANS: Final = {"true": True, "false": False}
 NO_FILES: Final = "file_id is not served, for no files are kept here: give image_url"
 

@@ -21,8 +21,9 @@ def parse(content: bytes, content_type: str) -> Call:
     parts = parts_of(content, content_type)
     form = validated(ImageEditForm, _texts(parts))
     wanted = openai_answer.wanted(form)
-    sources: list[Source] = [bytes(part.content) for part in parts if part.name in IMAGES]
-    masks: list[Source] = [bytes(part.content) for part in parts if part.name == MASK and not part.is_nothing]
+    files = [part for part in parts if not part.is_nothing]
+    sources: list[Source] = [bytes(part.content) for part in files if part.name in IMAGES]
+    masks: list[Source] = [bytes(part.content) for part in files if part.name == MASK]
     if not sources:
         raise PublicError("parameter_invalid", param="image", message="image: give at least one file.")
     if len(masks) > 1:

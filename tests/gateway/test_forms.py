@@ -1,9 +1,12 @@
-"""Forms that hold what looks like their boundary: some is content, and much of it is refused before it is parsed."""
+"""Forms of what looks like their boundary, of which some is content and much is refused; and of files of nothing."""
 
 import pytest
 
 from gateway.errors import PublicError
 from gateway.multipart import MAX_PADDING, MAX_PARTS, parts_of
+from tests.gateway.asking import PNG, failure, post
+from tests.gateway.fake_triton import FakeTriton
+from tests.gateway.serving import Gateway
 
 TYPE = "multipart/form-data; boundary=b"
 PART = b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\n'
@@ -48,3 +51,14 @@ def test_a_form_without_a_boundary_is_broken(kind: str) -> None:
     with pytest.raises(PublicError) as error:
         parts_of(form(b"\r\n--" * (MAX_PARTS + 2)), kind)
     assert error.value.message == BROKEN
+
+
+def test_a_browsers_input_without_a_file_is_none(gateway: Gateway, triton: FakeTriton) -> None:
+    nothing, fields = ("image", ("", b"")), {"prompt": "x"}
+    assert post(gateway, files=[nothing, ("image", PNG)], data=fields).status_code == 200
+    assert [*triton.requests[0].inputs[0].shape] == [1]
+    answer = post(gateway, files=[nothing], data=fields)
+    assert failure(answer) == (422, "parameter_invalid")
+    assert answer.json()["detail"] == "image: give at least one file."
+    empty = ("image", ("a.png", b""))
+    assert failure(post(gateway, files=[empty, ("image", PNG)], data=fields)) == (422, "image_unreadable")

@@ -60,6 +60,11 @@ class Flow(FlowControl):
         self.held = True
         self.pause_reading()
 
+    def pause_reading(self) -> None:
+        """Read nothing, though it was said before: behind a body that nobody wanted uvicorn reads on by itself."""
+        self.read_paused = False
+        super().pause_reading()
+
     def resume_reading(self) -> None:
         """Read, unless there is enough to parse."""
         if not self.held:

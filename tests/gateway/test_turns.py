@@ -63,7 +63,7 @@ class App:
         await send({"type": "http.response.body", "body": b""})
 
 
-def connected(app: App, turns: Turns) -> tuple[Protocol, Wire]:
+def connected(app: Any, turns: Turns) -> tuple[Protocol, Wire]:
     state, wire = ServerState(), Wire()
     config = uvicorn.Config(app, log_config=None, access_log=False)
     one = Protocol(config=config, server_state=state, app_state={}, bounds=BOUNDS, turns=turns, refused=print)
@@ -133,6 +133,23 @@ def test_a_request_behind_another_has_its_turns_too() -> None:
         while wire.written.count(b"HTTP/1.1 200") < 2:
             await asyncio.sleep(0)
         assert app.bodies == [b" " * MIN_CHUNK * 2 * CHUNKS] * 2
+
+    clock.run(scene())
+
+
+def test_behind_a_body_that_nobody_wanted_no_more_is_read_than_is_parsed() -> None:
+    async def refusing(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def scene() -> None:
+        one, wire = connected(refusing, Turns(CHUNKS))
+        few = CHUNK * (2 * CHUNKS) + b"0\r\n\r\n"
+        one.data_received(chunked() + few + chunked() + BODY)
+        while wire.written.count(b"HTTP/1.1 404") < 2 or one.flow.held:
+            assert wire.read == (not one.flow.held)
+            await asyncio.sleep(0)
+        assert wire.read
 
     clock.run(scene())
 

@@ -23,6 +23,8 @@ class Parser(h11.Connection):
 
     origin = b""
     """Where the page is from that sent the last request."""
+    bare = False
+    """Whether the answer to the last request has no content: it was a HEAD."""
     stopped = False
     """Whether it said that it needs data because its turn is over."""
     _chunked = False
@@ -38,7 +40,7 @@ class Parser(h11.Connection):
         event = super().next_event()
         if isinstance(event, h11.Request):
             names = dict(event.headers)
-            self.origin = names.get(b"origin", b"")
+            self.origin, self.bare = names.get(b"origin", b""), event.method == b"HEAD"
             self._chunked, self._chunks, self._bytes = b"transfer-encoding" in names, 0, 0
             if self._chunked and b"content-length" in names:
                 raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")

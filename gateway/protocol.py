@@ -190,11 +190,12 @@ class Protocol(H11Protocol):
         """Answer, unless an answer has begun, and close."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             answer, request_id = render(problem), uuid.uuid4().hex
+            bare = self.conn.our_state is h11.SEND_RESPONSE and self.conn.bare
             named = {name.lower(): value for name, value in answer.raw_headers}
             named |= {b"connection": b"close", b"x-request-id": request_id.encode(), **self._sharing()}
             events = (
                 h11.Response(status_code=answer.status_code, headers=list(named.items())),
-                h11.Data(data=bytes(answer.body)),
+                h11.Data(data=b"" if bare else bytes(answer.body)),
                 h11.EndOfMessage(),
             )
             self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))

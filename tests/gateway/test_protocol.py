@@ -150,6 +150,14 @@ def test_a_head_that_is_too_large_is_refused_even_when_it_comes_at_once(gateway:
         assert code_of(rest(connection)) == (400, "body_unreadable")
 
 
+def test_what_is_wrong_with_a_head_request_is_told_without_content(gateway: Gateway) -> None:
+    asked = GET.replace(b"GET", b"HEAD")[:-2] + b"Transfer-Encoding: chunked\r\n\r\nx\r\n"
+    with connected(gateway, asked) as connection:
+        head, _, content = rest(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert content == b""
+
+
 HEAVY = {
     "chunks of a byte": (HEAD + "Transfer-Encoding: chunked\r\n\r\n").encode() + b"1\r\nx\r\n" * 200_000,
     "header lines": f"POST {EDITS} HTTP/1.1\r\n".encode() + b"a:\r\n" * 300_000,

@@ -28,6 +28,7 @@ REFUSED: Final = {
     "control_images": ("parameter_invalid", f"is not served: {PICTURES}"),
     "controlnet_weights": ("parameter_invalid", "is not served"),
     "image": ("unsupported_parameter", f"is not served here: {PICTURES}"),
+    "images": ("unsupported_parameter", "is not served here: send them to /v1/images/edits"),
     "image_guidance_scale": ("unsupported_parameter", "is not served here: there is no picture to keep to"),
 }
 """Fields that are not served here, though callers know them: each with its error's code and words."""

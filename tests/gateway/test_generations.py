@@ -167,6 +167,7 @@ def test_friendlis_json_by_hand(gateway: Gateway, triton: FakeTriton) -> None:
         ({"width": 512, "height": 512}, 400, "height: is not served."),
         ({"mask": "x"}, 400, "mask: is not served."),
         ({"image": {"image": PNG64}}, 400, "image: is not served here: send pictures as `image` to /v1/images/edits."),
+        ({"images": [{"image_url": PNG64}]}, 400, "images: is not served here: send them to /v1/images/edits."),
         ({"image_guidance_scale": 2}, 400, "image_guidance_scale: is not served here: there is no picture to keep to."),
         (
             {"control_images": [{"image": PNG64}], "num_inference_steps": 20},

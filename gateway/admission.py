@@ -1,9 +1,8 @@
 """Counts what is in the house, and turns away what would be too much. Knows nothing of what it counts."""
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self
 
@@ -46,27 +45,6 @@ class Gate:
         finally:
             self.inside -= number
             _less(self._inside, caller, number)
-
-
-class Queue:
-    """Lets at most `limit` in at once, of one caller at most `each`. Who is too many waits for his own, or for all."""
-
-    def __init__(self, limit: int, each: int) -> None:
-        self._places, self._each = asyncio.Semaphore(limit), each
-        self._own: dict[str, asyncio.Semaphore] = {}
-        self._here: Counter[str] = Counter()
-
-    @asynccontextmanager
-    async def entered(self, caller: str) -> AsyncGenerator[None]:
-        """Be inside for the block."""
-        self._here[caller] += 1
-        try:
-            async with self._own.setdefault(caller, asyncio.Semaphore(self._each)), self._places:
-                yield
-        finally:
-            _less(self._here, caller, 1)
-            if caller not in self._here:
-                del self._own[caller]
 
 
 class Memory:

@@ -20,11 +20,11 @@ import httpcore
 
 from gateway import images, urls
 from gateway.addresses import is_own, is_public
-from gateway.admission import Queue
 from gateway.download import Download, RefusedError
 from gateway.errors import PublicError
 from gateway.resolver import Resolver
 from gateway.settings import Settings
+from gateway.shares import Queue
 
 Address = IPv4Address | IPv6Address
 Grown = Callable[[int], None]
@@ -87,11 +87,9 @@ class Fetcher:
         backend: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
         self._settings = settings
-        # A quarter is others', whatever one caller's hosts do.
-        each = settings.url_fetches - settings.url_fetches // 4
-        self._resolver, self._resolve = Resolver(settings.url_fetches, each), resolve
+        self._resolver, self._resolve = Resolver(settings.url_fetches), resolve
         self._guard = _Guard(settings.url_private_hosts, backend or httpcore.AnyIOBackend())
-        self._running = Queue(settings.url_fetches, each)
+        self._running = Queue(settings.url_fetches)
 
     async def __aenter__(self) -> Self:
         _trust()

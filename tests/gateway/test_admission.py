@@ -1,6 +1,5 @@
 """Who gets in: tokens, places, bytes, time; and that a refusal comes before the body."""
 
-import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -10,11 +9,10 @@ from contextlib import AbstractContextManager, ExitStack
 import pytest
 from fastapi import Request
 
-from gateway.admission import Gate, Memory, Queue
+from gateway.admission import Gate, Memory
 from gateway.auth import Keys
 from gateway.errors import PublicError
 from gateway.settings import Settings
-from tests.gateway import clock
 from tests.gateway.asking import body, failure, get, post, until
 from tests.gateway.fake_triton import FakeTriton, answering, response, when
 from tests.gateway.sending import HEAD, code_of, raw, received, sending
@@ -31,32 +29,6 @@ def test_gate() -> None:
     with pytest.raises(PublicError, match="shutting_down"), gate.entered():
         pass
     assert gate.inside == 0
-
-
-def test_who_waits_in_a_queue_waits_for_his_own() -> None:
-    inside: list[str] = []
-
-    async def stay(queue: Queue, caller: str) -> None:
-        async with queue.entered(caller):
-            inside.append(caller)
-            await asyncio.sleep(10)
-            inside.remove(caller)
-
-    async def scene() -> None:
-        queue = Queue(3, each=2)
-        tasks = [asyncio.ensure_future(stay(queue, caller)) for caller in "aaaaabb"]
-        await asyncio.sleep(1)
-        assert inside == ["a", "a", "b"]
-        tasks[-1].cancel()
-        await asyncio.sleep(10)
-        assert inside == ["a", "a"]
-        await asyncio.sleep(10)
-        assert inside == ["a"]
-        await asyncio.gather(*tasks, return_exceptions=True)
-        async with queue.entered("b"), queue.entered("b"), queue.entered("a"):
-            pass
-
-    clock.run(scene())
 
 
 def test_memory() -> None:

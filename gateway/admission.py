@@ -1,7 +1,7 @@
 """Counts what is in the house, and turns away what would be too much. Knows nothing of what it counts."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self
@@ -56,18 +56,28 @@ class Memory:
     def __init__(self, limit: int, each: int | None = None) -> None:
         self._limit, self._each = limit, limit if each is None else each
         self._held: Counter[str] = Counter()
+        self._kept: dict[str, dict[Held, Callable[[], None]]] = {}
         self.held = self.awaited = 0
 
-    def hold(self, caller: str = "", *, awaited: bool = True) -> "Held":
+    def hold(self, caller: str = "", drop: Callable[[], None] | None = None) -> "Held":
         """What one request of `caller` holds of the budget, nothing at first.
 
-        `awaited`: whether someone waits for it; else it is kept for who may come.
+        `drop`: of what nobody waits for, and is kept for who may come: called when its caller needs the room. It gives
+        back all, unless someone has come.
         """
-        return Held(self, caller, awaited)
+        return Held(self, caller, drop)
+
+    def has(self, caller: str, more: int) -> bool:
+        """Whether there are so many bytes more."""
+        return more <= 0 or (self.held + more <= self._limit and self._held[caller] + more <= self._each)
 
     def check(self, caller: str, more: int) -> None:
-        """Raises `PublicError("queue_full")` when there are not so many bytes more."""
-        if more > 0 and (self.held + more > self._limit or self._held[caller] + more > self._each):
+        """Raises `PublicError("queue_full")` when there are not, even without what is kept of the caller's own."""
+        for drop in [*self._kept.get(caller, {}).values()]:
+            if self.has(caller, more):
+                break
+            drop()
+        if not self.has(caller, more):
             raise PublicError("queue_full")
 
     def keep(self, caller: str, difference: int, awaited: bool) -> None:
@@ -75,6 +85,16 @@ class Memory:
         self.held += difference
         self.awaited += difference if awaited else 0
         _less(self._held, caller, -difference)
+
+    def may_drop(self, caller: str, held: "Held", drop: Callable[[], None] | None) -> None:
+        """Call `drop` for room, after those before it; None: no more."""
+        kept = self._kept.setdefault(caller, {})
+        if drop is None:
+            kept.pop(held, None)
+        else:
+            kept[held] = drop
+        if not kept:
+            del self._kept[caller]
 
 
 def _less(counts: Counter[str], caller: str, number: int) -> None:
@@ -87,9 +107,13 @@ def _less(counts: Counter[str], caller: str, number: int) -> None:
 class Held:
     """One request's part of `Memory`, given back at the end of its `with`, whatever happens."""
 
-    def __init__(self, memory: Memory, caller: str, awaited: bool) -> None:
-        self._memory, self._caller, self._awaited = memory, caller, awaited
+    def __init__(self, memory: Memory, caller: str, drop: Callable[[], None] | None) -> None:
+        self._memory, self._caller, self._drop = memory, caller, drop
         self.size = 0
+
+    def has(self, size: int) -> bool:
+        """Whether it could hold `size` bytes now, and all else what it holds."""
+        return self._memory.has(self._caller, size - self.size)
 
     def check(self, size: int) -> None:
         """Raises `PublicError("queue_full")` when it could not hold `size` bytes now."""
@@ -102,12 +126,14 @@ class Held:
 
     def keep(self, size: int) -> None:
         """Hold `size` bytes from now on, even beyond the budget: they are there already."""
-        self._memory.keep(self._caller, size - self.size, self._awaited)
+        self._memory.keep(self._caller, size - self.size, awaited=self._drop is None)
         self.size = size
+        if self._drop is not None:
+            self._memory.may_drop(self._caller, self, self._drop if size else None)
 
     def moved(self) -> "Held":
         """A new part that takes over what this one holds."""
-        other = Held(self._memory, self._caller, self._awaited)
+        other = Held(self._memory, self._caller, self._drop)
         other.size, self.size = self.size, 0
         return other
 

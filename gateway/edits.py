@@ -116,7 +116,7 @@ class Edits:
                 lambda: self._work.answered(job, held.moved()),
                 joined=lambda: _let_go(call, held),
                 named=named,
-                kept=lambda answer: self._kept(answer, caller),
+                kept=partial(self._kept, caller),
             )
             return Unread(await until_disconnect(request.receive, work), self.memory, caller)
 
@@ -124,14 +124,14 @@ class Edits:
         """What is told of the job while `place` is held; of a `key` that is known, the job that bears it."""
 
         def begun() -> Feed:
-            kept = self.memory.hold(job.caller, awaited=False) if key else None
+            kept = self.memory.hold(job.caller, partial(self.streams.drop, key)) if key else None
             return Feed(partial(self._work.streamed, job, stream, held.moved()), work.failed, kept)
 
         return place.enter_context(self.streams.joined(key, begun, lambda: _let_go(job.call, held)))
 
-    def _kept(self, answer: bytes, caller: str) -> Callable[[], None]:
+    def _kept(self, caller: str, answer: bytes, drop: Callable[[], None]) -> Callable[[], None]:
         """Hold an answer for as long as it is kept for who may come again; what is returned lets go of it."""
-        held = self.memory.hold(caller, awaited=False)
+        held = self.memory.hold(caller, drop)
         held.keep(len(answer))
         return partial(held.keep, 0)
 

@@ -48,11 +48,8 @@ class Listener:
         """Have `told` sent, unless it may be left out and there is no memory for it."""
         if told.latest and self._replaced(told):
             return
-        if not told.lasting:
-            try:
-                self._held.check(self._held.size + len(told.content))
-            except PublicError:
-                return
+        if not (told.lasting or self._held.has(self._held.size + len(told.content))):
+            return
         self._held.keep(self._held.size + len(told.content))
         self._unread.append(told)
         self._changed.set()
@@ -130,6 +127,11 @@ class Feed:
         finally:
             self._listeners.discard(listener)
             listener.close()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, and nobody listens."""
+        return self._task.done() and not self.callers
 
     def close(self) -> None:
         """End it, if it has not ended, and forget what it told."""
@@ -226,11 +228,19 @@ class Feeds:
             feed.close()
         await asyncio.gather(*(feed.ended() for feed in feeds))
 
+    def drop(self, key: bytes) -> None:
+        """Forget the one of this key, if it is over."""
+        feed = self._named.get(key)
+        if feed is not None and feed.over:
+            self._forget(key, feed)
+
     def _drop(self, key: bytes, feed: Feed) -> None:
         self.dropped += 1
         self._forget(key, feed)
 
     def _forget(self, key: bytes | None, feed: Feed) -> None:
+        if feed.timer is not None:
+            feed.timer.cancel()
         feed.close()
         self._all.discard(feed)
         if key and self._named.get(key) is feed:

@@ -7,9 +7,10 @@ would be begun over and over and never delivered. Knows nothing of the work: onl
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 T = TypeVar("T")
+Keep: TypeAlias = Callable[[T, Callable[[], None]], Callable[[], None]]
 
 
 @dataclass(eq=False)
@@ -40,14 +41,14 @@ class Orphans(Generic[T]):
         *,
         joined: Callable[[], None] = lambda: None,
         named: bool = False,
-        kept: Callable[[T], Callable[[], None]] = lambda _: lambda: None,
+        kept: Keep[T] = lambda _result, _drop: lambda: None,
     ) -> T:
         """The result of an orphan with this key, after calling `joined`; or else of `work()`, begun now.
 
         Work that is `named` is shared by all who use its key and, unless it fails, kept for the grace after the last
         of them has gone. When the task that awaits this is cancelled, the work becomes an orphan; past the grace it is
-        cancelled as well. `kept` is told the result of work that begins now, and returns what to do once it is
-        forgotten.
+        cancelled as well. `kept` is told the result of work that begins now, and what forgets it unless someone awaits
+        it, and returns what to do once it is forgotten.
         """
         one = self._found(key, named)
         if one is None:
@@ -80,13 +81,17 @@ class Orphans(Generic[T]):
         key: bytes,
         work: Callable[[], Coroutine[Any, Any, T]],
         named: bool,
-        kept: Callable[[T], Callable[[], None]],
+        kept: Keep[T],
     ) -> _Kept[T]:
         one = _Kept(asyncio.ensure_future(work()))
 
+        def drop() -> None:
+            if not one.callers:
+                self._forget(key, one)
+
         def done(task: asyncio.Task[T]) -> None:
             if not _failed(task) and not one.forgotten:
-                one.let_go = kept(task.result())
+                one.let_go = kept(task.result(), drop)
 
         one.task.add_done_callback(done)
         if named:
@@ -119,6 +124,8 @@ class Orphans(Generic[T]):
     def _forget(self, key: bytes, kept: _Kept[T]) -> None:
         self.dropped += kept.task.cancel()
         kept.forgotten = True
+        if kept.timer is not None:
+            kept.timer.cancel()
         if kept.let_go is not None:
             kept.let_go()
             kept.let_go = None

@@ -14,7 +14,7 @@ from gateway.auth import Keys
 from gateway.errors import PublicError
 from gateway.settings import Settings
 from tests.gateway.asking import body, failure, get, post, until
-from tests.gateway.fake_triton import FakeTriton, answering, response, when
+from tests.gateway.fake_triton import FakeTriton, when
 from tests.gateway.sending import HEAD, code_of, raw, received, sending
 from tests.gateway.serving import Gateway, Loop, serving
 
@@ -179,19 +179,6 @@ def test_draining(loop: Loop, triton: FakeTriton) -> None:
         assert failure(answer) == (503, "shutting_down")
         assert "retry-after" in answer.headers
         assert get(gateway, "/livez").status_code == 200
-
-
-def test_answers_that_are_kept_count_as_memory_and_no_stop_waits_for_them(loop: Loop, triton: FakeTriton) -> None:
-    triton.behave = answering(response(bytes(3 * 1000 * 100), 1000, 100))
-    limits = dict.fromkeys(("max_held_bytes", "max_caller_bytes", "max_body_bytes"), 1_000_000)
-    asked = body(response_format="raw")
-    with serving(loop, triton, **limits) as gateway:
-        edits = gateway.app.state.edits
-        answers = [post(gateway, json=asked, headers={"Idempotency-Key": key}) for key in "abc"]
-        assert [answer.status_code for answer in answers] == [200] * 3
-        assert until(lambda: edits.memory.held == sum(len(answer.content) for answer in answers))
-        assert until(lambda: edits.idle)
-        assert failure(post(gateway, json=asked, headers={"Idempotency-Key": "d"})) == (429, "queue_full")
 
 
 def test_a_key_that_is_none_is_refused_before_the_body(gateway: Gateway) -> None:

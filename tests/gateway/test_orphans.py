@@ -43,7 +43,7 @@ class Work:
         return mine
 
 
-async def _left(task: "asyncio.Task[int]") -> None:
+async def left(task: "asyncio.Task[int]") -> None:
     """Let the caller in `task` begin, and leave."""
     await asyncio.sleep(0.01)
     task.cancel()
@@ -57,7 +57,7 @@ def _caller(orphans: Orphans[int], work: Work, key: bytes = b"k", named: bool = 
 def test_the_same_key_takes_an_orphan_over() -> None:
     async def scene() -> None:
         orphans, work = Orphans[int](GRACE), Work()
-        await _left(_caller(orphans, work))
+        await left(_caller(orphans, work))
         second = _caller(orphans, work)
         await asyncio.sleep(GRACE * 2)
         work.ended.set()
@@ -76,7 +76,7 @@ def test_only_who_joins_is_told(named: bool) -> None:
         def caller(name: str) -> "asyncio.Task[int]":
             return asyncio.ensure_future(orphans.run(b"k", work, joined=lambda: told.append(name), named=named))
 
-        await _left(caller("first"))
+        await left(caller("first"))
         second = caller("second")
         await asyncio.sleep(0.01)
         assert told == ["second"]
@@ -89,7 +89,7 @@ def test_only_who_joins_is_told(named: bool) -> None:
 def test_an_orphan_that_ended_keeps_its_result_for_the_grace() -> None:
     async def scene() -> None:
         orphans, work = Orphans[int](GRACE), Work()
-        await _left(_caller(orphans, work))
+        await left(_caller(orphans, work))
         work.ended.set()
         await asyncio.sleep(0.02)
         assert await _caller(orphans, work) == 1
@@ -100,7 +100,7 @@ def test_an_orphan_that_ended_keeps_its_result_for_the_grace() -> None:
 def test_past_the_grace_it_is_cancelled_and_forgotten() -> None:
     async def scene() -> None:
         orphans, work = Orphans[int](GRACE), Work()
-        await _left(_caller(orphans, work))
+        await left(_caller(orphans, work))
         await asyncio.sleep(GRACE * 2)
         assert (work.cancelled, orphans.dropped) == (1, 1)
         assert vars(orphans)["_orphans"] == {}
@@ -114,7 +114,7 @@ def test_the_grace_begins_anew_each_time() -> None:
     async def scene() -> None:
         orphans, work = Orphans[int](GRACE), Work()
         for _ in range(4):
-            await _left(_caller(orphans, work))
+            await left(_caller(orphans, work))
             await asyncio.sleep(GRACE * 0.6)
         last = _caller(orphans, work)
         work.ended.set()
@@ -130,7 +130,7 @@ def test_two_that_are_both_connected_are_two() -> None:
         await asyncio.sleep(0.01)
         assert work.begun == 2
         for one in both:
-            await _left(one)
+            await left(one)
         again = [_caller(orphans, work) for _ in range(3)]
         work.ended.set()
         assert sorted(await asyncio.gather(*again)) == [1, 2, 3]
@@ -141,7 +141,7 @@ def test_two_that_are_both_connected_are_two() -> None:
 def test_other_keys_take_nothing_over() -> None:
     async def scene() -> None:
         orphans, work = Orphans[int](GRACE), Work()
-        await _left(_caller(orphans, work))
+        await left(_caller(orphans, work))
         other = _caller(orphans, work, b"other")
         work.ended.set()
         assert await other == 2
@@ -152,7 +152,7 @@ def test_other_keys_take_nothing_over() -> None:
 def test_a_failed_orphan_is_not_taken_over() -> None:
     async def scene() -> None:
         orphans, work = Orphans[int](GRACE), Work()
-        await _left(_caller(orphans, work))
+        await left(_caller(orphans, work))
         work.error = ValueError()
         work.ended.set()
         await asyncio.sleep(0.02)
@@ -166,52 +166,12 @@ def test_named_work_is_shared_while_connected_and_for_the_grace_after() -> None:
     async def scene() -> None:
         orphans, work = Orphans[int](GRACE), Work()
         both = [_caller(orphans, work, named=True), _caller(orphans, work, named=True)]
-        await _left(both[0])
+        await left(both[0])
         work.ended.set()
         assert await both[1] == 1
         assert await _caller(orphans, work, named=True) == 1
         await asyncio.sleep(GRACE * 2)
         assert await _caller(orphans, work, named=True) == 2
-
-    clock.run(scene())
-
-
-@pytest.mark.parametrize("named", [True, False])
-def test_a_result_is_held_until_it_is_forgotten(named: bool) -> None:
-    held: list[int] = []
-
-    def kept(result: int) -> Any:
-        held.append(result)
-        return lambda: held.remove(result)
-
-    async def scene() -> None:
-        orphans, work = Orphans[int](GRACE), Work()
-        await _left(asyncio.ensure_future(orphans.run(b"k", work, named=named, kept=kept)))
-        assert held == []
-        work.ended.set()
-        await asyncio.sleep(GRACE / 2)
-        assert held == [1]
-        assert await orphans.run(b"k", work, named=named, kept=kept) == 1
-        assert held == ([1] if named else [])
-        await asyncio.sleep(2 * GRACE)
-        assert held == []
-
-    clock.run(scene())
-
-
-def test_of_work_that_failed_or_was_dropped_nothing_is_held() -> None:
-    def kept(_: int) -> Any:
-        raise AssertionError
-
-    async def scene() -> None:
-        orphans, failing, dropped = Orphans[int](GRACE), Work(), Work()
-        failing.error = ValueError("no")
-        failing.ended.set()
-        with pytest.raises(ValueError, match="no"):
-            await orphans.run(b"k", failing, named=True, kept=kept)
-        await _left(asyncio.ensure_future(orphans.run(b"k", dropped, kept=kept)))
-        await asyncio.sleep(2 * GRACE)
-        assert dropped.cancelled == 1
 
     clock.run(scene())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,12 @@ class KernelCache:
         if content in {b"", self._known}:
             return
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = self._file.with_suffix(f".{os.getpid()}")
+        # A name that no other has: containers that share the folder have the same process ids.
+        descriptor, name = tempfile.mkstemp(prefix=f"{self._file.stem}.", suffix=".new", dir=self._file.parent)
         try:
-            new.write_bytes(content)
-            new.replace(self._file)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            Path(name).replace(self._file)
         finally:
-            new.unlink(missing_ok=True)
+            Path(name).unlink(missing_ok=True)
         self._known = content

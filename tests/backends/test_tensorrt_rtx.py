@@ -2,11 +2,13 @@
 
 import pwd
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from backends.kernel_cache import SETTING, kernel_file
+from backends.kernel_cache import SETTING, KernelCache, kernel_file
 from tests.backends.gpus import CONFIG, Gpus, imported, parameters, request, start
 
 
@@ -128,6 +130,24 @@ def test_a_folder_that_cannot_be_written_is_told_and_no_error(module, backend, t
     model.finalize()
     (warning,) = sys.modules["triton_python_backend_utils"].Logger.warnings
     assert "compiled kernels are not kept" in warning
+
+
+def test_containers_of_one_folder_whose_processes_have_the_same_id_keep_theirs_whole(monkeypatch, tmp_path):
+    def cache(content):
+        kernels = SimpleNamespace(serialize=lambda: content)
+        config = SimpleNamespace(create_runtime_cache=lambda: kernels, set_runtime_cache=lambda _cache: True)
+        return KernelCache(config, tmp_path / "plan.rtx")
+
+    one, others, replace = cache(b"kernels of one"), [cache(b"kernels of the other")], Path.replace
+
+    def replaced(self, target):
+        while others:
+            others.pop().save()  # after this one's file was written, and before it has its name
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    one.save()
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("plan.rtx", b"kernels of one")]
 
 
 def test_kernels_lie_in_the_users_own_folder_unless_told(monkeypatch):

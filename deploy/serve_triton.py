@@ -78,7 +78,7 @@ def supervised_triton(repository: Path, sizes: Mapping[str, int], place: int) ->
 
     Ends the program when a setting is wrong.
     """
-    from embedded import command  # noqa: PLC0415
+    from embedded import command, shared_memory  # noqa: PLC0415
     from gateway.collector import DELAY, traces_url  # noqa: PLC0415
 
     try:
@@ -86,7 +86,7 @@ def supervised_triton(repository: Path, sizes: Mapping[str, int], place: int) ->
     except ValueError as error:
         sys.exit(str(error))
     exit_seconds = math.ceil(seconds("TRITOUCH_EDIT_TIMEOUT_SECONDS", EDIT_SECONDS))
-    more = command.PORTS_APART * place
+    more, prefix = command.PORTS_APART * place, shared_memory.new_prefix()
     options = command.TritonOptions(
         "tritonserver",
         repository,
@@ -99,6 +99,7 @@ def supervised_triton(repository: Path, sizes: Mapping[str, int], place: int) ->
         exit_seconds,
         cache_bytes=sizes["TRITOUCH_TRITON_CACHE_BYTES"],
         shm_bytes=sizes["TRITOUCH_TRITON_SHM_BYTES"],
+        shm_prefix=prefix,
         traces_url=traces,
         traces_delay=os.environ.get(DELAY, ""),
     )
@@ -106,7 +107,7 @@ def supervised_triton(repository: Path, sizes: Mapping[str, int], place: int) ->
     return command.supervised(
         command.command_line(options),
         exit_seconds + command.END_SECONDS,
-        *("--watch", command.PYTHON_PROCESS, "--stop-file", str(stop_file)),
+        *("--shm", prefix, "--watch", command.PYTHON_PROCESS, "--stop-file", str(stop_file)),
     )
 
 
@@ -156,13 +157,15 @@ def main() -> int:
     """Serves, unless `--check` asks for no more than exit code 2 where nothing can be served here."""
     # What is needed lies beside this script's folder, which alone Python would search. Triton inherits none of it.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from embedded import memory  # noqa: PLC0415
+    from embedded import memory, shared_memory  # noqa: PLC0415
 
     repository = Path(os.environ["TRITOUCH_REPOSITORY"])
     devices = require_servable(repository)
     if sys.argv[1:] == ["--check"]:
         return 0
     sizes = of_triton()
+    # Of a pod's container that was killed: a pod's shared memory outlives its containers.
+    shared_memory.remove_stale_shm()
     missing = memory.shared_memory_missing(repository, sizes["TRITOUCH_TRITON_SHM_BYTES"], len(devices))
     if missing:
         sys.exit(missing)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import threading
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from embedded.errors import ServiceFailedError
 from embedded.revival import WAITS, Revival
 from embedded.run_folder import BACKENDS, EMPTY, STOP
 from embedded.service import Service, answers
-from embedded.shared_memory import SHM_PREFIX
+from embedded.shared_memory import new_prefix
 from embedded.wheel import environment
 from gateway.collector import DELAY
 
@@ -104,7 +103,7 @@ class Replica:
 
     def launch(self) -> None:
         """Start Triton, without waiting for it. Raises ServiceFailedError."""
-        prefix = f"{SHM_PREFIX}{secrets.token_hex(6)}-"
+        prefix = new_prefix()
         with self._starting:
             if self.stopped.is_set():
                 raise ServiceFailedError(f"{self.name} was stopped")

@@ -8,11 +8,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 from pathlib import Path
 
 SHM = Path("/dev/shm")  # noqa: S108 - where the kernel keeps POSIX shared memory, not a temporary file of ours
 SHM_PREFIX = "tritouch-"
 _LOCK_SUFFIX = ".lock"
+
+
+def new_prefix() -> str:
+    """How the names of one Triton's regions begin, and of no other's."""
+    return f"{SHM_PREFIX}{secrets.token_hex(6)}-"
 
 
 def remove_shm(prefix: str) -> None:
@@ -23,11 +29,13 @@ def remove_shm(prefix: str) -> None:
 
 
 def remove_stale_shm() -> None:
-    """Remove the regions of supervisors that are gone, told by their lock no longer being held."""
+    """Remove the regions of supervisors of this user that are gone, told by their lock no longer being held."""
     for lock in SHM.glob(f"{SHM_PREFIX}*{_LOCK_SUFFIX}"):
         with contextlib.suppress(OSError), lock.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove_shm(lock.name.removesuffix(_LOCK_SUFFIX))
+            # Anybody may make files here: that of another could be called so that ours in use begin with its name.
+            if os.fstat(file.fileno()).st_uid == os.geteuid():
+                remove_shm(lock.name.removesuffix(_LOCK_SUFFIX))
 
 
 def hold_shm(prefix: str) -> int:

@@ -59,6 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "embedded.command",
         "embedded.memory",
         "embedded.several",
+        "embedded.shared_memory",
         "embedded.triton_settings",
         "gateway.collector",
     },

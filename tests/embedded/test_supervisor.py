@@ -207,6 +207,20 @@ def test_the_next_start_removes_what_a_killed_supervisor_left_and_nothing_in_use
         assert len(list(SHM.glob(used + "*"))) == 2
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")
+def test_what_another_user_has_put_there_takes_nothing_of_ours(start):
+    used = shm_prefix()
+    foreign = SHM / f"{used[:-1]}.lock"  # by its name ours would be its regions
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: [path.unlink() for path in SHM.glob(used[:-1] + "*")])
+        stack.callback(os.close, hold_shm(used))
+        (SHM / f"{used}region").touch()
+        foreign.touch()
+        os.chown(foreign, 65534, 65534)
+        start("pass").wait()
+        assert len(list(SHM.glob(used + "*"))) == 2
+
+
 def test_a_program_that_does_not_exist_is_an_error(tmp_path):
     with pytest.raises(ServiceFailedError, match="toy did not start"):
         Service("toy", ["/no/such/program"], Path(tmp_path / "log"), env={}, cwd=tmp_path, grace=1)

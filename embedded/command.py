@@ -6,12 +6,13 @@ read. Needs nothing but the standard library: in Triton's image this is all ther
 
 from __future__ import annotations
 
-import os
 import secrets
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from embedded.cgroup import processors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +94,7 @@ def command_line(options: TritonOptions) -> list[str]:
         *_trace_flags(options),
         f"--backend-config=python,stub-timeout-seconds={_STUB_SECONDS}",
         f"--backend-config=python,thread-pool-size={_CALLS}",
-        f"--model-load-thread-count={min(_MOST_LOADING, os.cpu_count() or 1)}",
+        f"--model-load-thread-count={min(_MOST_LOADING, processors())}",
     ]
 
 

@@ -9,10 +9,10 @@ import os
 import re
 from pathlib import Path
 
+from embedded.cgroup import memory_left
 from embedded.shared_memory import SHM
 
 MEMINFO = Path("/proc/meminfo")
-CGROUP = Path("/sys/fs/cgroup")
 PROCESS_BYTES = 60 << 20
 """What the smallest Python process of Triton takes."""
 
@@ -68,8 +68,4 @@ def _available() -> int:
     """Bytes that this process and its children may still take."""
     known = re.search(r"^MemAvailable:\s+(\d+) kB", MEMINFO.read_text(), re.MULTILINE)
     free = int(known[1]) << 10 if known else 1 << 62
-    try:
-        limit, used = ((CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
-    except OSError:  # no container, or an older kind of limits
-        return free
-    return min(free, int(limit) - int(used)) if limit.isdecimal() else free
+    return int(min(free, memory_left()))

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from embedded import memory, serve
+from embedded import cgroup, memory, serve
 from embedded.errors import EmbeddedError
 
 MIB = 1 << 20
@@ -30,17 +30,23 @@ def repository(tmp_path):
 
 @pytest.fixture
 def room(monkeypatch, tmp_path_factory):
-    """Gives so much shared memory, memory, and memory of a container (None: no container), in MiB."""
+    """Gives so much shared memory, memory, and memory of a container (None: no container), in MiB.
+
+    Of what the container has `used`, `files` are pages of files.
+    """
     folder = tmp_path_factory.mktemp("system")
 
-    def give(shm=10_000, free=100_000, limit=None, used=0):
+    def give(shm=10_000, free=100_000, limit=None, used=0, files=1):
         monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=shm, f_frsize=MIB))
         (folder / "meminfo").write_text(f"MemTotal: 1 kB\nMemAvailable:  {free * 1024} kB\n")
         monkeypatch.setattr(memory, "MEMINFO", folder / "meminfo")
         if limit is not None:
             (folder / "memory.max").write_text(f"{limit if limit == 'max' else limit * MIB}\n")
             (folder / "memory.current").write_text(f"{used * MIB}\n")
-        monkeypatch.setattr(memory, "CGROUP", folder)
+            (folder / "memory.stat").write_text(f"anon 1\nactive_file {MIB}\ninactive_file {(files - 1) * MIB}\n")
+        (folder / "own").write_text("0::/\n")
+        monkeypatch.setattr(cgroup, "CGROUP", folder)
+        monkeypatch.setattr(cgroup, "OWN", folder / "own")
 
     return give
 
@@ -70,8 +76,10 @@ def test_too_little_shared_memory_is_refused_before_anything_starts(repository, 
         ({"free": 800}, None),
         ({"free": 799}, 799),
         ({"free": 799, "limit": "max"}, 799),
-        ({"limit": 1000, "used": 300}, 700),
+        ({"limit": 1000, "used": 301}, 700),
         ({"limit": 2000, "used": 300}, None),
+        ({"limit": 1000, "used": 900, "files": 600}, 700),
+        ({"limit": 1000, "used": 900, "files": 700}, None),
     ],
 )
 def test_memory_that_the_weights_will_hardly_fit_into_is_told(repository, room, given, free):

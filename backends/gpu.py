@@ -64,8 +64,10 @@ def _gpu(cuda: ctypes.CDLL, number: int) -> Gpu | None:
     )
     if failed:
         return None
-    capability = f"{major.value}.{minor.value}"
-    return Gpu(name.value.decode(errors="replace"), capability, f"GPU-{uuid.UUID(bytes=identity.raw)}")
+    capability, called = f"{major.value}.{minor.value}", name.value.decode(errors="replace")
+    # A part of one has an id and, by its name, a kind of its own: as a GPU's, CUDA_VISIBLE_DEVICES would hide it.
+    kind = "MIG" if " MIG " in called else "GPU"
+    return Gpu(called, capability, f"{kind}-{uuid.UUID(bytes=identity.raw)}")
 
 
 def chosen(asked: str, gpus: Callable[[], list[Gpu]] = find_gpus) -> list[Gpu]:

@@ -117,9 +117,7 @@ class Graphs:
         launch.calls += 1
 
     def _new(self, shapes: Shapes) -> Any:
-        context = self._engine.create_execution_context(self._trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-        if context is None:
-            raise RuntimeError("the engine has no room for one more execution context")
+        context = new_context(self._engine, self._trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         context.set_device_memory(int(self._memory), self._bytes)
         shape_inputs(context, shapes)
         place(context, self._addresses)
@@ -140,6 +138,14 @@ class Graphs:
             return None
         finally:
             self._cuda("cuGraphDestroy", graph)
+
+
+def new_context(engine: Any, *how: Any) -> Any:
+    """An execution context. Raises RuntimeError where the GPU has too little memory: TensorRT gives none then."""
+    context = engine.create_execution_context(*how)
+    if context is None:
+        raise RuntimeError("the engine has no room for one more execution context")
+    return context
 
 
 def shape_inputs(context: Any, shapes: Shapes) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from backends.cuda import Cuda
 from backends.kernel_cache import KernelCache, kernel_file
-from backends.launches import Following, Graphs, Launches
+from backends.launches import Following, Graphs, Launches, new_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,8 +70,8 @@ class Plan:
         """Load ``file``.
 
         Raises:
-            ValueError: the plan does not fit this GPU, driver or TensorRT.
-            RuntimeError: CUDA failed, or its Python package is missing.
+            ValueError: the plan does not fit this GPU, its memory, driver or TensorRT.
+            RuntimeError: CUDA failed, the GPU has too little memory, or its Python package is missing.
         """
         self._trt, self._cuda = trt, Cuda(options.device)
         self._stream = self._cuda("cuStreamCreate", 0)
@@ -79,7 +79,8 @@ class Plan:
         content = file.read_bytes()
         self._engine = trt.Runtime(self._logger).deserialize_cuda_engine(content)
         if self._engine is None:
-            raise ValueError(f"{file.name} was not made for this GPU and TensorRT {trt.__version__}")
+            made = f"{file.name} was not made for this GPU and TensorRT {trt.__version__}"
+            raise ValueError(f"{made}, or has no room in its memory: the log has TensorRT's own words")
         self._kernels: KernelCache | None = None
         self._launches = self._begun(options, content)
         self.inputs, self.outputs = self._tensors()
@@ -96,7 +97,7 @@ class Plan:
         if options.cuda_graphs and not captures:
             return Graphs(self._trt, self._engine, self._cuda)
         if not captures or (options.cuda_graphs is None and options.specialization is None):
-            return Following(self._engine.create_execution_context())
+            return Following(new_context(self._engine))
         config = self._engine.create_runtime_config()
         if options.cuda_graphs is not None:
             strategy = self._trt.CudaGraphStrategy
@@ -107,7 +108,7 @@ class Plan:
         kernels = kernel_file(content) if options.keeps_kernels else None  # which reads all of the plan
         if kernels:
             self._kernels = KernelCache(config, kernels)
-        return Following(self._engine.create_execution_context(config))
+        return Following(new_context(self._engine, config))
 
     def _tensors(self) -> tuple[tuple[PlanTensor, ...], tuple[PlanTensor, ...]]:
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]

@@ -24,9 +24,11 @@ _PROBE_SECONDS = 2.0
 _SUPERVISOR_START_SECONDS = 30.0
 # On top of the grace: the time in which the supervisor kills and collects what is left.
 _SUPERVISOR_STOP_SECONDS = 15.0
-# Triton's error lines, its last word ("error: creating server"), and what Python and protobuf say in their own ways.
+# Triton's error lines, its last word ("error: creating server"), and what Python, protobuf and TensorRT say their way.
 _TELLING = re.compile(
-    r"(?:E\d{4} |error: |\[libprotobuf ERROR|Traceback |\w+(?:\.\w+)*(?:Error|Exception)\b|\S+: error )", re.IGNORECASE
+    r"(?:E\d{4} |error: |\[[\d/:-]+\] \[TRT[^\]]*\] \[E\] |\[libprotobuf ERROR|Traceback "
+    r"|\w+(?:\.\w+)*(?:Error|Exception)\b|\S+: error )",
+    re.IGNORECASE,
 )
 # What every start without a GPU says, and what Triton says a second time in other words.
 _NOISE = re.compile(r"CUDA driver version|CudaDriverHelper|NVML|DCGM|ERROR: Failed to create instance")

@@ -12,7 +12,8 @@ def test_without_a_driver_there_is_no_gpu():
     assert find_gpu("no-such-library.so") is None
 
 
-def test_a_gpu_is_read_from_the_driver(tmp_path):
+@pytest.mark.parametrize(("name", "kind"), [("NVIDIA L4", "GPU"), ("NVIDIA H100 80GB HBM3 MIG 3g.40gb", "MIG")])
+def test_a_gpu_or_a_part_of_one_is_read_from_the_driver(tmp_path, name, kind):
     source = tmp_path / "cuda.c"
     source.write_text(
         "#include <string.h>\n"
@@ -20,16 +21,16 @@ def test_a_gpu_is_read_from_the_driver(tmp_path):
         "int cuDeviceGet(int *d, int o) { *d = 5 + o; return 0; }\n"
         "int cuDeviceGetCount(int *n) { *n = 2; return 0; }\n"
         "int cuDeviceGetUuid_v2(char *u, int d) { memset(u, d, 16); return 0; }\n"
-        'int cuDeviceGetName(char *n, int l, int d) { strcpy(n, "NVIDIA L4"); return d < 5; }\n'
+        "int cuDeviceGetName(char *n, int l, int d) { strcpy(n, NAME); return d < 5; }\n"
         "int cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? 8 : 9; return 0; }\n"
     )
     library = tmp_path / "cuda.so"
-    built = subprocess.run(["cc", "-shared", "-fPIC", str(source), "-o", str(library)], check=False)
+    built = subprocess.run(["cc", f'-DNAME="{name}"', "-shared", "-fPIC", str(source), "-o", str(library)], check=False)
     if built.returncode != 0:
         pytest.skip("no C compiler")
     first, second = find_gpus(str(library))
-    assert first == find_gpu(str(library)) == Gpu("NVIDIA L4", "8.9", "GPU-05050505-0505-0505-0505-050505050505")
-    assert second.uuid == "GPU-06060606-0606-0606-0606-060606060606"
+    assert first == find_gpu(str(library)) == Gpu(name, "8.9", f"{kind}-05050505-0505-0505-0505-050505050505")
+    assert second.uuid == f"{kind}-06060606-0606-0606-0606-060606060606"
 
 
 L4, A10 = [Gpu("NVIDIA L4", "8.9", f"GPU-{number}") for number in range(3)], Gpu("NVIDIA A10", "8.6", "GPU-3")

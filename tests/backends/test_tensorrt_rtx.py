@@ -78,7 +78,10 @@ def test_cuda_graphs_are_on_unless_turned_off(module, gpus, tmp_path):
     [
         (parameters(SPEED="fast"), "model denoiser: the tensorrt_rtx backend knows no parameter SPEED"),
         (parameters(CUDA_GRAPHS="maybe"), "CUDA_GRAPHS is 'MAYBE', and must be YES or NO"),
-        ({"plan": b"of another GPU"}, "model.plan was not made for this GPU and TensorRT 1.7"),
+        (
+            {"plan": b"of another GPU"},
+            "model.plan was not made for this GPU and TensorRT 1.7, or has no room in its memory",
+        ),
         ({"input": CONFIG["input"][:1]}, r"the model's input t int64 \[-1, 1\] is not in config.pbtxt"),
         ({"default_model_filename": "other.plan"}, "there is no .*/1/other.plan"),
     ],
@@ -91,6 +94,13 @@ def test_what_does_not_load_says_why(module, tmp_path, changes, words):
 def test_a_full_gpu_is_named(module, gpus, tmp_path):
     gpus.driver.full = True
     with pytest.raises(Exception, match="cuMemAlloc failed: CUDA_ERROR_OUT_OF_MEMORY"):
+        start(module, tmp_path)
+
+
+def test_a_gpu_that_is_too_full_for_a_context_is_named(module, gpus, tmp_path):
+    gpus.engine.full = True
+    words = "model denoiser: the engine has no room for one more execution context"
+    with pytest.raises(sys.modules["triton_python_backend_utils"].TritonModelException, match=words):
         start(module, tmp_path)
 
 

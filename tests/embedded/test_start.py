@@ -173,6 +173,8 @@ def test_the_log_lines_that_tell_why():
     assert lines[0].endswith("failed to load 'm': no module")
     assert [line.strip() for line in lines[1:]] == ["At:", "model.py(1)", log.splitlines()[-1]]
     assert telling_lines("one\ntwo\n") == ["one", "two"]
+    tensorrt = "[11/22/2025-15:31:59] [TRT] [E] Error Code 2: OutOfMemory (Requested size was 8 bytes.)"
+    assert telling_lines(f"one\n{tensorrt}\n{tensorrt.replace('[E]', '[W]')}\n") == [tensorrt]
 
 
 @pytest.mark.parametrize(("arguments", "message"), [(["--port", "99999"], "65535"), (["--port", "x"], "65535")])

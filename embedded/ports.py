@@ -22,6 +22,10 @@ MOST = 65535
 def bind(host: str, port: int) -> socket.socket:
     """A socket bound to ``host`` and ``port`` (0: a free one), not listening yet.
 
+    Nobody else can have the port from then on. With SO_REUSEADDR one that does not listen would share it, and of two
+    that start at once the second would find out minutes later. So it is asked for only where the port is not to be had
+    otherwise, because of connections that a server of before has closed; and by `listen`, for the next server.
+
     Raises:
         EmbeddedError: the port is busy, or the address cannot be bound.
     """
@@ -31,14 +35,24 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise EmbeddedError(f"cannot listen on {host}:{port}: {error.strerror}") from None
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
+        try:
+            bound.bind(address)
+        except OSError:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     except OSError as error:
         bound.close()
         if error.errno == errno.EADDRINUSE:
             raise EmbeddedError(f"port {port} on {host} is in use: stop what uses it, or choose another") from None
         raise EmbeddedError(f"cannot listen on {host}:{port}: {error.strerror}") from None
     return bound
+
+
+def listen(bound: socket.socket) -> None:
+    """Take connections, which wait for whoever accepts them; once it is closed, the port can be bound at once."""
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.listen()
 
 
 def choose(host: str, wanted: Iterable[tuple[str, int]]) -> list[int]:

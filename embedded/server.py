@@ -106,6 +106,7 @@ class Embedded:
             ServiceFailedError: it ended, or the time is up.
         """
         host, port = listening.getsockname()[:2]
+        ports.listen(listening)
         self._gateway = Service(
             "gateway",
             [sys.executable, "-m", "gateway", "--fd", str(listening.fileno())],

@@ -92,6 +92,18 @@ def test_a_busy_port_is_named():
             ports.choose("127.0.0.1", [("Triton's gRPC", port)])
 
 
+def test_a_port_that_is_bound_and_not_listened_on_yet_is_had_by_nobody_else():
+    """Of two that start at once, the second is told so at once, after a restart too."""
+    (port,) = ports.choose("127.0.0.1", [("one", 0)])
+    for _ in range(2):
+        with ports.bind("127.0.0.1", port) as bound:
+            with pytest.raises(EmbeddedError, match=f"^port {port} on 127.0.0.1 is in use"):
+                ports.bind("127.0.0.1", port)
+            ports.listen(bound)
+            with socket.create_connection(("127.0.0.1", port)):
+                bound.accept()[0].close()  # who closes first has the port for a minute more
+
+
 def test_an_address_of_another_machine_is_one_line():
     with pytest.raises(EmbeddedError, match=r"^cannot listen on 192.0.2.1:80: "):
         ports.bind("192.0.2.1", 80)

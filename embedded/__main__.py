@@ -47,9 +47,10 @@ class _Stop:
 
 
 def on_stop_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
-    """Handle each of them so."""
+    """Handle each of them so, but for a terminal's end where `nohup` has had it ignored."""
     for number in _STOP_SIGNALS:
-        signal.signal(number, handler)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def _port(text: str) -> int:
@@ -67,7 +68,8 @@ def _replicas(text: str) -> int:
 
 
 def _tell(line: str) -> None:
-    print(f"embedded: {line}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # the terminal is gone, or the log's disk is full: no reason not to start a Triton again
+        print(f"embedded: {line}", file=sys.stderr, flush=True)
 
 
 def _announce(running: Embedded, *, playground: bool) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,8 @@ STOP = "stop"
 def run_folder(parent: Path | None) -> Iterator[Path]:
     """A new folder for one run's logs; a temporary one is removed unless the run failed.
 
+    It is locked meanwhile: systemd-tmpfiles, which removes what is old, leaves a folder alone that it cannot lock.
+
     Raises:
         EmbeddedError: it cannot be made.
     """
@@ -32,6 +36,9 @@ def run_folder(parent: Path | None) -> Iterator[Path]:
         run = Path(tempfile.mkdtemp(prefix="tritouch-", dir=parent))
     except OSError as error:
         raise EmbeddedError(f"no run folder can be made in {parent or 'the temporary folder'}: {error}") from None
+    lock = os.open(run, os.O_RDONLY | os.O_DIRECTORY)
+    with suppress(OSError):  # of a file system without locks
+        fcntl.flock(lock, fcntl.LOCK_SH)
     try:
         yield run
     except EmbeddedError:
@@ -40,7 +47,10 @@ def run_folder(parent: Path | None) -> Iterator[Path]:
     except BaseException:
         _leave(run, keep=parent is not None)
         raise
-    _leave(run, keep=parent is not None)
+    else:
+        _leave(run, keep=parent is not None)
+    finally:
+        os.close(lock)
 
 
 def _leave(run: Path, *, keep: bool) -> None:
@@ -53,5 +63,5 @@ def _leave(run: Path, *, keep: bool) -> None:
 def _remove_scaffolding(run: Path) -> None:
     for folder in (BACKENDS, EMPTY):
         shutil.rmtree(run / folder, ignore_errors=True)
-    if not any(run.iterdir()):
+    with suppress(OSError):  # it has logs, or was removed by others
         run.rmdir()

@@ -52,6 +52,8 @@ class Service:
     ) -> None:
         """Start ``command``.
 
+        Raises ServiceFailedError where it does not start.
+
         Args:
             name: what the server is called in messages.
             command: program and arguments.
@@ -69,8 +71,12 @@ class Service:
         self._control, far_end = socket.socketpair()
         inherited = [part for fd in fds for part in ("--fd", str(fd))]
         whole = supervised(command, grace, "--control", str(far_end.fileno()), *inherited, *options)
-        with far_end, log.open("ab") as output:
-            self._supervisor = _start_supervisor(whole, output, env, cwd, [far_end.fileno(), *fds])
+        try:
+            with far_end, log.open("ab") as output:
+                self._supervisor = _start_supervisor(whole, output, env, cwd, [far_end.fileno(), *fds])
+        except OSError as error:  # of the system, as for want of memory: it may pass, as other failures do
+            self._control.close()
+            raise ServiceFailedError(f"{name} did not start: {error}") from None
         self.pid = 0
         self.pid = self._read_pid()
 
@@ -136,9 +142,12 @@ class Service:
 
     def explain(self, what: str) -> str:
         """One line saying ``what`` happened and where the log is, then the lines of the log that tell why."""
-        with self.log.open("rb") as file:
-            file.seek(self._log_start)
-            lines = telling_lines(file.read().decode(errors="replace"))
+        try:
+            with self.log.open("rb") as file:
+                file.seek(self._log_start)
+                lines = telling_lines(file.read().decode(errors="replace"))
+        except OSError as error:
+            lines = [f"which cannot be read: {error.strerror}"]
         return "\n".join([f"{self.name} {what}; its log: {self.log}", *(f"  {line}" for line in lines)])
 
 
@@ -151,7 +160,7 @@ def _start_supervisor(
         stdout=output,
         stderr=subprocess.STDOUT,
         env=dict(env),
-        cwd=cwd,
+        cwd=str(cwd),
         pass_fds=fds,
         # Ctrl-C reaches this process alone, which then stops the servers in their order.
         start_new_session=True,

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,8 +91,9 @@ class Several:
             one.tried = 0
         wait = self._waits[min(one.tried, len(self._waits) - 1)]
         one.due = now + wait
-        sys.stdout.write(f"error: {one.name} ended with exit code {code}: started again in {wait:g} s\n")
-        sys.stdout.flush()
+        with suppress(OSError):  # nobody reads it: no reason not to start it again
+            sys.stdout.write(f"error: {one.name} ended with exit code {code}: started again in {wait:g} s\n")
+            sys.stdout.flush()
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True

@@ -190,9 +190,9 @@ class Supervisor:
             self._parts, self._round = found, 0
         self._reap()
         if dead and self._status is None:
-            sys.stdout.write(f"error: {self._program} {', '.join(dead)} has died, and all is ended\n")
-            sys.stdout.flush()
             self._kill()
+            with contextlib.suppress(OSError):  # the log's disk is full, perhaps for the same reason
+                os.write(1, os.fsencode(f"error: {self._program} {', '.join(dead)} has died, and all is ended\n"))
 
     def _stop(self) -> None:
         if self._kill_at is None:

@@ -1,8 +1,9 @@
 """What is settled before any server runs: settings, ports, the repository, packages, its log."""
 
+import errno
 import json
-import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -12,11 +13,11 @@ from types import SimpleNamespace
 import pytest
 
 from embedded import ports, serve, wheel
-from embedded.__main__ import _announce, parse
+from embedded.__main__ import _announce, _tell, on_stop_signals, parse
 from embedded.errors import EmbeddedError
 from embedded.replica import listening
 from embedded.repository import check_repository
-from embedded.server import Embedded, _drain_seconds
+from embedded.server import _drain_seconds
 from embedded.service import telling_lines
 from embedded.settings import ROOT, Settings, load_settings
 
@@ -199,26 +200,29 @@ def test_a_wrong_argument_is_a_line_and_code_2(arguments, message):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("folder", ["/dev/null", "/dev/null/below"])
-def test_a_run_folder_that_cannot_be_made_is_a_line_and_code_2(tmp_path, folder):
-    (tmp_path / "edit").mkdir()
-    (tmp_path / "edit" / "config.pbtxt").touch()
-    done = subprocess.run(
-        [sys.executable, "-m", "embedded", "--port", "0", "--repository", str(tmp_path)],
-        cwd=ROOT,
-        env={**os.environ, "TRITOUCH_RUN_FOLDER": folder},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"embedded: no run folder can be made in {folder}: ")
+def test_a_line_that_cannot_be_written_ends_nothing(monkeypatch):
+    def full(text):
+        tried.append(text)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    tried = []
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=full))
+    _tell("started again")
+    assert tried
 
 
-def test_a_run_folder_that_cannot_be_filled_is_named(tmp_path):
-    with pytest.raises(EmbeddedError, match=f"^the run folder {tmp_path / 'gone'} cannot be filled: "):
-        Embedded(Settings(), tmp_path, tmp_path / "gone", {})
+def test_what_nohup_ignores_stays_ignored():
+    numbers = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        on_stop_signals(print)
+        assert [signal.getsignal(number) for number in numbers] == [signal.SIG_IGN, print, print]
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        on_stop_signals(print)
+        assert signal.getsignal(signal.SIGHUP) == print
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_any_other_refusal_of_the_system_is_a_line_and_code_2():

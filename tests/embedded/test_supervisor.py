@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from embedded.command import supervised
 from embedded.errors import ServiceFailedError
 from embedded.revival import Revival
 from embedded.service import Service
@@ -224,6 +226,31 @@ def test_what_another_user_has_put_there_takes_nothing_of_ours(start):
 def test_a_program_that_does_not_exist_is_an_error(tmp_path):
     with pytest.raises(ServiceFailedError, match="toy did not start"):
         Service("toy", ["/no/such/program"], Path(tmp_path / "log"), env={}, cwd=tmp_path, grace=1)
+
+
+def test_a_folder_that_is_gone_is_an_error_like_others(tmp_path):
+    with pytest.raises(ServiceFailedError, match=r"^toy did not start: .*No such file or directory"):
+        Service("toy", ["true"], Path(tmp_path / "log"), env={}, cwd=tmp_path / "gone", grace=1)
+
+
+def test_the_end_of_what_has_no_log_any_more_is_told(start):
+    service = start("print(1)")
+    service.wait()
+    service.log.unlink()
+    with pytest.raises(ServiceFailedError, match=r"exit code 0; its log: .*\n  which cannot be read: No such file"):
+        service.check_alive()
+
+
+@pytest.mark.slow
+def test_a_dead_part_ends_the_whole_though_nobody_can_be_told(marked):
+    command = supervised(["sh", "-c", "sleep 600 & sleep 601"], 1, "--watch", "sleep")
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        supervisor = subprocess.Popen(command, env={**os.environ, **marked.env}, stdout=full)
+    wait_for(lambda: len(marked.pids("sleep")) == 2)
+    looked(supervisor.pid, rounds=4)
+    os.kill(marked.pids("sleep")[0], signal.SIGKILL)
+    assert supervisor.wait(60) == 128 + signal.SIGKILL
+    assert marked.gone()
 
 
 def failing(*outcomes):

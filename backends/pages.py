@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 
 _MAPS = Path("/proc/self/maps")
@@ -16,7 +17,7 @@ def release(file: Path) -> None:
     written to is left alone, since its changes would be lost.
     """
     name = str(file.resolve())
-    for line in _MAPS.read_text().splitlines():
+    for line in os.fsdecode(_MAPS.read_bytes()).splitlines():  # paths, in whatever locale this process has
         # start-end permissions offset device inode path
         fields = line.split(maxsplit=5)
         if len(fields) == 6 and fields[5] == name and fields[1].startswith("r--"):

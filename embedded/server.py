@@ -18,7 +18,7 @@ from embedded.memory import memory_short, shared_memory_missing
 from embedded.replica import Kept, Replica, Shared, listening
 from embedded.repository import check_repository
 from embedded.revival import WAITS
-from embedded.run_folder import BACKENDS, EMPTY, run_folder
+from embedded.run_folder import BACKENDS, EMPTY, by_a_plain_path, run_folder
 from embedded.service import Service, answers
 from embedded.settings import ROOT, Settings, load_settings, require_right
 from embedded.shared_memory import remove_stale_shm
@@ -47,12 +47,14 @@ class Embedded:
         self.gateway_log = run / "gateway.log"
         self._settings = settings
         self._env = {**os.environ, **env}
-        shared = Shared(settings, find_triton(), repository, run, self._env, _traces_url(self._env))
+        files, traces = find_triton(), _traces_url(self._env)
         try:
             (run / EMPTY).mkdir()
-            lay_out_backends(shared.files, run / BACKENDS)
+            lay_out_backends(files, run / BACKENDS)
+            served = by_a_plain_path(repository, run)
         except OSError as error:
             raise EmbeddedError(f"the run folder {run} cannot be filled: {error}") from None
+        shared = Shared(settings, files, served, run, self._env, traces)
         self.tritons = _replicas(shared)
         self._gateway: Service | None = None
         self._http_url = ""

@@ -1,6 +1,7 @@
 """The real Triton on toy repositories: what is served, how it stops, and that nothing is left behind."""
 
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -129,6 +130,17 @@ def test_other_users_can_read_none_of_its_memory(running):
     assert len(modes) >= 2, "its lock, and one for each Python process"
     assert set(modes) == {0o600}
     assert running.run.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_repository_of_any_name_is_served_in_any_locale(toy, tmp_path):
+    repository = tmp_path / "Ünser & 'Eure' models (1)"
+    shutil.copytree(toy, repository)
+    x, t = arrays(1, 2, 1)
+    with (
+        serve(repository, gateway=False, env={"LC_ALL": "C"}) as servers,
+        grpcclient.InferenceServerClient(servers.triton_grpc) as client,
+    ):
+        assert right(x, t, client.infer("edit", tensors(grpcclient, x, t)).as_numpy("y"))
 
 
 def test_a_model_that_does_not_load_ends_the_command_with_the_reason(command, tmp_path, marked):

@@ -8,6 +8,7 @@ own, which is started anew by itself. `--check` says whether it could be served,
 
 import math
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ HEALTH = "tritouch-health"
 """File of temporary ones that names where each Triton says whether it is ready; read by `healthy.py`."""
 REPLICAS = "TRITOUCH_TRITON_REPLICAS"
 MOST_PORT = 65535
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 EDIT_SECONDS = 300.0
 """How long edits in flight may take to finish, unless TRITOUCH_EDIT_TIMEOUT_SECONDS says; Docker waits longer."""
 MOST_SECONDS = 86_400
@@ -149,12 +151,22 @@ def serve(lines: Sequence[list[str]], devices: Sequence[str | None]) -> int:
 
     each = [os.environ | ({"CUDA_VISIBLE_DEVICES": device} if device else {}) for device in devices]
     if len(lines) == 1:
+        # What comes while the supervisor is not ready for them waits until it is.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         os.execve(lines[0][0], lines[0], each[0])  # noqa: S606 - in this process's place: Docker's signals reach it
     return Several({f"Triton {place}": pair for place, pair in enumerate(zip(lines, each, strict=True))}).run()
 
 
+def end_when_asked() -> None:
+    """Have a stop end this process: the first one of a container gets no signal that it has not asked for, and Docker
+    would wait for as long as an edit may take."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
 def main() -> int:
     """Serves, unless `--check` asks for no more than exit code 2 where nothing can be served here."""
+    end_when_asked()
     # What is needed lies beside this script's folder, which alone Python would search. Triton inherits none of it.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     from embedded import memory, shared_memory  # noqa: PLC0415

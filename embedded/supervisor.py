@@ -105,6 +105,7 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, lambda *_: self._stop())
         signal.signal(signal.SIGINT, lambda *_: self._stop())
+        self._take_signals()
         # The supervisor has one thread, so that the preparation between fork and exec is safe, and the
         # death signal, which follows the thread that forked, comes when the supervisor dies and not before.
         self._process = subprocess.Popen(
@@ -114,6 +115,14 @@ class Supervisor:
             preexec_fn=lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 - one thread
             stdin=subprocess.DEVNULL,
         )
+
+    def _take_signals(self) -> None:
+        """Let those come that whoever became this process held back; where one did, nothing is started."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
+        if self._kill_at is not None:
+            if self._stop_file is not None:
+                self._stop_file.remove()
+            raise SystemExit(128 + signal.SIGTERM)
 
     @property
     def pid(self) -> int:
@@ -264,10 +273,10 @@ def main(arguments: list[str]) -> int:
     control = None if options.control is None else socket.socket(fileno=options.control)
     remove_stale_shm()
     keep = [*options.fd, hold_shm(options.shm)] if options.shm else options.fd
-    supervisor = Supervisor(options, control, keep)
-    if control is not None:
-        control.sendall(f"{supervisor.pid}\n".encode())
     try:
+        supervisor = Supervisor(options, control, keep)
+        if control is not None:
+            control.sendall(f"{supervisor.pid}\n".encode())
         status = supervisor.run()
     finally:
         if options.shm:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -135,6 +136,29 @@ def test_a_container_is_well_while_one_of_its_tritons_is(tmp_path: Path) -> None
         done = subprocess.run(asks, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (0, f"http://127.0.0.1:9/ is not ready\n{url} is ready\n")
     assert subprocess.run(asks, capture_output=True, check=False).returncode == 1
+
+
+@pytest.mark.slow
+def test_tritons_that_hang_do_not_hide_one_that_is_well(tmp_path: Path) -> None:
+    """Docker gives a check 10 s, and each of those that hang takes 5."""
+    with socket.create_server(("127.0.0.1", 0)) as hung, answering() as url:
+        never = [f"http://127.0.0.1:{hung.getsockname()[1]}/{number}" for number in range(3)]
+        (tmp_path / "health").write_text("\n".join([*never, url]))
+        asks = [sys.executable, str(DEPLOY / "healthy.py"), str(tmp_path / "health")]
+        done = subprocess.run(asks, capture_output=True, text=True, check=False, timeout=10)
+    assert (done.returncode, done.stdout.count("is not ready"), f"{url} is ready" in done.stdout) == (0, 3, True)
+
+
+def test_who_answers_in_another_language_is_not_well(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        asks = [sys.executable, str(DEPLOY / "healthy.py"), f"http://127.0.0.1:{other.getsockname()[1]}/"]
+        asking = subprocess.Popen(asks, stderr=subprocess.PIPE, text=True)
+        connection, _ = other.accept()
+        connection.recv(65536)
+        connection.sendall(b"no such protocol\r\n\r\n")
+        connection.close()
+        assert asking.communicate(timeout=60) == (None, "")
+    assert asking.returncode == 1
 
 
 @pytest.mark.parametrize(("asked", "seen"), [("", ""), ("all", ""), ("2,0", "2")])

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from PIL import Image
+
 from demo.edit_sheet import Instruction, served_models, write_edit_sheet
 from embedded.errors import EmbeddedError
 from embedded.server import serve
@@ -42,8 +44,10 @@ def main() -> int:
     )
     parser.add_argument("instructions", nargs="*", metavar="SENTENCE", help="what to do (default: five of its own)")
     options = parser.parse_args()
-    options.sheet.parent.mkdir(parents=True, exist_ok=True)
     try:
+        # Before a minute is spent on starting what could not be shown.
+        Image.open(options.image).close()
+        options.sheet.parent.mkdir(parents=True, exist_ok=True)
         print("starting Triton and the gateway ...", flush=True)
         with serve(options.repository, port=0) as running:
             edits = edits_to_make(options.instructions, running.http_url)
@@ -53,6 +57,9 @@ def main() -> int:
     except EmbeddedError as error:
         print(f"demo: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return EmbeddedError.exit_code
     print(f"{len(edits)} edits of {options.image.name} in {seconds:.1f} s: {options.sheet}")
     print("to edit pictures of your own in a browser: `make up`, then open http://localhost:8000")
     return 0

@@ -34,6 +34,8 @@ def bind(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
     except OSError as error:
         raise EmbeddedError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    except UnicodeError:
+        raise EmbeddedError(f"cannot listen on {host}:{port}: that is no host's name") from None
     try:
         try:
             bound.bind(address)

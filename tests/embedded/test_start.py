@@ -105,9 +105,10 @@ def test_a_port_that_is_bound_and_not_listened_on_yet_is_had_by_nobody_else():
                 bound.accept()[0].close()  # who closes first has the port for a minute more
 
 
-def test_an_address_of_another_machine_is_one_line():
-    with pytest.raises(EmbeddedError, match=r"^cannot listen on 192.0.2.1:80: "):
-        ports.bind("192.0.2.1", 80)
+@pytest.mark.parametrize("host", ["192.0.2.1", "..", 70 * "x"])
+def test_an_address_of_another_machine_or_of_none_is_one_line(host):
+    with pytest.raises(EmbeddedError, match=f"^cannot listen on {host}:80: "):
+        ports.bind(host, 80)
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "empty", "unexported", "half exported", "dangling"])

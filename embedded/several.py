@@ -6,6 +6,7 @@ of ``embedded``. Where none of them can be kept, this ends, and whoever started 
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from embedded.revival import LASTING_SECONDS, WAITS
+from embedded.supervisor import children
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,6 +55,9 @@ class Several:
         self._waits = waits
         self._stopping = False
         self._code = 0
+        self._before = set(children(os.getpid()))
+        self._orphans = False
+        """Whether a supervisor was killed itself, so that what it watched over may come to this process."""
 
     def run(self) -> int:
         """Run them until SIGTERM or SIGINT, or until none can be kept. Returns the exit code."""
@@ -62,6 +67,8 @@ class Several:
             now = time.monotonic()
             for one in self._all:
                 self._look(one, now)
+            if self._orphans:
+                self._bury()
             if not any(one.process for one in self._all):
                 if self._stopping:
                     return self._code
@@ -83,7 +90,16 @@ class Several:
             one.process, one.started = subprocess.Popen(one.command, env=dict(one.env)), now
             one.tried += 1
 
+    def _bury(self) -> None:
+        """End what such a supervisor left: Triton's processes go on, with their engines, until Triton is buried."""
+        own = {one.process.pid for one in self._all if one.process}
+        for pid in set(children(os.getpid())) - own - self._before:
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, os.WNOHANG)
+
     def _ended(self, one: _One, code: int, now: float) -> None:
+        self._orphans = self._orphans or code < 0
         if self._stopping:
             self._code = self._code or code
             return

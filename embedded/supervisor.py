@@ -194,7 +194,7 @@ class Supervisor:
         dead = [f"{pid} ({name})" for pid, name in self._parts.items() if not _instance(pid, self._program)]
         self._round += 1
         if self._round >= self._rounds:
-            found = {pid: name for pid in _children(self.pid) if (name := _instance(pid, self._program))}
+            found = {pid: name for pid in children(self.pid) if (name := _instance(pid, self._program))}
             self._rounds = 1 if found.keys() - self._parts else min(2 * self._rounds, _MOST_ROUNDS)
             self._parts, self._round = found, 0
         self._reap()
@@ -233,13 +233,13 @@ class Supervisor:
         while self._reap() and time.monotonic() < end:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-            for child in _children(os.getpid()):
+            for child in children(os.getpid()):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
             time.sleep(0.01)
 
 
-def _children(parent: int) -> list[int]:
+def children(parent: int) -> list[int]:
     """Process ids of a process's children, adopted ones too; empty where the kernel does not tell."""
     found: list[int] = []
     for thread in Path("/proc", str(parent), "task").glob("[0-9]*"):

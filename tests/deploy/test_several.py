@@ -13,9 +13,12 @@ from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
 
 from embedded.several import Several
+from tests.conftest import ROOT
+from tests.embedded.conftest import Marked
 
 from .conftest import DEPLOY, base_environment, copy_image, dockerfile_commands, run_here
 
@@ -87,6 +90,37 @@ def test_each_has_its_ports_and_is_started_again_by_itself(container: Container,
     assert said == "error: Triton 0 ended with exit code 137: started again in 0 s\n"
     for pid in (container.of(8001)["pid"], second["pid"]):
         assert not Path(f"/proc/{pid}").exists()
+
+
+# A Triton with a process that, as Triton's do, lives as long as the kernel knows Triton's id.
+LEAVING = "sh -c 'while kill -0 $PPID; do sleep 0.1; done' & sleep 600"
+FIRST_PROCESS = f"""
+import os
+from embedded.command import supervised
+from embedded.several import Several
+Several({{"one": (supervised(["sh", "-c", {LEAVING!r}], 1), os.environ)}}, waits=(600,)).run()
+"""
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_one_whose_supervisor_is_killed() -> None:
+    """A container's first process has what others left, and has to bury it."""
+    first, marked = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"], Marked()
+    if subprocess.run([*first, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("the kernel allows no namespaces of one's own")
+    command = [*first, sys.executable, "-c", FIRST_PROCESS]
+    container = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **marked.env})
+    try:
+        assert until(lambda: len(marked.pids("sh")) == 2)
+        supervisor = psutil.Process(min(marked.pids("sh"))).parent()
+        assert supervisor is not None
+        supervisor.kill()
+        assert until(lambda: not marked.pids("sh") + marked.pids("sleep"))
+        assert len(marked.pids()) == 2, "unshare, and the first process"
+    finally:
+        container.kill()
+        container.wait()
+    assert marked.gone()
 
 
 @pytest.mark.slow

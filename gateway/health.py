@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from gateway.auth import Keys
-from gateway.errors import PublicError
+from gateway.errors import KINDS, PublicError
 from gateway.metrics import CONTENT_TYPE, Metrics
 from gateway.models import Models
 from gateway.offer import Offer
@@ -20,10 +20,16 @@ _LISTED: Final[dict[str, Any]] = {
     "responses": error_responses(401, 503),
     "openapi_extra": KEYED,
 }
+_NAME: Final = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+_ONE: Final = _LISTED | {
+    "summary": "One of them, by its `id`",
+    "responses": error_responses(401, 404, 503),
+    "openapi_extra": KEYED | {"parameters": [_NAME]},
+}
 
 
 def router(models: Models, keys: Keys, metrics: Metrics, draining: Callable[[], bool]) -> APIRouter:
-    """The routes. All but `/v1/models` are open to everyone, for probes carry no token."""
+    """The routes. All but those of `/v1/models` are open to everyone, for probes carry no token."""
     routes = APIRouter()
 
     @routes.get("/livez", summary="Whether the gateway runs", response_class=JSONResponse)
@@ -46,9 +52,20 @@ def router(models: Models, keys: Keys, metrics: Metrics, draining: Callable[[], 
 
     @routes.get("/v1/models", dependencies=[Depends(keys.check)], **_LISTED)
     async def listed() -> Response:
+        return _json({"object": "list", "data": await entries()})
+
+    @routes.get("/v1/models/{name:path}", dependencies=[Depends(keys.check)], **_ONE)
+    async def one(request: Request) -> Response:
+        name = request.path_params["name"]
+        known = {str(entry["id"]): entry for entry in await entries()}
+        if name not in known:
+            message = f"{KINDS['unknown_model'].message} There are: {', '.join(known)}."
+            raise PublicError("not_found", message=message)
+        return _json(known[name])
+
+    async def entries() -> list[dict[str, object]]:
         offers = await models.offers()
-        entries = [entry for name, offer in offers.items() for entry in _entries(models, name, offer)]
-        return _json({"object": "list", "data": entries})
+        return [entry for name, offer in offers.items() for entry in _entries(models, name, offer)]
 
     return routes
 

@@ -110,6 +110,15 @@ def test_all_are_listed_with_what_each_offers(both: Gateway) -> None:
     ]
 
 
+def test_each_is_told_by_its_id(both: Gateway) -> None:
+    for entry in get(both, "/v1/models").json()["data"]:
+        assert get(both, f"/v1/models/{entry['id']}").json() == entry
+    for name in ("large/small", "large/", "%00", "none of them"):
+        answer = get(both, f"/v1/models/{name}")
+        assert failure(answer) == (404, "not_found")
+        assert answer.json()["detail"].endswith("There are: small, oil, small/large, large, large/oil.")
+
+
 @pytest.mark.slow
 def test_one_that_is_away_does_not_take_the_other_along(
     both: Gateway, triton: FakeTriton, large: FakeTriton, loop: Loop

@@ -182,6 +182,9 @@ def test_models(gateway: Gateway, triton: FakeTriton) -> None:
     triton.offer["adapters"] = "sketch, oil"
     with openai.OpenAI(api_key="k", base_url=gateway.url + "/v1", max_retries=0) as client:
         assert [model.id for model in client.models.list()] == ["base", "sketch", "oil"]
+        assert client.models.retrieve("oil").id == "oil"
+        with pytest.raises(openai.NotFoundError, match="There is no such model"):
+            client.models.retrieve("ink")
     assert post(gateway, files={"image": PNG}, data={"prompt": "x", "model": "base"}).status_code == 200
     assert element(tensors(triton.requests[0])["model"]) == b""
 

@@ -101,12 +101,13 @@ def test_what_may_be_401_says_how_a_token_is_told(settings: dict[str, str], ways
     for operation in operations:
         assert ("401" in operation["responses"]) == ("security" in operation)
         assert operation.get("security", ways) == ways
-    assert sum("security" in operation for operation in operations) == 3
+    assert sum("security" in operation for operation in operations) == 4
     assert schema["components"]["securitySchemes"] == {"bearer": {"type": "http", "scheme": "bearer"}}
 
 
 def test_the_models_may_be_unavailable(schema: dict[str, Any]) -> None:
     assert schema["paths"]["/v1/models"]["get"]["responses"].keys() == {"200", "401", "503"}
+    assert schema["paths"]["/v1/models/{name}"]["get"]["responses"].keys() == {"200", "401", "404", "503"}
 
 
 def test_every_reference_leads_somewhere(schema: dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ class Judge:
         return self.engine.runs_here() and self._known().read() is None
 
     def _known(self) -> Known:
-        return Known.of(self.caches, self.makes, files(self.trial.pictures))
+        return Known.of(self.caches, self.makes, files(self.trial.pictures), self.trial.settings())
 
 
 def _calibrates(make: Make) -> bool:

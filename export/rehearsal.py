@@ -5,13 +5,17 @@ Pictures of (H, W, 3) uint8. Knows no family.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.in_place import Place
+from backends.tiles import tiled
 from export.checkpoint import Checkpoint
+from export.component.config import tiling
 from export.engines import Run
 from export.errors import BadInputError
 from export.release import SCHEDULER
@@ -28,6 +32,9 @@ from families.interface import (
     PREDICTION,
     REFERENCE,
     ROWS,
+    VIEW,
+    VISION_ENCODER,
+    Array,
     Component,
     Tensors,
 )
@@ -135,20 +142,24 @@ def _steps(settings: Settings) -> list[int]:
 
 
 class Engines:
-    """Implements `families.interface.Call`. `runs`: what stands for each component. `watch` sees what goes in."""
+    """Implements `families.interface.Call`. `runs`: what stands for each component. `watch` sees what goes in.
+
+    What holds a part of the largest picture computes it in tiles, as where it is served.
+    """
 
     def __init__(
         self, table: Sequence[Component], runs: Mapping[str, Run], watch: Callable[[str, Tensors], None] | None = None
     ) -> None:
         self._components, self._runs, self._watch = {one.name: one for one in table}, runs, watch
-        self._encoder = next((one.name for one in table if [t.name for t in one.inputs] == [PIXELS]), "")
+        of_pictures = [one.name for one in table if [t.name for t in one.inputs] == [PIXELS]]
+        self._ensembles = {VIEW if name == VISION_ENCODER else REFERENCE: name for name in of_pictures}
         self.decoder = next(one.name for one in table if one.role == "decoder")
 
     def __call__(self, model: str, inputs: Tensors) -> Tensors:
         """All outputs of the model, without adapters where it has a bank."""
-        if model == REFERENCE:
+        if model in self._ensembles:
             picture = decode(inputs["image"][0], DecodingLimits(), size_rule(inputs["size_rule"][0]))
-            model, inputs = self._encoder, {PIXELS: to_tensor(picture)}
+            model, inputs = self._ensembles[model], {PIXELS: to_tensor(picture)}
         component = self._components[model]
         inputs = {tensor.name: inputs[tensor.name] for tensor in component.inputs if tensor.name in inputs}
         if ADAPTER in component.inputs:
@@ -156,6 +167,9 @@ class Engines:
             sizes = {ROWS: rows, ADAPTERS: 1}
             inputs[ADAPTER.name] = np.zeros(ADAPTER.shape(sizes), np.int32)
             inputs[ADAPTER_SCALE.name] = np.zeros(ADAPTER_SCALE.shape(sizes), np.float32)
+        return tiled(partial(self._run, model), tiling(component))(inputs)
+
+    def _run(self, model: str, inputs: Tensors, _place: Place | None = None) -> dict[str, Array]:
         if self._watch:
             self._watch(model, inputs)
         return {name: np.array(array) for name, array in self._runs[model](inputs).items()}
@@ -180,7 +194,7 @@ class Rehearsal:
             try:
                 edit = read(request.tensors(), self.settings)
                 tensors = conditioner(edit, engines)
-                plan = load(family, "denoising").plan(edit, tensors, schedules, self.settings)
+                plan = load(family, "denoising").plan(edit, tensors, schedules.shifted(edit.shift), self.settings)
             except InvalidEditError as error:
                 message = f"{request.prompt!r} of {request.picture} cannot be made: {error}"
                 raise BadInputError(f"--calibration: {message}") from error

@@ -53,11 +53,24 @@ class Trial:
         weights = {file for one in self.components for file in weight_files(checkpoint.path / one.weights)}
         return [*files(self.pictures), *sorted(weights), checkpoint.path / SCHEDULER, *CODE]
 
+    def settings(self) -> str:
+        """What the edits follow from of settings."""
+        own = self.rehearsal.settings
+        held = requests(self.pictures, own)[1]
+        said = {"steps": [one.steps for one in held], "guidance": (own.guidance_scale, own.image_guidance_scale)}
+        return json.dumps({**said, "shift": own.shift})
+
     def require_narrowed(self, makes: Sequence[Make], engine: Engine) -> None:
-        """Raises BadInputError, naming one and what to do, where a component has no layer that is faster narrowed."""
+        """Raises BadInputError, naming one and what to do, where a component is not met in the edits that it would be
+        calibrated on, or has no layer that is faster narrowed."""
         for make in makes:
             folder = self.rehearsal.checkpoint.path / make.component.weights
             scheme = engine.scheme(make.precision)
+            if scheme and scheme.activations and make.component not in self.components:
+                raise BadInputError(
+                    f"--precision {make.precision}: {make.component.name} takes no part in the edits that "
+                    f"{make.precision} is calibrated on; name a float, or w8, which needs no calibration"
+                )
             if scheme and not any(_gains(one.shape, scheme) for one in stored(weight_files(folder)).values()):
                 raise BadInputError(
                     f"--precision {make.precision}: {make.component.name} has no convolutions, and no linear layers of "
@@ -143,14 +156,14 @@ def _run(compute: Compute, component: Component, inputs: Arrays) -> Arrays:
 
 @dataclass(frozen=True)
 class Known:
-    """The likeness of engines that were compared before, by what they and the pictures are."""
+    """The likeness of engines that were compared before, by what they and the edits are."""
 
     folder: Path
     digest: str
 
     @classmethod
-    def of(cls, folder: Path, makes: Sequence[Make], pictures: Sequence[Path]) -> "Known":
-        digest = hashlib.sha256(" ".join(make.fingerprint for make in makes).encode())
+    def of(cls, folder: Path, makes: Sequence[Make], pictures: Sequence[Path], settings: str) -> "Known":
+        digest = hashlib.sha256(" ".join([*(make.fingerprint for make in makes), settings]).encode())
         for file in pictures:
             digest.update(file.read_bytes())
         return cls(folder, digest.hexdigest()[:16])

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from backends.signature import MAX_DIMS, TILES, WARM_UP
+from backends.tiles import Tiling
 from export.engines import Serving
 from families.interface import ROWS, Component, Tensor
 
@@ -23,7 +24,7 @@ def write(component: Component, serving: Serving) -> str:
         f"instance_group [ {{ kind: {serving.instance_kind} count: 1 }} ]",
         *parameters(serving.parameters),
         *parameters(_most(component) if serving.ours else {}),
-        *parameters({TILES: _tiles(component)} if component.whole else {}),
+        *parameters({TILES: f"{tiles.most},{tiles.side},{tiles.unit}"} if (tiles := tiling(component)) else {}),
         *parameters({WARM_UP: _first_calls(component)} if serving.warms_up else {}),
     ]
     if component.gathers:
@@ -98,10 +99,10 @@ def _graph(component: Component, rows: int) -> str:
     return f"    {{ batch_size: {rows} {shapes} }}"
 
 
-def _tiles(component: Component) -> str:
-    """As `backends.tiles` reads it: what the engine holds of its input, in that input's own places."""
-    first, *_ = (component.ranges[axis] for axis in component.whole)
-    return f"{first.opt**2},{first.max},{first.step}"
+def tiling(component: Component) -> Tiling | None:
+    """What the engine holds of its input, in that input's own places; None where that is all of it."""
+    sides = [component.ranges[axis] for axis in component.whole]
+    return Tiling(sides[0].opt ** 2, sides[0].max, sides[0].step) if sides else None
 
 
 def _first_calls(component: Component) -> str:

@@ -81,7 +81,7 @@ def test_a_crash_at_any_moment_leaves_a_whole_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, nth: int
 ) -> None:
     store = Store(tmp_path)
-    install(store, "old")
+    install(store, "old", (*COMPONENTS, "vae_decoder"))
     module_name, name = call.split(".")
     module = sys.modules[module_name]
     real, calls = getattr(module, name), 0
@@ -103,8 +103,12 @@ def test_a_crash_at_any_moment_leaves_a_whole_repository(
     assert state(tmp_path) in ({"old"}, {"new"})
     assert crashed or state(tmp_path) == {"new"}
     assert not list(tmp_path.glob(".*")), "Triton takes hidden folders for models too"
+    assert all(entry.exists() for entry in tmp_path.iterdir()), "Triton finds no model where a link leads nowhere"
     install(store, "new")
     assert state(tmp_path) == {"new"}
+    assert not (tmp_path / "vae_decoder").is_symlink()
+    install(store, "old", (*COMPONENTS, "vae_decoder"))
+    assert state(tmp_path) == {"old"}
     assert not list((tmp_path / "edit/.tritouch").rglob(".unfinished-*"))
 
 
@@ -201,6 +205,28 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     file.write_text("")
     with pytest.raises(BadInputError, match="cannot be written"), Store(file).locked():
         pass
+
+
+def test_while_the_repository_is_switched_over_no_link_leads_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is when an export is killed there: Triton finds no model at all where one link leads nowhere."""
+    store = Store(tmp_path)
+    install(store, "old", (*COMPONENTS, "vae_decoder"))
+    real = store._replace_link
+    seen = list[tuple[set[str], set[str]]]()
+
+    def look(link: Path, target: Path) -> None:
+        real(link, target)
+        assert all(entry.exists() for entry in tmp_path.iterdir()), link
+        found = {entry.name for entry in tmp_path.iterdir() if entry.is_dir()} - {*HAND_WRITTEN, "render"}
+        seen.append((state(tmp_path), found))
+
+    monkeypatch.setattr(store, "_replace_link", look)
+    install(store, "new", (*COMPONENTS, "vae_encoder"))
+    assert seen[-1] == ({"new"}, {*COMPONENTS, "vae_encoder"})
+    assert all(moment == ({"old"}, {*COMPONENTS, "vae_decoder"}) for moment in seen[:-1])
+    assert not (tmp_path / "vae_decoder").is_symlink()
 
 
 def test_a_model_that_the_new_release_lacks_goes(tmp_path: Path) -> None:

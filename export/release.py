@@ -116,7 +116,7 @@ def compose(
     engines: Mapping[str, Path],
 ) -> Release:
     """What is installed of this export: the table's files, `engines` by component, and what follows."""
-    contract = (SOURCE / configs.EDIT / "contract.pbtxt").read_text("utf-8")
+    edit = configs.edit((SOURCE / configs.EDIT / "contract.pbtxt").read_text("utf-8"), made)
     written = {ensemble.name: ensemble.config() for ensemble in configs.ensembles(components)}
     kept = [*_files(checkpoint.path, table.FILES)]
 
@@ -130,9 +130,13 @@ def compose(
     python = [path for model in HAND_WRITTEN for path in _sources(SOURCE / model)]
     digest = fingerprint.of_files(
         [*kept, *python, *fingerprint.of_family(checkpoint.family)],
-        {"settings": made.text(), "engines": {name: folder.name for name, folder in engines.items()}, **written},
+        {
+            "settings": made.text(),
+            "engines": {name: folder.name for name, folder in engines.items()},
+            "configs": {configs.EDIT: edit, **written},
+        },
     )
-    return Release(digest, engines, written, configs.edit(contract, made), write_pipeline)
+    return Release(digest, engines, written, edit, write_pipeline)
 
 
 def _files(checkpoint: Path, names: Sequence[str]) -> Iterator[Path]:
@@ -143,4 +147,6 @@ def _files(checkpoint: Path, names: Sequence[str]) -> Iterator[Path]:
 
 
 def _sources(model: Path) -> list[Path]:
-    return [*sorted(model.glob("*.pbtxt")), *sorted((model / "1").glob("*.py"))]
+    """What is written by hand: a link is of the checkout's own export, and leads nowhere where that was removed."""
+    files = (*sorted(model.glob("*.pbtxt")), *sorted((model / "1").glob("*.py")))
+    return [file for file in files if not file.is_symlink()]

@@ -1,5 +1,6 @@
 """What an export says of itself to callers: its defaults, and the pictures that it makes from text alone."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from export import configs, release
 from export.adapters import Bank
 from export.checkpoint import find
 from export.run import Options
+from export.store import HAND_WRITTEN, SOURCE
 from families import load
 from families.interface import Limits
 from gateway.offer import Offer, offer_of
@@ -56,3 +58,33 @@ def test_steps_are_cached_where_callers_say_nothing_only_if_the_export_says_so(
 )
 def test_a_picture_from_text_alone_is_the_largest_square(family: str, max_pixels: int, told: str) -> None:
     assert offer(tiny.checkpoint(family), Options(Limits(max_pixels, 8))).generation_size == told
+
+
+def digest(checkpoint: Path) -> str:
+    found, options = find(str(checkpoint), None), Options(Limits(256 * 256, 8))
+    table = load(found.family, "table")
+    components = table.components(checkpoint, options.limits)
+    settings = release.settings(found, table, components, NONE, options)
+    return release.compose(found, table, components, settings, {}).digest
+
+
+def test_a_release_is_another_where_edit_says_something_else(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after an update: the same digest would leave what the version before had written."""
+    before = digest(checkpoint)
+    assert digest(checkpoint) == before
+    monkeypatch.setattr(configs, "edit", lambda *_: "# of a later version")
+    assert digest(checkpoint) != before
+
+
+@pytest.mark.parametrize("installed", ["there", "gone"])
+def test_a_release_is_the_same_whatever_the_checkout_itself_serves(
+    installed: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for model in HAND_WRITTEN:
+        shutil.copytree(SOURCE / model, tmp_path / model, symlinks=True, ignore=shutil.ignore_patterns(".tritouch"))
+    monkeypatch.setattr(release, "SOURCE", tmp_path)
+    (tmp_path / "edit" / "config.pbtxt").unlink(missing_ok=True)
+    before = digest(checkpoint)
+    (tmp_path / "served").write_text(installed)
+    (tmp_path / "edit" / "config.pbtxt").symlink_to("../served" if installed == "there" else "nowhere")
+    assert digest(checkpoint) == before

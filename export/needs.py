@@ -4,6 +4,7 @@ The tensors of the comparison with torch come to that, within their own bound. K
 for itself, its engine kind says.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ class Needs:
 
 
 def of(makes: Sequence[Make], checkpoint: Checkpoint, engine: Engine, folder: Path, together: int) -> Needs:
-    """Of making these components, `together` at once, into the repository `folder`."""
+    """Of making these components, `together` at once, in an empty `folder` of the repository."""
     parts = [_of_one(make, checkpoint, engine, folder) for make in makes]
     memory = sorted((part.memory for part in parts), reverse=True)
     written = max((part.written for part in parts), default=0)
@@ -81,7 +82,7 @@ def _of_one(make: Make, checkpoint: Checkpoint, engine: Engine, folder: Path) ->
     kept = {weight: count * _kept(weight, make, engine).itemsize for weight, count in numbers.items()}
     if scheme:  # all of it, though norms and what is sensitive stay wide: they are few
         kept = {weight: count * _bits(weight, scheme) // 8 for weight, count in numbers.items()}
-    linked = weights[0].file.stat().st_dev == _existing(folder).stat().st_dev
+    linked = _links(weights[0].file, folder)
     apart = [weight for weight in weights if scheme or not (linked and kept[weight] == weight.bytes)]
     compiler, gpu = engine.takes(make.precision, sum(numbers.values()))
     layer = max(numbers.values()) * WIDE * 2
@@ -96,6 +97,18 @@ def _bits(weight: Stored, scheme: Scheme) -> int:
 def _kept(weight: Stored, make: Make, engine: Engine) -> torch.dtype:
     lying = next((name for name, dtype in DTYPES.items() if dtype == pretrained.DTYPES[weight.dtype]), None)
     return DTYPES[engine.keeps(engine.computes(make.precision), lying)]
+
+
+def _links(file: Path, folder: Path) -> bool:
+    """Whether `folder` can have a hard link to a file. Tried, for one disk may be mounted twice, as in containers, and
+    some systems grant none of another user's files."""
+    link = folder / "link"
+    try:
+        os.link(file.resolve(), link)
+    except OSError:
+        return False
+    link.unlink()
+    return True
 
 
 def _existing(folder: Path) -> Path:

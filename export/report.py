@@ -133,7 +133,7 @@ class Report:
 
     def say(self, line: str) -> None:
         """Prints a line before the bars."""
-        self.console.print(line, highlight=False, soft_wrap=True)
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def add(self, row: Row) -> None:
         """Adds a finished component."""

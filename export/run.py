@@ -117,7 +117,7 @@ def _made(makes: Sequence[Make], trial: Trial, engine: Engine, store: Store, rep
         )
         if missing:
             together = workers.together(job, missing)
-            report.say(needs.of(missing, checkpoint, engine, store.folder, together).require(store.folder))
+            report.say(needs.of(missing, checkpoint, engine, samples, together).require(store.folder))
         judge.prepare(missing, report)
         workers.build(job, missing, report)
         engines = {make.component.name: _installed(store, report, make, make in missing) for make in makes}

@@ -116,7 +116,7 @@ class _Beside:
     def _write(self, weight: Large, dtype: torch.dtype) -> ir.ExternalTensor:
         offset = self._aligned()
         tensor = weight.read(dtype).contiguous()
-        tensor.flatten().view(torch.uint8).numpy().tofile(self.data)
+        self.data.write(tensor.flatten().view(torch.uint8).numpy().data)  # `tofile` does not say that a disk is full
         kind, name = tensor_adapters.from_torch_dtype(dtype), Path(self.data.name).name
         return self._external(name, offset, tensor.nbytes, kind, tuple(tensor.shape))
 

@@ -1,5 +1,7 @@
 """What an export needs is told before it begins, and what cannot fit is refused."""
 
+import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -45,6 +47,20 @@ def test_needs_grow_with_the_weights_as_they_are_kept(found: Checkpoint, tmp_pat
     assert of["fp32"].gpu == 0
     both = needs.of(makes(found, "fp32"), found, load("openvino"), tmp_path, 2)
     assert both.memory > of["fp32"].memory + needs.BASE
+
+
+def test_weights_that_cannot_be_linked_are_written(
+    found: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As between two mounts of one disk, which a container has."""
+
+    def none(*_arguments: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", none)
+    size = sum(file.stat().st_size for file in found.path.glob("*/*.safetensors"))
+    written = needs.of(makes(found, "fp32"), found, load("openvino"), tmp_path, 4).disk
+    assert written > 2.5 * size, "the engines, and the largest weights for each of four"
 
 
 @pytest.mark.slow

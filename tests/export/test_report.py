@@ -36,3 +36,9 @@ def test_how_long_edits_take_is_told_after_the_first_step(clock: list[float]) ->
 
 def test_what_takes_less_than_a_minute_is_not(clock: list[float]) -> None:
     assert "minutes" not in said(clock, 0.5, 72)
+
+
+def test_a_path_is_told_as_it_is_written() -> None:
+    written = io.StringIO()
+    Report(Console(file=written, width=120)).say("needs about 1.0 GB of disk in /data/[old]/[/x]")
+    assert written.getvalue() == "needs about 1.0 GB of disk in /data/[old]/[/x]\n"

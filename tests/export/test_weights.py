@@ -13,8 +13,8 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-from export.component import graph
-from export.component.weights import LARGE_BYTES, Weights
+from export.component import graph, initializers
+from export.component.weights import LARGE_BYTES, Large, Weights
 from export.engines import Work, load
 from families.interface import Component, Range, Tensor
 from families.parts import pretrained
@@ -211,3 +211,9 @@ def test_weights_do_not_pass_through_memory(tmp_path: Path) -> None:
     grown = float(done.stdout.splitlines()[-1])
     assert size > 280
     assert grown < size / 2 + layer, f"{grown:.0f} MiB more, of {size:.0f} MiB of weights"
+
+
+def test_a_full_disk_is_told_as_one(tmp_path: Path) -> None:
+    large = Large(nn.Linear(1, 1), "weight", torch.ones(1 << 20))
+    with pytest.raises(OSError, match="No space left on device"), Path("/dev/full").open("wb") as data:
+        initializers._Beside(tmp_path / "model.onnx", data)._write(large, torch.float32)

@@ -18,7 +18,7 @@ from export.checkpoint import find, hide_bars
 from export.engines import KINDS, load
 from export.errors import BadInputError, ExportError
 from export.precisions import Precisions
-from export.readable import require_readable
+from export.readable import expanded, require_readable
 from export.report import Report
 from export.store import SOURCE, Store
 from families import load as load_family
@@ -46,6 +46,13 @@ def number(text: str) -> float:
     return float(text)
 
 
+def path(text: str) -> Path:
+    """A flag's path. Raises ArgumentTypeError for an empty one, which is the current folder to Python."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be a path, and is ''")
+    return expanded(text)
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line, as argparse reads it."""
     parser = argparse.ArgumentParser(
@@ -60,7 +67,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add_tiles(engines)
     add_edits(parser.add_argument_group("edits"))
     parser.add_argument(
-        "--repository", type=Path, default=SOURCE, metavar="DIR", help="where to install (default: model_repository)"
+        "--repository", type=path, default=SOURCE, metavar="DIR", help="where to install (default: model_repository)"
     )
     return parser.parse_args(arguments)
 
@@ -81,13 +88,13 @@ def add_checkpoint(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--safety-checker",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="a diffusers folder whose safety checker looks at every picture",
     )
     group.add_argument(
         "--preview-decoder",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="a folder of diffusers' AutoencoderTiny, which decodes previews",
     )
@@ -115,7 +122,7 @@ def add_engines(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--calibration",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="pictures and sentences.txt that int8, fp8 and nvfp4 are calibrated on (default: nine that come along)",
     )

@@ -3,6 +3,7 @@
 Knows safetensors and the names that LoRA files use; nothing of any family.
 """
 
+import glob
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -14,11 +15,11 @@ import safetensors
 import torch
 from torch import nn
 
-from export.checkpoint import Checkpoint, download, require_whole
+from export.checkpoint import Checkpoint, download, hub_files, require_whole
 from export.component import bank, fingerprint
 from export.component.bank import refuse
 from export.errors import BadInputError
-from export.readable import require_readable
+from export.readable import expanded, require_readable
 from families import load
 from families.interface import ADAPTER, ADAPTERS, ROWS, Component, LoraFiles, Modules, Tensor
 from families.parts.lora import Layers, Lora
@@ -32,7 +33,10 @@ SCALE = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 MOST = 64
 PREFERRED = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 """What diffusers and peft call their files; any other folder must hold one file."""
-HUB_FILES = ["*.safetensors", "adapter_config.json"]
+SETTINGS = "adapter_config.json"
+"""Of peft, beside its weights."""
+HUB_FILES, IN_FOLDERS = ["*.safetensors", SETTINGS], ["*/*"]
+"""What an adapter of the hub may be, and what it is not: in the hub's patterns `*` is a folder's name, too."""
 
 PLAIN = (
     r"\.lora_[AB](\.default)?\.weight|[._]lora\.(down|up)\.weight|\.lora_(down|up)\.weight|\.lora_linear_layer\.(down|up)\.weight"
@@ -188,25 +192,33 @@ def _split_scale(source: str) -> tuple[str, float]:
 
 
 def _file(name: str) -> Path:
-    path = Path(name).expanduser()
+    path = expanded(name)
     require_readable(path)
     if path.is_file():
         return path
     if not path.is_dir():
-        path = download(name, None, HUB_FILES)
+        # The hub is asked first: where there are many they are gigabytes, of which one would be used.
+        known = hub_files(name)
+        wanted = HUB_FILES if known is None else [glob.escape(_one(name, known)), SETTINGS]
+        path = download(name, None, wanted, IN_FOLDERS)
+    return path / _one(name, [file.name for file in path.glob("*.safetensors")])
+
+
+def _one(folder: str, names: Sequence[str]) -> str:
+    """The one file that is meant of a folder's. Raises BadInputError."""
+    files = sorted(name for name in names if "/" not in name and name.endswith(".safetensors"))
     for preferred in PREFERRED:
-        if (path / preferred).exists():
-            return path / preferred
-    files = sorted(path.glob("*.safetensors"))
+        if preferred in files:
+            return preferred
     if len(files) != 1:
-        found = f"{len(files)} .safetensors files; name one" if files else "no .safetensors file (no pickles are read)"
-        raise BadInputError(f"{name} holds {found}")
+        found = f"{len(files)} .safetensors files: give one of them"
+        raise BadInputError(f"{folder} holds {found if files else 'no .safetensors file (no pickles are read)'}")
     return files[0]
 
 
 def _files(file: Path) -> list[Path]:
     """The weights, and peft's settings where they lie beside them."""
-    return [file, *file.parent.glob("adapter_config.json")]
+    return [file, *file.parent.glob(SETTINGS)]
 
 
 def _require_plain(file: Path, prefixes: tuple[str, ...]) -> None:

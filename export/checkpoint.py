@@ -5,14 +5,14 @@ Knows diffusers' folder layout and the safetensors file format; nothing of any f
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from export.errors import BadInputError
-from export.readable import require_readable
+from export.readable import expanded, require_readable
 from families import PIPELINES, single_file
 from families.errors import BadCheckpointError
 from families.parts.configs import read_json
@@ -38,7 +38,7 @@ class Checkpoint:
 
 def find(model: str, revision: str | None) -> Checkpoint:
     """The checkpoint in a folder, or downloaded from the hub. Raises BadInputError."""
-    path = Path(model).expanduser()
+    path = expanded(model)
     require_readable(path)
     if path.is_file():
         with _as_bad_input():
@@ -74,23 +74,33 @@ def _downloaded(model: str, revision: str | None) -> Path:
     return download(model, revision, [f"{name}/*.safetensors" for name in bare]) if bare else path
 
 
-def download(model: str, revision: str | None, files: list[str]) -> Path:
-    """The hub's folder of that id, with what `files` match of it. Raises BadInputError."""
+def download(model: str, revision: str | None, files: Sequence[str], unused: Sequence[str] = UNUSED_FOLDERS) -> Path:
+    """The hub's folder of that id, with what `files` match of it and `unused` do not. Raises BadInputError."""
     if not HUB_ID.fullmatch(model):
         raise BadInputError(f"{model} is neither a folder nor a hub id (OWNER/NAME)")
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - a second to import, needed by few
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
     from huggingface_hub.utils.tqdm import enable_progress_bars  # noqa: PLC0415
 
     enable_progress_bars()
     try:
-        folder = snapshot_download(model, revision=revision, allow_patterns=files, ignore_patterns=UNUSED_FOLDERS)
-        return Path(folder)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=[*files], ignore_patterns=[*unused]))
+    except Exception as error:  # of several libraries that fetch, and have no common one
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInputError(f"{model} cannot be downloaded: {reason}") from error
     finally:
         hide_bars()
+
+
+def hub_files(model: str) -> list[str] | None:
+    """The names of the files of a hub id; None where the hub cannot be asked."""
+    if not HUB_ID.fullmatch(model):
+        return None
+    from huggingface_hub import HfApi  # noqa: PLC0415 - as above
+
+    try:
+        return HfApi().list_repo_files(model)
+    except Exception:  # noqa: BLE001 - as of `download`, which says what is wrong
+        return None
 
 
 def hide_bars() -> None:

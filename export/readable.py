@@ -10,6 +10,14 @@ from pathlib import Path
 from export.errors import BadInputError
 
 
+def expanded(text: str) -> Path:
+    """The path, whose `~` is a home: shells leave it where it follows a `=`. Raises BadInputError for nobody's home."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise BadInputError(f"{text}: there is no such home") from error
+
+
 def require_readable(path: Path) -> None:
     """Raises BadInputError where a file, or a folder of up to two levels, is closed to this user.
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
-from huggingface_hub.utils._paths import filter_repo_objects
-from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 from export.__main__ import parse
 from export.checkpoint import find, weight_files
@@ -158,6 +156,7 @@ def test_a_bad_checkpoint_is_one_clear_line(
     assert expected in lines[0]
     assert "Traceback" not in said
     assert not (repository / "denoiser").exists(), "nothing is installed"
+    assert name in BUILT or not repository.exists()
 
 
 @pytest.mark.parametrize(
@@ -165,6 +164,8 @@ def test_a_bad_checkpoint_is_one_clear_line(
     [
         (["--model", "/no/such/place"], "neither a folder nor a hub id"),
         (["--model", "no-slash"], "neither a folder nor a hub id"),
+        (["--model", "~nobody-here/model"], "~nobody-here/model: there is no such home"),
+        (["--model", ".", "--repository", "~nobody-here/out"], "~nobody-here/out: there is no such home"),
         (["--model", ".", "--engine", "abacus"], "abacus"),
         (["--model", ".", "--precision", "int2"], "--precision"),
         (["--model", ".", "--precision", "fp32,bf16"], "2 precisions for all"),
@@ -194,26 +195,6 @@ def test_a_batch_that_cannot_hold_a_guided_edit_is_refused(
     assert (code, "at least 3" in said) == (2, True)
 
 
-def test_a_download_shows_its_bars_and_leaves_out_what_nothing_reads(
-    checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown, fetched = [], []
-    named = ["unet/config.json", "unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors"]
-    unread = ["safety_checker/model.safetensors", "feature_extractor/preprocessor_config.json"]
-
-    def snapshot(_model: str, allow_patterns: list[str], ignore_patterns: list[str], **_options: object) -> str:
-        shown.append(not are_progress_bars_disabled())
-        patterns = {"allow_patterns": allow_patterns, "ignore_patterns": ignore_patterns}
-        fetched.extend(filter_repo_objects([*named, *unread], **patterns))
-        return str(checkpoint)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    code, said = in_process(capsys, monkeypatch, "--model", "owner/name", "--max-batch", "2")
-    assert (code, "at least 3" in said) == (2, True), "the export ends after the download"
-    assert (shown, fetched) == ([True], named)
-    assert are_progress_bars_disabled()
-
-
 @pytest.mark.parametrize("flag", ["--max-pixels", "--max-batch", "--max-images", "--default-steps"])
 @pytest.mark.parametrize("value", ["1_0", "\u0661\u0660", " 10", "1e1", "10.0", "", "9" * 5000])
 def test_a_whole_number_is_written_in_digits(flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,6 +209,16 @@ def test_a_number_is_written_in_digits(value: str, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         parse(["--model", ".", "--guidance-when-zero", value])
     assert f"argument --guidance-when-zero: must be a number, and is {value!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--repository", "--safety-checker", "--preview-decoder", "--calibration"])
+def test_a_path_has_its_home_and_is_not_empty(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """bash leaves `~` behind `=`, and an unset variable makes the current folder of a path."""
+    given = vars(parse(["--model", ".", f"{flag}=~/models/a"]))
+    assert given[flag.strip("-").replace("-", "_")] == Path.home() / "models" / "a"
+    with pytest.raises(SystemExit):
+        parse(["--model", ".", f"{flag}="])
+    assert f"argument {flag}: must be a path, and is ''" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -248,29 +239,6 @@ def test_sharded_weights_need_every_shard(checkpoint: Path, tmp_path: Path) -> N
         weight_files(folder)
     shutil.copy(checkpoint / UNET, folder / names[1])
     assert [file.name for file in weight_files(folder)] == names
-
-
-def test_a_variant_is_downloaded_where_a_component_has_nothing_else(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub, local, asked = tmp_path / "hub", tmp_path / "local", []
-    shutil.copytree(checkpoint, hub)
-    (hub / UNET).rename((hub / UNET).with_suffix(".fp16.safetensors"))
-    shutil.copy(hub / "vae/diffusion_pytorch_model.safetensors", hub / "vae/diffusion_pytorch_model.fp16.safetensors")
-
-    def snapshot(_model: str, allow_patterns: list[str], **_options: object) -> str:
-        asked.append(allow_patterns)
-        names = [str(file.relative_to(hub)) for file in hub.rglob("*") if file.is_file()]
-        for name in filter_repo_objects(names, allow_patterns=allow_patterns):
-            (local / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(hub / name, local / name)
-        return str(local)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    assert find("owner/name", None).path == local
-    assert asked[1:] == [["unet/*.safetensors"]]
-    assert [file.name for file in weight_files(local / "unet")] == ["diffusion_pytorch_model.fp16.safetensors"]
-    assert not (local / "vae/diffusion_pytorch_model.fp16.safetensors").exists()
 
 
 def test_a_good_checkpoint_names_its_family_and_sampler(checkpoint: Path) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-FIRST, LAST = (0, 3, 1, 2), (0, 2, 3, 1)
-"""Channels from last to second, and back: copies of an input, and of an output."""
+from export.component.turns import FIRST, LAST, cancel
+
 MISSING = {2: (2, 3), 3: (2,)}
 """By an input's axes, those of pictures that it lacks: (rows, n) -> (rows, n, 1, 1), or (rows, tokens, n) -> (rows,
 tokens, 1, n), which is a picture whose channels are last."""
@@ -17,10 +17,12 @@ tokens, 1, n), which is a picture whose channels are last."""
 
 @dataclass(frozen=True)
 class Convolutions:
-    """Those of one graph. `given`: inputs as pictures, each made once however many layers take it."""
+    """Those of one graph. `given`: inputs as pictures, each made once however many layers take it. `made`: outputs of
+    each layer of tokens, (rows, tokens, n), one or two halves."""
 
     graph: ir.Graph
     given: dict[str, ir.Value] = field(default_factory=dict)
+    made: list[list[ir.Value]] = field(default_factory=list)
 
     def can(self, node: ir.Node, weight: ir.Value) -> bool:
         """Whether a product of an input of 2 or 3 axes alone takes the initializer `weight`, (out, in), transposed."""
@@ -31,24 +33,42 @@ class Convolutions:
         suits = given is not None and given.shape is not None and len(given.shape) in MISSING
         return suits and turned and tuple(taken) == (node,)
 
-    def write(self, node: ir.Node, weight: ir.Value) -> None:
-        """Puts a convolution by `weight`, (out, in, 1, 1), in the place of a product, and of what adds its bias."""
-        given, product, last = node.inputs[0], node.outputs[0], node
+    def parts(self, node: ir.Node, weight: ir.Value) -> int:
+        """2 where nothing is taken of a layer of tokens but the halves of its outputs, as of gated ones; else 1."""
+        return 2 if _halves(_last(node, weight)) else 1
+
+    def write(self, node: ir.Node, weight: ir.Value, parts: Sequence[ir.Value]) -> None:
+        """Puts convolutions in the place of a product, of what adds its bias, and of what halves that.
+
+        `weight`: the initializer that it takes, of which `parts` are all outputs or half of them each, (out, in, 1, 1).
+        """
+        last, given, bias = _last(node, weight), node.inputs[0], _bias(node, weight)
         assert given is not None and given.shape is not None  # noqa: S101, PT018 - `can` has seen it
-        axes, inputs = len(given.shape), [self._picture(node, given), weight]
-        if len(node.inputs) > 2 and node.inputs[2] is not None:
-            inputs.append(node.inputs[2])
-        elif (bias := _bias(node, weight)) is not None:
-            inputs.append(bias)
-            last = product.consumers()[0]
-        value, made = self._add(last, "Conv", inputs, f"{product.name}.channels"), last.outputs[0]
-        if axes == 3:
-            value = self._add(last, "Transpose", [value], f"{product.name}.turned", *LAST)
-        value = self._add(last, "Squeeze", [value, self._axes(axes)], f"{product.name}.rows")
-        value.shape = made.shape
-        made.replace_all_uses_with(value, replace_graph_outputs=True)
-        self._remove(last, node)
-        value.name = made.name
+        ends = _halves(last) if len(parts) > 1 else [last]
+        picture, made = self._picture(node, given), list[ir.Value]()
+        for place, (part, end) in enumerate(zip(parts, ends, strict=True)):
+            inputs, old = [picture, part], end.outputs[0]
+            if bias is not None:
+                inputs.append(self._part(bias, place, len(parts)))
+            value = self._add(end, "Conv", inputs, f"{old.name}.channels")
+            if len(given.shape) == 3:
+                value = self._add(end, "Transpose", [value], f"{old.name}.turned", *LAST)
+            value = self._add(end, "Squeeze", [value, self._axes(len(given.shape))], f"{old.name}.rows")
+            value.shape = old.shape
+            old.replace_all_uses_with(value, replace_graph_outputs=True)
+            made.append(value)
+        names = [str(end.outputs[0].name) for end in ends]
+        self._remove(*ends, *(last.successors() if len(parts) > 1 else ()), last, node)
+        for value, name in zip(made, names, strict=True):
+            value.name = name
+        del self.graph.initializers[str(weight.name)]
+        if len(given.shape) == 3:
+            self.made.append(made)
+
+    def join(self) -> None:
+        """Cancels the copies between two of them, once all are written."""
+        for made in self.made:
+            cancel(self.graph, made)
 
     def _picture(self, node: ir.Node, given: ir.Value) -> ir.Value:
         """(rows, n, 1, 1) or (rows, n, tokens, 1)."""
@@ -62,10 +82,19 @@ class Convolutions:
 
     def _axes(self, axes: int) -> ir.Value:
         """Those that are missing, as a constant of the graph."""
-        name = f"convolve.{axes}"
+        return self._constant(f"convolve.{axes}", ir.tensor(MISSING[axes], ir.DataType.INT64))
+
+    def _part(self, bias: ir.Value, place: int, parts: int) -> ir.Value:
+        """One of equal parts of a bias."""
+        if parts == 1:
+            return bias
+        assert bias.const_value is not None  # noqa: S101 - `_bias` has seen it
+        numbers = bias.const_value.numpy().reshape(parts, -1)[place]
+        return self._constant(f"{bias.name}.{place}", ir.tensor(numbers))
+
+    def _constant(self, name: str, tensor: ir.TensorProtocol) -> ir.Value:
         if name not in self.graph.initializers:
-            tensor = ir.tensor(MISSING[axes], ir.DataType.INT64, name=name)
-            kind, shape = ir.TensorType(tensor.dtype), ir.Shape([len(MISSING[axes])])
+            kind, shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
             self.graph.register_initializer(ir.Value(name=name, shape=shape, type=kind, const_value=tensor))
         return self.graph.initializers[name]
 
@@ -78,16 +107,52 @@ class Convolutions:
     def _remove(self, *nodes: ir.Node) -> None:
         """Takes out nodes that nothing uses any more, from the last on, and a transposed weight that is left over."""
         for node in dict.fromkeys(nodes):
-            turned = node.inputs[1].producer() if node.inputs[1] is not None else None
+            turned = node.inputs[1].producer() if len(node.inputs) > 1 and node.inputs[1] is not None else None
             self.graph.remove(node, safe=True)
             if turned is not None and turned.op_type == "Transpose" and not turned.outputs[0].uses():
                 self.graph.remove(turned, safe=True)
 
 
 def _bias(node: ir.Node, weight: ir.Value) -> ir.Value | None:
-    """What the one node that takes a product adds to each of its rows, where it is a constant."""
+    """What is added to each row of a product, where it is a constant."""
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
+        return node.inputs[2]
+    added = _added(node, weight)
+    return None if added is None else added[1]
+
+
+def _last(node: ir.Node, weight: ir.Value) -> ir.Node:
+    """The product itself, or the node that adds its bias."""
+    added = _added(node, weight)
+    return node if added is None else added[0]
+
+
+def _added(node: ir.Node, weight: ir.Value) -> tuple[ir.Node, ir.Value] | None:
+    """The one node that takes a product, and the constant that it adds to each row."""
     product, users = node.outputs[0], node.outputs[0].consumers()
-    if len(product.uses()) != 1 or users[0].op_type != "Add" or product.is_graph_output() or weight.shape is None:
+    if len(node.inputs) > 2 or len(product.uses()) != 1 or users[0].op_type != "Add" or product.is_graph_output():
         return None
     other = next(value for value in users[0].inputs if value is not product)
-    return other if other is not None and other.is_initializer() and other.shape == weight.shape[:1] else None
+    constant = other is not None and other.is_initializer() and weight.shape and other.shape == weight.shape[:1]
+    return (users[0], other) if constant and other is not None else None
+
+
+def _halves(node: ir.Node) -> list[ir.Node]:
+    """What takes the first half of a node's output along the last of three axes, and what the other, if nothing else is
+    taken of it; else none."""
+    value, users = node.outputs[0], node.outputs[0].consumers()
+    if len(value.uses()) != 1 or users[0].op_type != "SplitToSequence" or value.is_graph_output():
+        return []
+    found = {_number(taking.inputs[1]): taking for taking in users[0].outputs[0].consumers()}
+    last = users[0].attributes.get_int("axis", 0) in {-1, 2} and len(value.shape or ()) == 3
+    if not last or sorted(found) != [0, 1] or len(users[0].outputs[0].uses()) != 2:
+        return []
+    halves = [found[0], found[1]]
+    sizes = {half.outputs[0].shape and half.outputs[0].shape[-1] for half in halves}
+    return halves if len(sizes) == 1 else []
+
+
+def _number(value: ir.Value | None) -> int:
+    """A constant's only number; -1 where it is no constant."""
+    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    return -1 if tensor is None else int(tensor.numpy().item())

@@ -58,9 +58,11 @@ def insert(model: ir.Model, narrowed: Narrowed, weight_of: WeightOf) -> None:
         if layer.scheme.weights == "nvfp4":
             _narrow_blocks(graph, value, weight, layer.scheme)
         elif convolves(weight.owner, layer.scheme) and convolutions.can(node, value):
-            convolutions.write(node, _narrow_weight(graph, value, weight, layer.scheme, (1, 1)))
+            parts = convolutions.parts(node, value)
+            convolutions.write(node, value, _narrow_weights(graph, value, weight, layer.scheme, parts))
         else:
-            _narrow_weight(graph, value, weight, layer.scheme)
+            _replace(graph, value, *_narrow_weights(graph, value, weight, layer.scheme))
+    convolutions.join()
     calibrated = {owner for owner, layer in narrowed.layers.items() if layer.scheme.activations}
     if calibrated - found:  # of weights alone, those of layers that are not used are narrowed too
         raise RuntimeError(f"{len(calibrated - found)} layers are no products of the graph")
@@ -162,26 +164,29 @@ def _two_levels(before: _Before, narrow: tuple[ir.Value, ir.Value, ir.Value], li
     return before.add("Cast", [wide], _like(like, f"{name}.wide", _type(like)), to=int(_type(like)))
 
 
-def _narrow_weight(
-    graph: ir.Graph, value: ir.Value, weight: Large, scheme: Scheme, kernel: tuple[int, ...] = ()
-) -> ir.Value:
-    """Puts the weight's narrow numbers, times their scales, in its place, with the axes of `kernel` more. They
-    are worked out when they are written."""
-    name = str(value.name)
+def _narrow_weights(
+    graph: ir.Graph, value: ir.Value, weight: Large, scheme: Scheme, convolutions: int = 0
+) -> list[ir.Value]:
+    """The weight's narrow numbers, times their scales, which are worked out when they are written. `convolutions`: as
+    (out, in, 1, 1), in so many parts of its outputs; 0: as it is."""
     _, scales = narrow_weight(weight.read(torch.float32), scheme)
     attributes: dict[str, int] = {"axis": 0}
     if scales.ndim == 3:  # (out, blocks, 1)
         attributes = {"axis": 1, "block_size": weight.source.shape[1] // scales.shape[1]}
-    scales = scales.squeeze(-1)
-    narrow = _numbers(graph, weight, scheme, name, kernel)
-    scale = _constant(graph, f"{name}.scale", _floats(scales.numpy(), value, f"{name}.scale"))
-    wide = _like(narrow, f"{name}.wide", _type(value))
-    _replace(graph, value, _Before(graph, graph[0]).add("DequantizeLinear", [narrow, scale], wide, **attributes))
-    return wide
+    before, made, parts = _Before(graph, graph[0]), list[ir.Value](), max(convolutions, 1)
+    kernel, each = (1, 1) if convolutions else (), weight.source.shape[0] // parts
+    for part in range(parts):
+        name, outputs = f"{value.name}{f'.{part}' if part else ''}", slice(part * each, (part + 1) * each)
+        narrow = _numbers(graph, weight, scheme, name, (outputs, kernel))
+        floats = _floats(scales[outputs].squeeze(-1).numpy(), value, f"{name}.scale")
+        scale = _constant(graph, f"{name}.scale", floats)
+        wide = _like(narrow, f"{name}.wide", _type(value))
+        made.append(before.add("DequantizeLinear", [narrow, scale], wide, **attributes))
+    return made
 
 
 def _narrow_blocks(graph: ir.Graph, value: ir.Value, weight: Large, scheme: Scheme) -> None:
-    """As `_narrow_weight`, with scales that are narrow, too."""
+    """Puts narrow numbers, times scales that are narrow, too, in the place of a weight."""
     name, shape = str(value.name), weight.source.shape
     scale = nvfp4.tensor_scale(weight.read(torch.float32).abs().amax())
 
@@ -207,12 +212,20 @@ def _replace(graph: ir.Graph, value: ir.Value, wide: ir.Value) -> None:
     del graph.initializers[str(value.name)]
 
 
-def _numbers(graph: ir.Graph, weight: Large, scheme: Scheme, name: str, kernel: tuple[int, ...] = ()) -> ir.Value:
-    """A constant of the weight's numbers, without their scales."""
-    shape = (*weight.source.shape, *kernel)
+def _numbers(
+    graph: ir.Graph,
+    weight: Large,
+    scheme: Scheme,
+    name: str,
+    of: tuple[slice, tuple[int, ...]] = (slice(None), ()),
+) -> ir.Value:
+    """A constant of the weight's numbers, without their scales. `of`: the outputs it has, and axes more."""
+    outputs, kernel = of
+    all_of_it = weight.source.shape
+    shape = (len(range(*outputs.indices(all_of_it[0]))), *all_of_it[1:], *kernel)
 
     def made() -> ir.TensorProtocol:
-        narrow: Tensor = narrow_weight(weight.read(torch.float32), scheme)[0].reshape(shape)
+        narrow: Tensor = narrow_weight(weight.read(torch.float32), scheme)[0][outputs].reshape(shape)
         if scheme.weights == "fp8":
             return ir.tensor(narrow.view(torch.uint8).numpy().view(ml_dtypes.float8_e4m3fn), name=name)
         return ir.tensor(narrow.numpy().astype(KINDS[scheme.weights]), name=name)

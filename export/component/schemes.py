@@ -7,6 +7,8 @@ from typing import Literal
 LayerKind = Literal["convolution", "linear"]
 LAYER_KINDS: tuple[LayerKind, ...] = ("convolution", "linear")
 """Layers that can be narrowed."""
+GATED = 8
+"""Outputs of a gated layer (GEGLU) for each of its inputs: between such a one and the next no convolution copies."""
 INT8, INT7 = 127, 63
 """Largest numbers of symmetric int8, and of half of it: two of its products with uint8 add up in 16 bits."""
 
@@ -29,7 +31,7 @@ class Scheme:
     """Number of an int8 weight."""
     convolved: int = 0
     """Inputs from which on a linear layer of half as many outputs or more is narrowed as a 1 x 1 convolution, where its
-    own kind is not taken; 0: none is."""
+    own kind is not taken; of half as many inputs one of `GATED` times as many outputs is; 0: none is."""
 
     @property
     def bits(self) -> int:
@@ -39,7 +41,9 @@ class Scheme:
     def convolves(self, weight: Sequence[int]) -> bool:
         """Whether a linear layer, of a weight (out, in), is narrowed as a convolution."""
         out, inputs = weight
-        return "linear" not in self.kinds and 0 < self.convolved <= min(inputs, 2 * out)
+        wide = self.convolved <= min(inputs, 2 * out)
+        gated = self.convolved <= 2 * inputs and out >= GATED * inputs
+        return "linear" not in self.kinds and self.convolved > 0 and (wide or gated)
 
 
 SCHEMES: Mapping[str, Scheme] = {

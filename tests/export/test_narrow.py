@@ -1,7 +1,5 @@
 """Layers of fewer bits: what an engine makes of them, beside torch, and which ones stay as they are."""
 
-from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +7,13 @@ import onnx
 import pytest
 import safetensors.torch
 import torch
-from torch import nn
 
-from backends.processor import HELD
-from export.component import bank, graph, layers
+from export.component import graph, layers
 from export.component.layers import Layer, input_scale, narrow_weight
 from export.component.schemes import SCHEMES
 from export.component.weights import Weights
-from export.engines import Work, load, openvino
-from families.interface import Component, Range, Tensor
+from export.engines import load
 from families.parts import pretrained
-from families.parts.lora import Factors
 from tests.export.test_weights import Wrapped, stack, work
 
 pytestmark = pytest.mark.slow
@@ -66,66 +60,6 @@ def test_the_layer_that_narrowing_hurts_most_stays_wide(tmp_path: Path) -> None:
     assert chosen.wide == ("model.layers.7",)
     assert len(chosen.layers) == 23
     assert len(layers.of(module, SCHEMES["w8"], ()).layers) == 24, "weights alone need no samples"
-
-
-class Products(nn.Module):
-    """Linear layers of rows of tokens, and of rows alone: with a bias and without, wide, and one that is not."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.model = nn.ModuleDict({name: nn.Linear(WIDTH, WIDTH, bias=name != "k") for name in ("q", "k", "time")})
-        self.model["down"], self.model["up"] = nn.Linear(WIDTH, WIDTH // 2), nn.Linear(WIDTH // 2, WIDTH)
-
-    def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        """(rows, tokens, n), (rows, n) -> (rows, tokens, n)."""
-        made: torch.Tensor = self.model["q"](x).sin() * self.model["k"](x) + self.model["time"](time)[:, None]
-        out: torch.Tensor = self.model["up"](self.model["down"](made))
-        return out
-
-
-def products(folder: Path) -> Work:
-    x, time = Tensor("x", "FP32", ("rows", "tokens", WIDTH)), Tensor("time", "FP32", ("rows", WIDTH))
-    ranges, sizes = {"rows": Range(1, 2, 8), "tokens": Range(1, 5, 64)}, ({"rows": 1, "tokens": 5},) * 3
-    one = Component("products", "denoiser", "", (x, time), (replace(x, name="y"),), ranges, sizes, {})
-    return Work(folder / "model.onnx", bank.extend(one), "int8", folder, folder)
-
-
-def test_wide_linear_layers_are_convolutions_where_these_are_faster(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(HELD, "AVX2")
-    monkeypatch.setattr(openvino, "CONVOLVED", WIDTH)
-    monkeypatch.setattr(layers, "WIDE_SHARE", 0.0)
-    factors = Factors(torch.randn(4, WIDTH) / 9, torch.randn(WIDTH, 4) / 9, 1.0)
-    module = bank.build(Products(), "denoiser", [("oil", {"denoiser": {"q": factors}}, 1.0)])
-    samples = [
-        [torch.randn(2, n, WIDTH), torch.randn(2, WIDTH), torch.tensor([[1, 0], [0, 0]]).int(), torch.ones(2, 2)]
-        for n in (5, 9, 64)
-    ]
-    with torch.no_grad():
-        exact = [module(*one) for one in samples]
-    engine, asked = load("openvino"), products(tmp_path)
-    scheme, chosen = engine.scheme("int8"), list[layers.Narrowed]()
-    assert scheme is not None
-
-    def choose(weights: Weights) -> layers.Narrowed:
-        chosen.append(layers.of(weights, scheme, samples))
-        return chosen[0]
-
-    graph.write(module, samples[0], asked, engine, choose)
-    model = onnx.load(asked.onnx)
-    onnx.checker.check_model(model)
-    used = Counter(node.op_type for node in model.graph.node)
-    assert chosen[0].slower == ("module.model.up",)
-    assert used["Conv"] == len(chosen[0].layers) == 4
-    assert used["QuantizeLinear"] == 3, "q and k share theirs"
-    engine.compile(asked)
-    run = engine.open(asked)
-    for sample, expected in zip(samples, exact, strict=True):
-        named = zip(asked.component.inputs, sample, strict=True)
-        made = torch.from_numpy(run({tensor.name: one.numpy() for tensor, one in named})["y"])
-        assert 0 < float((made - expected).norm() / expected.norm()) < 3e-2
 
 
 @pytest.mark.parametrize("precision", ["int8", "w4", "w8", "fp8"])

@@ -1,0 +1,80 @@
+"""Removes from an ONNX graph turns of axes that undo one another, where all between works on each number by itself."""
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+FIRST, LAST = (0, 3, 1, 2), (0, 2, 3, 1)
+"""Channels of a picture from last to second, and back."""
+ALIKE = frozenset(
+    (
+        "Add",
+        "Cast",
+        "DequantizeLinear",
+        "Div",
+        "Erf",
+        "Gelu",
+        "Identity",
+        "Mul",
+        "QuantizeLinear",
+        "Sigmoid",
+        "Sub",
+        "Tanh",
+    )
+)
+"""Operators that work on each number by itself, if what else they take is as large or one number."""
+
+
+def cancel(graph: ir.Graph, made: Sequence[ir.Value]) -> None:
+    """Lets what is computed of `made` keep their channels second, if pictures are made of all of it at the end.
+
+    made: (rows, tokens, n), each given by a Squeeze of a Transpose of (rows, n, tokens, 1). Pictures are made by an
+    Unsqueeze and a Transpose.
+    """
+    inside, ends = list(made), dict[ir.Node, ir.Node]()
+    nodes, waiting = dict[ir.Node, None](), True
+    while waiting:
+        waiting = False
+        for node in {user: None for value in inside for user in value.consumers() if user not in nodes}:
+            turned = _picture(node)
+            if turned is not None:
+                ends[node] = turned
+            elif node.op_type in ALIKE and all(value in inside or _single(value) for value in node.inputs):
+                inside.extend(node.outputs)
+            else:
+                continue
+            nodes[node], waiting = None, True
+    users = {user for value in inside for user in value.consumers()}
+    if not ends or users - nodes.keys() or any(value.is_graph_output() for value in inside):
+        return
+    for value in made:
+        _take_back(graph, value)
+    for value in inside:
+        value.shape = None
+    for unsqueeze, transpose in ends.items():
+        given = unsqueeze.inputs[0]
+        assert given is not None  # noqa: S101 - it is inside
+        transpose.outputs[0].replace_all_uses_with(given)
+        graph.remove([transpose, unsqueeze], safe=True)
+
+
+def _picture(node: ir.Node) -> ir.Node | None:
+    """The Transpose that alone takes what an Unsqueeze gives, and makes its channels second."""
+    users = node.outputs[0].consumers()
+    one = node.op_type == "Unsqueeze" and len(users) == 1 and users[0].op_type == "Transpose"
+    return users[0] if one and tuple(users[0].attributes["perm"].as_ints()) == FIRST else None
+
+
+def _single(value: ir.Value | None) -> bool:
+    """Whether it is a constant of one number, or left out."""
+    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    return value is None or (tensor is not None and tensor.size == 1)
+
+
+def _take_back(graph: ir.Graph, value: ir.Value) -> None:
+    """Gives those that take (rows, tokens, n) the picture that it was made of."""
+    squeeze = value.producer()
+    transpose = squeeze.inputs[0].producer() if squeeze is not None and squeeze.inputs[0] is not None else None
+    assert squeeze is not None and transpose is not None and transpose.inputs[0] is not None  # noqa: S101, PT018
+    value.replace_all_uses_with(transpose.inputs[0])
+    graph.remove([squeeze, transpose], safe=True)

@@ -50,11 +50,20 @@ def router(models: Models, keys: Keys, metrics: Metrics, draining: Callable[[], 
     async def exposition() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
-    @routes.get("/v1/models", dependencies=[Depends(keys.check)], **_LISTED)
+    _add_models(routes, models, Depends(keys.check))
+    return routes
+
+
+def _add_models(routes: APIRouter, models: Models, keyed: Any) -> None:
+    async def entries() -> list[dict[str, object]]:
+        offers = await models.offers()
+        return [entry for name, offer in offers.items() for entry in _entries(models, name, offer)]
+
+    @routes.get("/v1/models", dependencies=[keyed], **_LISTED)
     async def listed() -> Response:
         return _json({"object": "list", "data": await entries()})
 
-    @routes.get("/v1/models/{name:path}", dependencies=[Depends(keys.check)], **_ONE)
+    @routes.get("/v1/models/{name:path}", dependencies=[keyed], **_ONE)
     async def one(request: Request) -> Response:
         name = request.path_params["name"]
         known = {str(entry["id"]): entry for entry in await entries()}
@@ -62,12 +71,6 @@ def router(models: Models, keys: Keys, metrics: Metrics, draining: Callable[[], 
             message = f"{KINDS['unknown_model'].message} There are: {', '.join(known)}."
             raise PublicError("not_found", message=message)
         return _json(known[name])
-
-    async def entries() -> list[dict[str, object]]:
-        offers = await models.offers()
-        return [entry for name, offer in offers.items() for entry in _entries(models, name, offer)]
-
-    return routes
 
 
 def _entries(models: Models, name: str, offer: Offer) -> list[dict[str, object]]:

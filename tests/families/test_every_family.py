@@ -279,11 +279,12 @@ def test_other_samplers_equal_diffusers(served: Served, tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_component_compiles_for_gpus(family: str, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
-    precision = f"--precision={tiny.module(family).GPU_PRECISION}"
+    """For one kind; for several at once an engine of `tests/export/test_tensorrt.py` is."""
+    flags = (f"--precision={tiny.module(family).GPU_PRECISION}", f"--compute-capability={TARGETS[-1]}")
     # Random adapters, strong enough to be seen of a tiny network, are noisier in narrow types than a trained one is.
-    export(family, tiny.checkpoint(family), tmp_path, *RTX, precision, strength=0.1)
+    export(family, tiny.checkpoint(family), tmp_path, *RTX, *flags, strength=0.1)
     for record in (json.loads(file.read_text()) for file in tmp_path.glob("*/component.json")):
-        assert record["versions"]["compute_capability"].split() == TARGETS
+        assert record["versions"]["compute_capability"].split() == TARGETS[-1:]
         assert record["error"] <= record["tolerance"]
 
 

@@ -39,8 +39,8 @@ class Metrics:
     def stage(self, name: str, seconds: float) -> None:
         self.stages[name] += seconds
 
-    def left(self, outcome: str) -> None:
-        self.outcomes[outcome] += 1
+    def left(self, outcome: str, edits: int = 1) -> None:
+        self.outcomes[outcome] += edits
 
     def publish(self) -> None:
         self.published += 1

@@ -95,8 +95,7 @@ class Batcher:
     def turned_away(self, error: Exception, edits: int = 1) -> None:
         """Counts edits that are not taken in, those that never became a request too; from any thread."""
         with self._changed:
-            for _ in range(edits):
-                self._metrics.left(OUTCOMES.get(type(error), "failed"))
+            self._metrics.left(OUTCOMES.get(type(error), "failed"), edits)
         self._watcher.wake()
 
     def _require_places(self, count: int) -> None:
@@ -272,7 +271,8 @@ class Batcher:
         """Ends the job, and with it the request: the first of its jobs to fail tells why, the others just leave."""
         request = job.request
         with self._asking:
-            first, request.outcome = not request.outcome, request.outcome or OUTCOMES.get(type(error), "failed")
+            first = not request.outcome
+            request.outcome = request.outcome or OUTCOMES.get(type(error), "failed")
         if first:
             try:
                 request.failed(error)

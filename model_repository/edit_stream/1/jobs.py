@@ -73,8 +73,8 @@ class Metrics(Protocol):
     def stage(self, name: str, seconds: float) -> None:
         """One edit has spent this long in one of STAGES."""
 
-    def left(self, outcome: str) -> None:
-        """One edit has left, as one of OUTCOMES, `done` or `failed`."""
+    def left(self, outcome: str, edits: int = 1) -> None:
+        """So many edits have left, as one of OUTCOMES, `done` or `failed`."""
 
     def publish(self) -> None:
         """What was reported so far is to be seen. From another thread, beside the others."""

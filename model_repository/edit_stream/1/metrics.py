@@ -67,9 +67,9 @@ class TritonMetrics:
         """One edit has spent this long in a stage."""
         self._noted.append((self._add, ({self._stages[name]: seconds},)))
 
-    def left(self, outcome: str) -> None:
-        """One edit has left."""
-        self._noted.append((self._add, ({self._outcomes[outcome]: 1},)))
+    def left(self, outcome: str, edits: int = 1) -> None:
+        """So many edits have left."""
+        self._noted.append((self._add, ({self._outcomes[outcome]: edits},)))
 
     def publish(self) -> None:
         """Sends what has changed: what edits have done before that they are gone. By one thread, beside the others."""

@@ -127,7 +127,10 @@ class Graphs:
         """The graph of a call, which is not computed; None where it cannot be captured, or has no room."""
         modes = self._cuda.driver.CUstreamCaptureMode
         self._cuda("cuStreamBeginCapture", stream, modes.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
-        begun = context.execute_async_v3(int(stream))
+        try:
+            begun = context.execute_async_v3(int(stream))
+        except Exception:  # noqa: BLE001 - what is wrong with it is said where it runs without
+            begun = False
         try:
             graph = self._cuda("cuStreamEndCapture", stream)  # whatever came: else the stream would stay as it is
         except RuntimeError:

@@ -5,8 +5,10 @@ that one that fails, crashes or hangs says so, and the next one goes on:
 
 - `engines`: does TensorRT for RTX run here, and how far is each fp16 engine from torch in fp32;
 - `step`: one call of the denoiser's engine by rows, with and without CUDA graphs;
+- `copies`: what it takes to bring bytes to the GPU and back, from memory that processes share;
 - `torch`: the same call in torch, eager, and its floor: its operations over this GPU's measured matrix rate;
-- `plan`: the same call by `backends.plan` with torch's kernels in the engine's place: what its copies cost;
+- `plan`: the same call by `backends.plan` with torch's kernels in the engine's place: what its copies cost, and graphs
+  captured by torch, as TensorRT for RTX captures them by itself, and by `backends.launches`, as of TensorRT;
 - `serve`: Triton and the gateway with those engines, or with torch in their place where there are none: pictures,
   edits in flight, streams, and where the time of a step goes (`bench.gpu_serve`);
 - `compile`: the same call by torch.compile.
@@ -17,6 +19,7 @@ not run on, such as an H100, `engines` and `step` say so; docs/bench.md tells wh
 
 import argparse
 import json
+import mmap
 import os
 import signal
 import subprocess
@@ -26,8 +29,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from backends.cuda import Cuda
 from backends.gpu import find_gpu
 from backends.plan import Options, Plan
 from bench import gpu_serve, gpu_serving
@@ -42,9 +47,19 @@ ROW_COUNTS = (1, 2, 3, 4, 6, 8, 12)
 REPEATS = 20
 WARM = 5
 MATRIX = 8192
+COPIED = (1 << 18, 1 << 21, 1 << 23, 1 << 25)
+"""Bytes."""
 
 
-PARTS = {"engines": 300.0, "step": 90.0, "torch": 90.0, "plan": 90.0, "serve": 240.0, "compile": 240.0}
+PARTS = {
+    "engines": 300.0,
+    "step": 90.0,
+    "copies": 30.0,
+    "torch": 90.0,
+    "plan": 90.0,
+    "serve": 240.0,
+    "compile": 240.0,
+}
 """Most seconds of each."""
 
 
@@ -79,11 +94,48 @@ def seconds(call: Callable[[], object], synchronize: Callable[[], object]) -> fl
     return (time.perf_counter() - began) / REPEATS
 
 
-def matrix_rate() -> float:
-    """Operations a second of a large fp16 product."""
-    a, b = (torch.randn(MATRIX, MATRIX, device="cuda", dtype=torch.float16) for _ in range(2))
-    rate = 2 * MATRIX**3 / seconds(lambda: a @ b, torch.cuda.synchronize)
-    emit("torch", matrix_tflops=round(rate / 1e12, 1), gpu=str(find_gpu()))
+def copies() -> None:
+    """Reports milliseconds of copies, of memory as it is, and page-locked."""
+    cuda = Cuda(0)
+    stream = cuda("cuStreamCreate", 0)
+
+    def copied(name: str, *arguments: Any) -> float:
+        """Milliseconds of one, and of waiting for it."""
+
+        def call() -> None:
+            cuda(name, *arguments, stream)
+            cuda("cuStreamSynchronize", stream)
+
+        return round(seconds(call, lambda: None) * 1e3, 3)
+
+    for size in COPIED:
+        file = os.memfd_create("copies")
+        os.truncate(file, size)
+        lying, buffer = np.frombuffer(mmap.mmap(file, size), np.uint8), cuda("cuMemAlloc", size)
+        lying[:] = 1
+        for how in ("as it is", "page-locked"):
+            if how == "page-locked":
+                cuda("cuMemHostRegister", lying.ctypes.data, size, 0)
+            to = copied("cuMemcpyHtoDAsync", buffer, lying.ctypes.data, size)
+            emit(
+                "copies",
+                how=how,
+                mib=size / (1 << 20),
+                to_ms=to,
+                from_ms=copied("cuMemcpyDtoHAsync", lying.ctypes.data, buffer, size),
+            )
+
+
+def matrix_rate(dtype: torch.dtype = torch.float16) -> float:
+    """Operations a second of a large product of matrices of a type."""
+    a, b = (torch.randn(MATRIX, MATRIX, device="cuda").to(dtype) for _ in range(2))
+    if dtype == torch.float8_e4m3fn:
+        one = torch.ones((), device="cuda")
+        taken = seconds(lambda: torch._scaled_mm(a, b.t(), one, one, out_dtype=torch.bfloat16), torch.cuda.synchronize)
+    else:
+        taken = seconds(lambda: a @ b, torch.cuda.synchronize)
+    rate = 2 * MATRIX**3 / taken
+    emit("torch", matrix_tflops=round(rate / 1e12, 1), dtype=str(dtype), gpu=str(find_gpu()))
     return rate
 
 
@@ -150,9 +202,9 @@ def plan_by_torch(folder: Path) -> None:
     component = denoiser(folder)
     with torch.inference_mode():
         module = fill(load_family(FAMILY, "modules").module(DENOISER, folder), torch.float16).cuda()
-    for graphs in (False, True):
-        plan = Plan(stand_in(module, component), Path(os.devnull), Options(cuda_graphs=graphs))
-        report_plan("plan", component, plan, graphs=graphs)
+    for kind, graphs in (("tensorrt_rtx", False), ("tensorrt_rtx", True), ("tensorrt", True)):
+        plan = Plan(stand_in(module, component, kind=kind), Path(os.devnull), Options(cuda_graphs=graphs))
+        report_plan(f"plan, {kind}", component, plan, graphs=graphs)
 
 
 def in_torch(folder: Path, *, compiled: bool) -> None:
@@ -163,6 +215,8 @@ def in_torch(folder: Path, *, compiled: bool) -> None:
         if compiled:
             module = torch.compile(module, dynamic=True)
         else:
+            for dtype in (torch.bfloat16, torch.float8_e4m3fn):
+                matrix_rate(dtype)
             floor = operations(module, component) / matrix_rate()
             for rows in ROW_COUNTS:
                 emit("torch", how="floor", rows=rows, ms=round(rows * floor * 1e3, 2))
@@ -210,6 +264,7 @@ def main() -> int:
         parts: dict[str, Callable[[], None]] = {
             "engines": lambda: engines(folder, repository),
             "step": lambda: step(folder, repository),
+            "copies": copies,
             "torch": lambda: in_torch(folder, compiled=False),
             "plan": lambda: plan_by_torch(folder),
             "serve": lambda: served(folder, repository),

@@ -1,6 +1,6 @@
 """Triton and the gateway on a GPU, with edits over HTTP and gRPC: part `serve` of `bench gpu`.
 
-    python -m bench.gpu_serve [--checkpoint demo|full] [--kind KIND] [--device cuda|cpu] [--work DIR]
+    python -m bench.gpu_serve [--checkpoint demo|full|klein-4b] [--kind KIND] [--device cuda|cpu] [--work DIR]
 
 Where no TensorRT runs, torch computes in the engines' place (`bench.torch_repository`); then all seconds are torch's,
 and what is seen is what is around engines. One line of JSON for each of `CHECKS`; one that does not hold is `failed`,
@@ -27,8 +27,9 @@ import numpy as np
 from bench import rivals, torch_repository
 from bench.edits import Edit, psnr
 from bench.gpu_serving import CASES, Case, Emit, Place, Serving, pick, report, timed
-from bench.setups import BUILD, SETUPS
+from bench.setups import BUILD
 from embedded.server import serve
+from families.interface import Limits
 
 KINDS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "in place": ("tensorrt_rtx", {}),
@@ -36,13 +37,14 @@ KINDS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "GPU tensors": ("tensorrt", {}),
 }
 """How the denoiser is called: kind of engine, and Triton's environment."""
-ROWS, STEPS, LONG = 12, 20, 50
+LONG = 50
+"""Steps of an edit whose caller leaves."""
 ON_CPU_PIXELS, ON_CPU_ROWS = 128 * 128, 3
 """A processor makes the largest of each engine's shapes at its start, too: so these are small there."""
 LEAST_DB, LEAST_BESIDE_DB = 30.0, 35.0
 """Of a picture beside diffusers' in fp32, and of one made with others in flight beside the same made alone."""
 MIXED = ((1.0, 12), (0.75, 20), (1.0, 8), (0.5, 16), (0.75, 10), (1.0, 20), (0.5, 9), (1.0, 14))
-"""Of eight edits: height of the picture beside its width, and steps. Every other one is guided."""
+"""Of eight edits: height of the picture beside its width, and steps."""
 SAID = re.compile(r"memory pool|\(GPU device|model_instance|[Ss]uccessfully loaded|DCGM|NVML|metrics for GPU")
 WRONG = re.compile(r"^E\d{4}|Traceback|no pinned memory pool")
 GAUGES = ("nv_gpu_memory", "nv_gpu_utilization", "nv_pinned_memory")
@@ -50,15 +52,16 @@ GAUGES = ("nv_gpu_memory", "nv_gpu_utilization", "nv_pinned_memory")
 
 def likeness(serving: Serving) -> bool:
     """One edit over HTTP beside diffusers' pipeline on the same device, and over gRPC."""
-    (edit, *_) = pick(serving.case.edits(STEPS), 1)
+    (edit, *_) = pick(serving.case.edits(), 1)
     served = serving.edited(edit)
     found, checkpoint = dict[str, Any](), serving.place.checkpoint
     exact = rivals.directly(rivals.pipeline(checkpoint, "fp32"), edit)
     found["psnr_to_fp32_db"] = round(psnr(served, exact), 1)
     if serving.device == "cuda":
-        half = rivals.pipeline(checkpoint, "fp16")
-        found["diffusers_fp16_db"] = round(psnr(rivals.directly(half, edit), exact), 1)
-        found["diffusers_fp16_s"] = [round(value, 3) for value in timed(partial(rivals.directly, half, edit))]
+        narrow = serving.case.narrow
+        half = rivals.pipeline(checkpoint, narrow)
+        found[f"diffusers_{narrow}_db"] = round(psnr(rivals.directly(half, edit), exact), 1)
+        found[f"diffusers_{narrow}_s"] = [round(value, 3) for value in timed(partial(rivals.directly, half, edit))]
     found["same_by_grpc"] = bool(np.array_equal(served, serving.by_grpc(edit)))
     serving.emit("likeness", **found)
     return bool(found["psnr_to_fp32_db"] >= LEAST_DB and found["same_by_grpc"])
@@ -67,9 +70,9 @@ def likeness(serving: Serving) -> bool:
 def alone(serving: Serving) -> bool:
     """Seconds of an edit, and where those of its steps go: of pictures and sentences that are new."""
     repeats = 5 if serving.device == "cuda" else 1
-    serving.edited(*pick(serving.case.edits(STEPS), 1))
+    serving.edited(*pick(serving.case.edits(), 1))
     before, taken = serving.counted(), []
-    for edit in pick(serving.case.edits(STEPS), repeats + 1)[1:]:
+    for edit in pick(serving.case.edits(), repeats + 1)[1:]:
         began = time.perf_counter()
         serving.edited(replace(edit, prompt=f"{edit.prompt}, please"))
         taken.append(round(time.perf_counter() - began, 3))
@@ -80,9 +83,9 @@ def alone(serving: Serving) -> bool:
 def mixed(serving: Serving) -> bool:
     """Eight edits of several sizes, lengths and rows in flight, beside the same made one after another."""
     asked = list[Edit]()
-    for (shape, steps), edit in zip(MIXED, serving.case.edits(STEPS), strict=False):
+    for (shape, steps), edit in zip(MIXED, serving.case.edits(), strict=False):
         picture = edit.picture.resize((serving.case.side, int(serving.case.side * shape)))
-        guidance = 7.5 if len(asked) % 2 else 1.0
+        guidance = serving.case.guidances[len(asked) % 2]
         asked.append(replace(edit, picture=picture, steps=steps, guidance=guidance))
     before, began = serving.counted(), time.perf_counter()
     solo = [serving.edited(edit) for edit in asked]
@@ -99,7 +102,7 @@ def mixed(serving: Serving) -> bool:
 
 def streamed(serving: Serving) -> bool:
     """A stream with two previews and every step, which ends with the picture of the same edit without a stream."""
-    (edit, *_) = pick(serving.case.edits(STEPS), 1)
+    (edit, *_) = pick(serving.case.edits(), 1)
     whole = serving.edited(edit)
     events = list(serving.stream(edit, partial_images=2, progress=True))
     kinds = [str(event.get("type", "")).removeprefix("image_edit.") for event in events]
@@ -112,7 +115,7 @@ def streamed(serving: Serving) -> bool:
 
 def cancelled(serving: Serving) -> bool:
     """A stream that its caller leaves after three steps: its edit ends, and the next one is as before."""
-    (edit, *_) = pick(serving.case.edits(STEPS), 1)
+    (edit, *_) = pick(serving.case.edits(), 1)
     whole, before = serving.edited(edit), serving.counted()
     with closing(serving.stream(replace(edit, steps=LONG), progress=True)) as events:
         for event in events:
@@ -165,9 +168,9 @@ def by_torch(case: Case, checkpoint: Path, kind: str, work: Path, device: str = 
     """Makes the repository by torch in `work` and serves it. Returns whether every check holds."""
     engine, _ = KINDS[kind]
     emit = partial(tell, case.name, kind)
-    bounds = (SETUPS[case.name].pixels, ROWS) if device == "cuda" else (ON_CPU_PIXELS, ON_CPU_ROWS)
+    bounds = (case.setup.pixels, case.rows) if device == "cuda" else (ON_CPU_PIXELS, ON_CPU_ROWS)
     began, folder = time.monotonic(), work / f"{case.name}-{engine}"
-    chosen = torch_repository.usual(*bounds, device)
+    chosen = torch_repository.usual(Limits(*bounds, case.images), device)
     repository = torch_repository.repository(checkpoint, folder, engine, device, chosen)
     emit("written", seconds=round(time.monotonic() - began, 1))
     return run(Place(case, checkpoint, repository, device), kind, emit)
@@ -194,7 +197,7 @@ def main() -> int:
     parser.add_argument("--side", type=int, help="pixels")
     options = parser.parse_args()
     case = CASES[options.checkpoint]
-    case, checkpoint = replace(case, side=options.side or case.side), SETUPS[case.name].checkpoint()
+    case, checkpoint = replace(case, side=options.side or case.side), case.setup.checkpoint()
     kinds = options.kind or KINDS
     held = [by_torch(case, checkpoint, kind, options.work, options.device) for kind in kinds]
     return 0 if all(held) else 1

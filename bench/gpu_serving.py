@@ -15,7 +15,7 @@ import tritonclient.grpc as triton_grpc
 from bench import edits, torch_repository, watch
 from bench.callers import infer_input
 from bench.edits import Edit, Pixels
-from bench.setups import SETUPS
+from bench.setups import KLEIN_4B, SETUPS, Setup
 from embedded.server import Embedded
 from gateway import tensors
 
@@ -25,19 +25,31 @@ PATIENCE, LOOK = 60.0, 0.02
 
 @dataclass(frozen=True)
 class Case:
-    """Edits of one checkpoint, of `side` pixels."""
+    """Edits of one checkpoint, of `side` pixels and so many steps; of calls of up to so many rows, and of `images` of a
+    request, None where the family says how many. `guidances`: text scales of edits that are mixed. `narrow`: what
+    people take diffusers in on a GPU."""
 
-    name: str
+    setup: Setup
     side: int
+    steps: int = 20
+    rows: int = 12
+    images: int | None = None
+    guidances: tuple[float, float] = (1.0, 7.5)
+    narrow: str = "fp16"
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's."""
+        return self.setup.name
 
     @property
     def guidance(self) -> float:
         """The text scale."""
-        return SETUPS[self.name].guidance
+        return self.setup.guidance
 
-    def edits(self, steps: int) -> Iterator[Edit]:
+    def edits(self) -> Iterator[Edit]:
         """Edits without end."""
-        return edits.series(self.side, steps, self.guidance)
+        return edits.series(self.side, self.steps, self.guidance)
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,11 @@ class Place:
     device: str
 
 
-CASES = {"demo": Case("demo", 256), "full": Case("full", 512)}
+CASES = {
+    "demo": Case(SETUPS["demo"], 256),
+    "full": Case(SETUPS["full"], 512),
+    "klein-4b": Case(KLEIN_4B, 1024, steps=4, rows=4, images=1, guidances=(1.0, 1.0), narrow="bf16"),
+}
 
 
 class Serving:

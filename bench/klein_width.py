@@ -6,6 +6,7 @@ stands for all, so that a processor exports it in a minute.
 
 `blocks`: the transformer's blocks and the autoencoder are those of 4B, but for the number: one double block of 5 and
 two single ones of 20, 0.7 of its 3.9 billion weights. The text encoder, which runs once an edit, is narrow.
+`whole`: the transformer has all of them.
 """
 
 from pathlib import Path
@@ -15,9 +16,9 @@ SEED = 2026
 TEXT_WIDTH = 2560
 WORDS = 512
 """Of the tokenizer."""
+AUTOENCODER = {"block_out_channels": (128, 256, 512, 512)}
 TRANSFORMER: dict[str, Any] = {
     "in_channels": 128,
-    "num_layers": 1,
     "attention_head_dim": 128,
     "joint_attention_dim": 3 * TEXT_WIDTH,
     "axes_dims_rope": (32, 32, 32, 32),
@@ -37,16 +38,22 @@ TEXT = {
 
 def checkpoint(folder: Path) -> Path:
     """Writes one that is narrow inside into `folder`, which must not exist, and returns that."""
-    return _write(folder, 1, 1, {"block_out_channels": (16, 16, 16, 16), "layers_per_block": 1, "norm_num_groups": 8})
+    autoencoder = {"block_out_channels": (16, 16, 16, 16), "layers_per_block": 1, "norm_num_groups": 8}
+    return _write(folder, 1, (1, 1), autoencoder)
 
 
 def blocks(folder: Path) -> Path:
     """Writes one of few whole blocks into `folder`, which must not exist, and returns that."""
-    return _write(folder, 24, 2, {"block_out_channels": (128, 256, 512, 512)})
+    return _write(folder, 24, (1, 2), AUTOENCODER)
 
 
-def _write(folder: Path, heads: int, singles: int, autoencoder: dict[str, Any]) -> Path:
-    """`heads` of 128 numbers each; `singles`: blocks beside the one double block."""
+def whole(folder: Path) -> Path:
+    """Writes one with all blocks, 8 GB, into `folder`, which must not exist, and returns that."""
+    return _write(folder, 24, (5, 20), AUTOENCODER)
+
+
+def _write(folder: Path, heads: int, blocks: tuple[int, int], autoencoder: dict[str, Any]) -> Path:
+    """`heads` of 128 numbers each; `blocks`: double ones, and single ones."""
     import torch  # noqa: PLC0415 - seconds, and not in every process
     from diffusers import (  # noqa: PLC0415
         AutoencoderKLFlux2,
@@ -57,7 +64,10 @@ def _write(folder: Path, heads: int, singles: int, autoencoder: dict[str, Any]) 
     from transformers import Qwen3Config, Qwen3ForCausalLM  # noqa: PLC0415
 
     torch.manual_seed(SEED)
-    transformer = Flux2Transformer2DModel(num_single_layers=singles, num_attention_heads=heads, **TRANSFORMER)
+    double, single = blocks
+    layers = {"num_layers": double, "num_single_layers": single}
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        transformer = Flux2Transformer2DModel(num_attention_heads=heads, **layers, **TRANSFORMER)
     Flux2KleinPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
         vae=AutoencoderKLFlux2(latent_channels=32, **autoencoder),

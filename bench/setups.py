@@ -38,6 +38,7 @@ class Setup:
             "full": (full_size.checkpoint, BUILD / "full-size"),
             "klein-width": (klein_width.checkpoint, BUILD / "klein-width"),
             "klein-blocks": (klein_width.blocks, BUILD / "klein-blocks"),
+            "klein-4b": (klein_width.whole, BUILD / "klein-4b"),
         }[self.name]
         return folder if (folder / "model_index.json").exists() else make(folder)
 
@@ -65,3 +66,5 @@ KLEIN_WIDTH = Setup("klein-width", ("--max-batch", "4", "--max-images", "1"), 1.
 """Only its interfaces are of full width: for what is spent between engines."""
 KLEIN_BLOCKS = Setup("klein-blocks", ("--max-batch", "1", "--max-images", "1"), 1.0, 256 * 256, 0)
 """Few blocks of full width: for rivals that edit with klein and not with InstructPix2Pix. None in fp32: it is large."""
+KLEIN_4B = Setup("klein-4b", ("--max-batch", "4", "--max-images", "1"), 1.0, 1024 * 1024, 0)
+"""All of its blocks: for a GPU."""

@@ -2,8 +2,9 @@
 
 No TensorRT is in it: what kernels take and how exact they are is torch's. All around them is what serves engines:
 `backends.plan` with its buffers, streams and copies, and CUDA graphs, which the stand-in captures as TensorRT for RTX
-would. `stand_in` makes what `backends.plan` takes for the module ``tensorrt_rtx``; `install` puts it, in the process of
-one of Triton's models, where the backend imports that or TensorRT's (`bench.torch_repository`).
+would, or lets `backends.launches` capture as of TensorRT. `stand_in` makes what `backends.plan` takes for either
+module; `install` puts it, in the process of one of Triton's models, where the backend imports it
+(`bench.torch_repository`).
 """
 
 import ctypes
@@ -12,6 +13,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,6 +45,7 @@ class Program:
     checkpoint: str
     max_pixels: int
     max_batch: int
+    max_images: int | None
     precision: str
 
     def write(self) -> bytes:
@@ -53,7 +56,7 @@ class Program:
     def open(cls, plan: bytes, device: str) -> tuple[Module, Component]:
         """The component's module with its weights on `device`, and its tensors."""
         own = cls(**json.loads(plan))
-        checkpoint, limits = Path(own.checkpoint), Limits(own.max_pixels, own.max_batch)
+        checkpoint, limits = Path(own.checkpoint), Limits(own.max_pixels, own.max_batch, own.max_images)
         table = load_family(own.family, "table").components(checkpoint, limits)
         component = next(component for component in table if component.name == own.component)
         module = load_family(own.family, "modules").module(own.component, checkpoint)
@@ -61,15 +64,16 @@ class Program:
             return fill(module, PRECISIONS[own.precision]).to(device), component
 
 
-def stand_in(module: Module, component: Component, device: str = "cuda") -> Any:
-    """`module`, which takes and gives the component's tensors on `device`, behind TensorRT's Python interface."""
+def stand_in(module: Module, component: Component, device: str = "cuda", kind: str = "tensorrt_rtx") -> Any:
+    """`module`, which takes and gives the component's tensors on `device`, behind the Python interface of a kind of
+    engine."""
     engine = _Engine(module, component, device)
-    return _rtx(lambda _plan: engine)
+    return MAKERS[kind](lambda _plan: engine)
 
 
 def install(device: str, counts: Path) -> None:
-    """Has this process import stand-ins for TensorRT and for TensorRT for RTX, which alone captures CUDA graphs by
-    itself, and a CUDA driver whose copies are counted.
+    """Has this process import stand-ins for TensorRT and for TensorRT for RTX, and a CUDA driver whose copies are
+    counted.
 
     `device`: cuda, or cpu where main memory is the GPU's. `counts`: the file of `bench.counted_driver`.
     """
@@ -78,11 +82,8 @@ def install(device: str, counts: Path) -> None:
     def opened(plan: bytes) -> "_Engine":
         return _Engine(*Program.open(plan, device), device)
 
-    stood_in: dict[str, Any] = {
-        DRIVER: Counted(driver, counts),
-        MODULES["tensorrt"]: SimpleNamespace(**_common(opened)),
-        MODULES["tensorrt_rtx"]: _rtx(opened),
-    }
+    stood_in: dict[str, Any] = {DRIVER: Counted(driver, counts)}
+    stood_in |= {MODULES[kind]: make(opened) for kind, make in MAKERS.items()}
     sys.modules.update(stood_in)
 
 
@@ -96,7 +97,14 @@ def _common(opened: Callable[[bytes], "_Engine"]) -> dict[str, Any]:
     }
 
 
+def _tensorrt(opened: Callable[[bytes], "_Engine"]) -> Any:
+    """Whose CUDA graphs `backends.launches` captures, with memory that it gives: torch takes none of that, but its own,
+    which calls on one stream may share as well."""
+    return SimpleNamespace(**_common(opened), ExecutionContextAllocationStrategy=SimpleNamespace(USER_MANAGED="user"))
+
+
 def _rtx(opened: Callable[[bytes], "_Engine"]) -> Any:
+    """Which captures CUDA graphs by itself."""
     return SimpleNamespace(
         **_common(opened),
         CudaGraphStrategy=SimpleNamespace(WHOLE_GRAPH_CAPTURE=GRAPHS, DISABLED="disabled"),
@@ -104,11 +112,18 @@ def _rtx(opened: Callable[[bytes], "_Engine"]) -> Any:
     )
 
 
+MAKERS = {"tensorrt": _tensorrt, "tensorrt_rtx": _rtx}
+
+
 class _Engine:
+    device_memory_size_v2 = 0
+
     def __init__(self, module: Module, component: Component, device: str) -> None:
         self.module, self.component, self.device = module, component, device
         self.tensors = {tensor.name: tensor for tensor in (*component.inputs, *component.outputs)}
         self.num_io_tensors = len(self.tensors)
+        # A thread's first product makes a handle of cuBLAS, which must not be done while its stream is captured.
+        self.thread = ThreadPoolExecutor(1)
 
     def create_runtime_config(self) -> SimpleNamespace:
         nothing = SimpleNamespace(serialize=lambda: b"")  # torch compiles none of its kernels
@@ -118,8 +133,8 @@ class _Engine:
             set_runtime_cache=lambda _cache: True,
         )
 
-    def create_execution_context(self, config: Any = None) -> "_Context":
-        return _Context(self, config or self.create_runtime_config())
+    def create_execution_context(self, how: Any = None) -> "_Context":
+        return _Context(self, getattr(how, "cuda_graph_strategy", "") == GRAPHS)
 
     def get_tensor_name(self, index: int) -> str:
         return list(self.tensors)[index]
@@ -138,14 +153,17 @@ class _Engine:
 
 
 class _Context:
-    """Computes at the addresses it is given; a CUDA graph for each shape where the config asks for them."""
+    """Computes at the addresses it is given; with `graphs` by one for each shape."""
 
-    def __init__(self, engine: _Engine, config: Any) -> None:
-        self._engine, self._graphs_wanted = engine, config.cuda_graph_strategy == GRAPHS
+    def __init__(self, engine: _Engine, graphs: bool) -> None:
+        self._engine, self._graphs_wanted = engine, graphs
         self._shapes = dict[str, tuple[int, ...]]()
         self._addresses = dict[str, int]()
         self._graphs = dict[tuple[Any, ...], torch.cuda.CUDAGraph]()
         self._computed = dict[tuple[Any, ...], dict[str, tuple[int, ...]]]()
+
+    def set_device_memory(self, _address: int, _size: int) -> None:
+        """Torch has its own."""
 
     def set_input_shape(self, name: str, shape: Sequence[int]) -> bool:
         self._shapes[name] = tuple(shape)
@@ -177,6 +195,9 @@ class _Context:
         return {tensor.name: tuple(result.shape) for tensor, result in zip(component.outputs, made, strict=True)}
 
     def execute_async_v3(self, stream: int) -> bool:
+        return self._engine.thread.submit(self._execute, stream).result()
+
+    def _execute(self, stream: int) -> bool:
         with torch.inference_mode():
             if self._engine.device != "cuda":
                 self._compute()

@@ -4,9 +4,9 @@ Everything in it is the export's but the engines: their `config.pbtxt` is what t
 backend, which is Triton's Python one, and their plans are `bench.torch_plan`'s. Of the kinds
 
 - `tensorrt_rtx` is served by our own backend, by way of `backends.plan`;
-- `tensorrt` too as far as its denoiser goes, without CUDA graphs, since torch's are captured by torch alone; all else
-  takes and gives tensors where Triton's own TensorRT backend does: its answers lie on the GPU, and reach the models
-  that wait for them by Triton's ways between processes.
+- `tensorrt` too as far as its denoiser goes, with the CUDA graphs that `backends.launches` captures; all else takes and
+  gives tensors where Triton's own TensorRT backend does: its answers lie on the GPU, and reach the models that wait for
+  them by Triton's ways between processes.
 """
 
 import json
@@ -94,8 +94,8 @@ WHERE_THEY_ARE = 'parameters { key: "FORCE_CPU_ONLY_INPUT_TENSORS" value: { stri
 class ByTorch(TensorRt):
     """The kind of engine, as far as the export asks it for what needs no TensorRT."""
 
-    def __init__(self, kind: str) -> None:
-        self.name, self.targets = kind, ()
+    def __init__(self, kind: str, device: str) -> None:
+        self.name, self.targets, self._device = kind, (), device
         self._gpu = find_gpu()
 
     def versions(self) -> Mapping[str, str]:
@@ -103,9 +103,10 @@ class ByTorch(TensorRt):
         return {self.name: "by torch"}
 
     def serving(self, component: Component, precision: str) -> Serving:
-        """As TensorRt says, but that torch's kernels are captured by torch's own graphs alone."""
+        """As TensorRt says; without CUDA graphs where there is no GPU."""
         made = super().serving(component, precision)
-        return replace(made, parameters={"CUDA_GRAPHS": "NO"}) if made.backend == "tensorrt_in_place" else made
+        ungraphed = self._device == "cpu" and made.backend == "tensorrt_in_place"
+        return replace(made, parameters={"CUDA_GRAPHS": "NO"}) if ungraphed else made
 
 
 @dataclass
@@ -139,7 +140,9 @@ class TorchStore(Store):
         serving = self.engine_kind.serving(component, precision)
         (folder / "1").mkdir()
         own = str(self.checkpoint.resolve())
-        program = Program(self.family, component.name, own, self.limits.max_pixels, self.limits.max_batch, precision)
+        limits = self.limits
+        bounds = limits.max_pixels, limits.max_batch, limits.max_images
+        program = Program(self.family, component.name, own, *bounds, precision)
         (folder / "1" / FILE).write_bytes(program.write())
         counts = str(counts_of(self.target, component.name))
         said = {"root": str(ROOT), "device": self.device, "counts": counts, "backend": serving.backend}
@@ -168,7 +171,7 @@ def repository(checkpoint: Path, folder: Path, kind: str, device: str, options: 
     found = find(str(checkpoint), None)
     table = cast("Table", load_family(found.family, "table"))
     components = table.components(checkpoint, options.limits)
-    engine = ByTorch(kind)
+    engine = ByTorch(kind, device)
     chosen = options.precisions.of(components, engine)
     store = TorchStore(
         folder,
@@ -187,6 +190,6 @@ def repository(checkpoint: Path, folder: Path, kind: str, device: str, options: 
     return folder
 
 
-def usual(pixels: int, rows: int, device: str) -> Options:
-    """What is exported of pictures up to so many pixels, and so many rows of a call."""
-    return Options(Limits(pixels, rows), Precisions("fp32" if device == "cpu" else "auto"))
+def usual(limits: Limits, device: str) -> Options:
+    """What is exported within these limits."""
+    return Options(limits, Precisions("fp32" if device == "cpu" else "auto"))

@@ -134,6 +134,8 @@ class Context:
                 y[...] = 2 * x + t[:, :, None, None]
 
             driver.do(compute)
+        elif self.engine.raises:
+            raise RuntimeError("a library of the engine's wants what cannot be captured")
         return begins
 
 
@@ -164,7 +166,7 @@ class Engine:
         self.driver = driver
         self.contexts: list[Context] = []
         self.config: Any = None
-        self.full, self.capturable = False, True
+        self.full, self.capturable, self.raises = False, True, False
 
     @property
     def context(self) -> Context:

@@ -61,12 +61,12 @@ def test_only_so_many_are_kept_and_the_oldest_goes(module, gpus, backend, tmp_pa
     assert gpus.driver.launched[-1] == len(sizes)
 
 
-@pytest.mark.parametrize("by", ["TensorRT", "CUDA", "no room"])
+@pytest.mark.parametrize("by", ["TensorRT", "TensorRT, raising", "CUDA", "no room"])
 def test_what_cannot_be_captured_runs_without(module, gpus, backend, tmp_path, by):
     model = start(module, tmp_path)
     gpus.driver.full_of_graphs = by == "no room"
     gpus.driver.invalidates = by == "CUDA"
-    gpus.engine.capturable = by != "TensorRT"
+    gpus.engine.capturable, gpus.engine.raises = not by.startswith("TensorRT"), by.endswith("raising")
     for _ in range(4):
         answered(model, request(backend, 1))
     assert not gpus.driver.graphs

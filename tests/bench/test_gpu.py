@@ -5,11 +5,12 @@ import os
 import select
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
 from backends.gpu import find_gpu
-from bench import gpu
+from bench import gpu, link_packages
 from bench.gpu import run_part
 from tests.conftest import ROOT
 
@@ -59,6 +60,23 @@ def test_a_part_that_hangs_takes_its_own_processes_with_it(tmp_path):
 def test_wrong_arguments_are_named_before_anything_is_made(arguments, words):
     done = subprocess.run(["sh", ROOT / "bench" / "gpu.sh", *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.strip()) == (2, words)
+
+
+def test_packages_of_the_machine_are_linked_but_those_of_a_version_that_is_there(tmp_path):
+    machine, folder = tmp_path / "machine", tmp_path / "venv"
+    for where, name, version in ((machine, "NumPy", "2.5"), (machine, "torch", "2.11"), (folder, "numpy", "1.26")):
+        (where / name.lower()).mkdir(parents=True)
+        (where / name.lower() / "version.py").write_text(version)
+        record = where / f"{name.lower()}-{version}.dist-info"
+        record.mkdir()
+        (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (machine / "alone.py").touch()
+    link_packages.link(machine, folder)
+    found = {one.name.lower(): one.version for one in metadata.distributions(path=[str(folder)])}
+    assert found == {"numpy": "1.26", "torch": "2.11"}
+    assert [(folder / name / "version.py").read_text() for name in found] == list(found.values())
+    assert (folder / "alone.py").exists()
+    link_packages.link(machine, folder)  # again, as it does where two folders are one
 
 
 def test_without_a_gpu_it_says_so(monkeypatch, capsys):

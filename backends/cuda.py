@@ -5,6 +5,33 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+FOR_GOOD = frozenset(
+    f"CUDA_ERROR_{name}"
+    for name in (
+        "ASSERT",
+        "CONTAINED",
+        "CONTEXT_IS_DESTROYED",
+        "ECC_UNCORRECTABLE",
+        "EXTERNAL_DEVICE",
+        "HARDWARE_STACK_ERROR",
+        "ILLEGAL_ADDRESS",
+        "ILLEGAL_INSTRUCTION",
+        "INVALID_ADDRESS_SPACE",
+        "INVALID_PC",
+        "LAUNCH_FAILED",
+        "LAUNCH_TIMEOUT",
+        "MISALIGNED_ADDRESS",
+        "MPS_CLIENT_TERMINATED",
+        "NVLINK_UNCORRECTABLE",
+        "TENSOR_MEMORY_LEAK",
+    )
+)
+"""After these, by the driver's documentation, every further call fails until another process begins anew."""
+
+
+class GpuLostError(RuntimeError):
+    """The GPU does nothing more for this process."""
+
 
 class Cuda:
     """The driver, and one GPU's primary context, which is made the calling thread's by `use`."""
@@ -24,8 +51,10 @@ class Cuda:
         self("cuCtxSetCurrent", self._context)
 
     def __call__(self, call: str, *arguments: Any) -> Any:
-        """What the driver's function gives beside its status. Raises RuntimeError naming the function and the error."""
+        """What the driver's function gives beside its status. Raises RuntimeError naming the function and the error,
+        GpuLostError where it is one `FOR_GOOD`."""
         error, *values = getattr(self.driver, call)(*arguments)
         if error != self.driver.CUresult.CUDA_SUCCESS:
-            raise RuntimeError(f"{call} failed: {error.name}")
+            kind = GpuLostError if error.name in FOR_GOOD else RuntimeError
+            raise kind(f"{call} failed: {error.name}")
         return values[0] if values else None

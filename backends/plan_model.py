@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +13,7 @@ import triton_python_backend_utils as pb_utils
 from backends.channel import Channels
 from backends.common import answer
 from backends.compatibility import PRODUCTS
+from backends.cuda import GpuLostError
 from backends.plan import Options, Plan
 from backends.signature import TensorSpec, check_signature, own_parameters, read_signature
 from backends.tiles import Tiling, tiled
@@ -18,6 +21,7 @@ from backends.tiles import Tiling, tiled
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from backends.in_place import Array, Place
     from backends.plan import PlanTensor
 
 _PLAN_FILE = "model.plan"
@@ -71,10 +75,21 @@ class PlanModel:
                 self.library, file, self.options(parameters, int(args["model_instance_device_id"]))
             )
             check_signature(self._signature, _specs(plan.inputs), _specs(plan.outputs))
-            self._channels = Channels(self._signature, tiled(plan.infer, Tiling.read(config)))
+            self._name = args["model_name"]
+            self._channels = Channels(self._signature, tiled(self._infer, Tiling.read(config)))
         except (ValueError, RuntimeError) as error:
             raise pb_utils.TritonModelException(f"model {args['model_name']}: {error}") from None
         pb_utils.Logger.log_info(f"{args['model_name']}: {PRODUCTS[self.engine_kind]} {self.library.__version__}")
+
+    def _infer(self, inputs: Mapping[str, Array], place: Place | None = None, /) -> dict[str, Array]:
+        """As the plan does. A GPU that is lost ends the process, as a kill would, for whoever keeps Triton alive begins
+        anew then; else every later call failed, and nobody would."""
+        try:
+            return self._plan.infer(inputs, place)
+        except GpuLostError as error:
+            sys.stderr.write(f"model {self._name}: {error}: the GPU is lost to this process, which ends\n")
+            sys.stderr.flush()
+            os._exit(1)
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Answer the requests of one batch."""

@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": {"embedded.errors", "embedded.server"},
     "bench": {
         "backends.compatibility",
+        "backends.cuda",
         "backends.gpu",
         "backends.plan",
         "backends.processor",
@@ -55,6 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tritouch": set(),
     "deploy": {
         "backends.compatibility",
+        "backends.cuda",
         "backends.gpu",
         "embedded.command",
         "embedded.memory",

@@ -32,6 +32,7 @@ DTYPES = {"x": np.float32, "t": np.int64, "y": np.float32}
 
 class Failure(enum.Enum):
     CUDA_ERROR_OUT_OF_MEMORY = 2
+    CUDA_ERROR_ILLEGAL_ADDRESS = 700
     CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901
 
 
@@ -42,7 +43,7 @@ class Driver(MainMemory):
 
     def __init__(self) -> None:
         super().__init__()
-        self.full = self.full_of_graphs = self.invalidates = False
+        self.full = self.full_of_graphs = self.invalidates = self.lost = False
         self.capturing: list[Callable[[], None]] | None = None
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.launched: list[int] = []
@@ -63,6 +64,9 @@ class Driver(MainMemory):
         return super().cuMemcpyHtoDAsync(*arguments)
 
     cuMemcpyDtoHAsync = cuMemcpyHtoDAsync  # noqa: N815
+
+    def cuStreamSynchronize(self, _stream):  # noqa: N802
+        return (Failure.CUDA_ERROR_ILLEGAL_ADDRESS if self.lost else Status.CUDA_SUCCESS,)
 
     def cuStreamBeginCapture(self, _stream, _mode):  # noqa: N802
         assert self.capturing is None

@@ -1,5 +1,6 @@
 """Our backend of TensorRT, on a GPU made of main memory: what that of RTX does not show, CUDA graphs above all."""
 
+import os
 import sys
 
 import numpy as np
@@ -98,6 +99,18 @@ def test_no_room_for_one_more_context_is_an_error_of_that_call_alone(module, gpu
     (failed,) = model.execute([request(backend, 2)])
     assert "no room for one more execution context" in failed.error.text
     answered(model, request(backend, 1))
+
+
+def test_a_gpu_that_is_lost_ends_the_process_and_says_why(module, gpus, backend, tmp_path, capfd):
+    model = start(module, tmp_path)
+    answered(model, request(backend, 1))
+    gpus.driver.lost = True
+    if (process := os.fork()) == 0:
+        model.execute([request(backend, 1)])
+        os._exit(0)  # it went on
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 1
+    said = "model denoiser: cuStreamSynchronize failed: CUDA_ERROR_ILLEGAL_ADDRESS: the GPU is lost to this process"
+    assert said in capfd.readouterr().err
 
 
 def test_what_only_rtx_has_is_unknown_to_it(module, tmp_path):

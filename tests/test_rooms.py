@@ -56,7 +56,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tritouch": set(),
     "deploy": {
         "backends.compatibility",
-        "backends.cuda",
         "backends.gpu",
         "embedded.command",
         "embedded.memory",

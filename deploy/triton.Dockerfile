@@ -21,8 +21,8 @@ COPY --chmod=755 requirements/export.lock /app/requirements/
 RUN python3 -m uv pip install cuda-bindings --constraint /app/requirements/export.lock
 COPY --chmod=755 backends/tensorrt_in_place /opt/tritonserver/backends/tensorrt_in_place/
 COPY --chmod=755 backends/*.py /opt/tritonserver/backends/tensorrt_in_place/backends/
-COPY --chmod=755 backends/__init__.py backends/compatibility.py backends/gpu.py backends/processor.py /app/backends/
-COPY --chmod=755 embedded/__init__.py embedded/cgroup.py embedded/command.py embedded/errors.py embedded/memory.py embedded/revival.py embedded/several.py embedded/shared_memory.py embedded/supervisor.py embedded/triton_settings.py /app/embedded/
+COPY --chmod=755 backends/__init__.py backends/compatibility.py backends/gpu.py backends/machine.py backends/processor.py /app/backends/
+COPY --chmod=755 embedded/__init__.py embedded/command.py embedded/errors.py embedded/memory.py embedded/revival.py embedded/several.py embedded/shared_memory.py embedded/supervisor.py embedded/triton_settings.py /app/embedded/
 COPY --chmod=755 gateway/__init__.py gateway/collector.py /app/gateway/
 COPY --chmod=755 deploy/serve_triton.py deploy/healthy.py /app/deploy/
 # Triton's working directory is empty: Python models find modules there before any other.

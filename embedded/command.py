@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedded.cgroup import processors
+from backends.machine import processors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

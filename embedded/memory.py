@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from embedded.cgroup import memory_left
+from backends.machine import memory_left
 from embedded.shared_memory import SHM
 
-MEMINFO = Path("/proc/meminfo")
+if TYPE_CHECKING:
+    from pathlib import Path
+
 PROCESS_BYTES = 60 << 20
 """What the smallest Python process of Triton takes."""
 
@@ -55,17 +57,10 @@ def memory_short(repository: Path, servers: int = 1) -> str:
     """
     weights = sum(path.stat().st_size for path in repository.glob("*/1/model.bin"))
     needed = servers * (weights + python_processes(repository) * PROCESS_BYTES)
-    free = _available()
+    free = memory_left()
     if free >= needed:
         return ""
     return (
         f"{free // _MIB} MiB of memory are available, and this repository takes {needed // _MIB} MiB at the least: "
         "expect Triton to be killed and started again; free memory, or export in bf16 or with smaller bounds"
     )
-
-
-def _available() -> int:
-    """Bytes that this process and its children may still take."""
-    known = re.search(r"^MemAvailable:\s+(\d+) kB", MEMINFO.read_text(), re.MULTILINE)
-    free = int(known[1]) << 10 if known else 1 << 62
-    return int(min(free, memory_left()))

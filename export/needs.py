@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from backends.machine import memory_left
 from export.checkpoint import Checkpoint, weight_files
 from export.component.build import Make
 from export.component.graph import DTYPES
@@ -41,7 +42,7 @@ class Needs:
         told = []
         for what, need, free in (
             (f"of disk in {folder}", self.disk, free_disk(folder)),
-            ("of memory", self.memory, free_memory()),
+            ("of memory", self.memory, memory_left()),
             ("of the GPU's memory", self.gpu, free_gpu_memory() if self.gpu else None),
         ):
             if free is not None and need > free:
@@ -119,12 +120,6 @@ def _existing(folder: Path) -> Path:
 def free_disk(folder: Path) -> int:
     """Bytes that can be written where `folder` is or will be."""
     return shutil.disk_usage(_existing(folder)).free
-
-
-def free_memory() -> int:
-    """Bytes that processes can take without others giving way."""
-    lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
 
 
 def free_gpu_memory() -> int | None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from backends.gpu import find_gpu
+from backends.machine import processors
 from export.adapters import Source, read_bank
 from export.bars import lock_bars_by_threads
 from export.checkpoint import Checkpoint, hide_bars, weight_files
@@ -117,7 +118,7 @@ def together(job: Job, makes: Sequence[Make]) -> int:
     """How many components are made at once."""
     files = {file for make in makes for file in weight_files(job.checkpoint.path / make.component.weights)}
     small = sum(file.stat().st_size for file in files) <= TOGETHER_BYTES
-    return min(len(makes), 2, os.cpu_count() or 1) if small and not job.on_gpu else 1
+    return min(len(makes), 2, processors()) if small and not job.on_gpu else 1
 
 
 def _weight(job: Job) -> Any:

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from embedded import cgroup, memory, serve
+from backends import machine
+from embedded import memory, serve
 from embedded.errors import EmbeddedError
 
 MIB = 1 << 20
@@ -39,14 +40,14 @@ def room(monkeypatch, tmp_path_factory):
     def give(shm=10_000, free=100_000, limit=None, used=0, files=1):
         monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=shm, f_frsize=MIB))
         (folder / "meminfo").write_text(f"MemTotal: 1 kB\nMemAvailable:  {free * 1024} kB\n")
-        monkeypatch.setattr(memory, "MEMINFO", folder / "meminfo")
+        monkeypatch.setattr(machine, "MEMINFO", folder / "meminfo")
         if limit is not None:
             (folder / "memory.max").write_text(f"{limit if limit == 'max' else limit * MIB}\n")
             (folder / "memory.current").write_text(f"{used * MIB}\n")
             (folder / "memory.stat").write_text(f"anon 1\nactive_file {MIB}\ninactive_file {(files - 1) * MIB}\n")
         (folder / "own").write_text("0::/\n")
-        monkeypatch.setattr(cgroup, "CGROUP", folder)
-        monkeypatch.setattr(cgroup, "OWN", folder / "own")
+        monkeypatch.setattr(machine, "CGROUP", folder)
+        monkeypatch.setattr(machine, "OWN", folder / "own")
 
     return give
 

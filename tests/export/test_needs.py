@@ -16,7 +16,7 @@ from families import load as load_family
 from families.interface import Limits
 from tests.families import tiny
 
-FREE = {"free_disk": 10**12, "free_memory": 10**11, "free_gpu_memory": 10**11}
+FREE = {"free_disk": 10**12, "memory_left": 10**11, "free_gpu_memory": 10**11}
 
 
 def free(monkeypatch: pytest.MonkeyPatch, **changed: int | None) -> None:
@@ -86,7 +86,7 @@ def test_components_of_one_folder_need_their_own_weights_alone(tmp_path: Path) -
     ("short", "words"),
     [
         ({"free_disk": 3 * 10**9}, "needs 5.0 GB of disk in {}, and 3.0 are free"),
-        ({"free_memory": 3 * 10**9}, "needs 8.0 GB of memory, and 3.0 are free"),
+        ({"memory_left": 3 * 10**9}, "needs 8.0 GB of memory, and 3.0 are free"),
         ({"free_gpu_memory": 3 * 10**9}, "needs 4.0 GB of the GPU's memory, and 3.0 are free"),
     ],
 )

@@ -1,13 +1,13 @@
-"""What control groups leave, of both versions, with and without a namespace of their own."""
+"""What a machine and its control groups leave, of both versions, with and without a namespace of their own."""
 
-import math
 import os
 
 import pytest
 
-from embedded import cgroup
+from backends import machine
 
 MIB = 1 << 20
+MACHINE = 64 << 30
 
 
 @pytest.fixture
@@ -19,8 +19,10 @@ def groups(monkeypatch, tmp_path):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(f"{text}\n")
         (tmp_path / "own").write_text(own)
-        monkeypatch.setattr(cgroup, "CGROUP", tmp_path)
-        monkeypatch.setattr(cgroup, "OWN", tmp_path / "own")
+        monkeypatch.setattr(machine, "CGROUP", tmp_path)
+        monkeypatch.setattr(machine, "OWN", tmp_path / "own")
+        (tmp_path / "meminfo").write_text(f"MemFree: 1 kB\nMemAvailable:  {MACHINE >> 10} kB\n")
+        monkeypatch.setattr(machine, "MEMINFO", tmp_path / "meminfo")
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
 
     return lay_out
@@ -46,13 +48,13 @@ def groups(monkeypatch, tmp_path):
 )
 def test_a_quota_of_time_is_so_many_processors(groups, own, files, processors):
     groups(own, files)
-    assert cgroup.processors() == processors
+    assert machine.processors() == processors
 
 
 def test_a_mask_counts_too(groups, monkeypatch):
     groups("0::/", {"cpu.max": "400000 100000"})
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5, 7})
-    assert cgroup.processors() == 2
+    assert machine.processors() == 2
 
 
 V2 = {"memory.max": 1000 * MIB, "memory.current": 400 * MIB}
@@ -63,8 +65,8 @@ STAT = f"anon 7\nfile {300 * MIB}\nactive_file {100 * MIB}\ninactive_file {50 * 
 @pytest.mark.parametrize(
     ("own", "files", "left"),
     [
-        ("", {}, math.inf),
-        ("0::/", V2 | {"memory.max": "max"}, math.inf),
+        ("", {}, MACHINE),
+        ("0::/", V2 | {"memory.max": "max"}, MACHINE),
         ("0::/", V2, 600 * MIB),
         ("0::/", V2 | {"memory.stat": STAT}, 750 * MIB),
         ("0::/a", V2 | {"a/memory.max": 500 * MIB, "a/memory.current": 400 * MIB}, 100 * MIB),
@@ -81,6 +83,6 @@ STAT = f"anon 7\nfile {300 * MIB}\nactive_file {100 * MIB}\ninactive_file {50 * 
         ),
     ],
 )
-def test_memory_is_what_the_tightest_group_leaves(groups, own, files, left):
+def test_memory_is_what_machine_and_groups_leave(groups, own, files, left):
     groups(own, files)
-    assert cgroup.memory_left() == left
+    assert machine.memory_left() == left

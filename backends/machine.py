@@ -1,6 +1,6 @@
-"""What the kernel's control groups leave to this process, as a container or a service has them, of both versions.
+"""What this machine leaves to this process, as far as control groups, which containers have, let it have that.
 
-Needs nothing but the standard library: it is in Triton's image too.
+Knows both versions of control groups. Needs nothing but the standard library: it is in Triton's image too.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CGROUP = Path("/sys/fs/cgroup")
 OWN = Path("/proc/self/cgroup")
+MEMINFO = Path("/proc/meminfo")
 
 
 def processors() -> int:
@@ -24,12 +25,13 @@ def processors() -> int:
     return max(1, math.ceil(min(shares)))
 
 
-def memory_left() -> float:
-    """Bytes that this process and its children may still take, infinite without a limit.
+def memory_left() -> int:
+    """Bytes that this process and its children may still take without others giving way.
 
     Pages of files count as free: the kernel takes them back, as from an export that has just written its engines.
     """
-    left = math.inf
+    known = re.search(r"^MemAvailable:\s+(\d+) kB", MEMINFO.read_text(), re.MULTILINE)
+    left = int(known[1]) << 10 if known else 1 << 62
     for folder in _folders("memory"):
         most = _number(folder, "memory.max", "memory.limit_in_bytes")
         used = _number(folder, "memory.current", "memory.usage_in_bytes")

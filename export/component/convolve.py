@@ -10,6 +10,8 @@ import onnx_ir as ir
 
 from export.component.turns import FIRST, LAST, cancel
 
+SWAPPED = (1, 0)
+"""Axes of a weight."""
 MISSING = {2: (2, 3), 3: (2,)}
 """By an input's axes, those of pictures that it lacks: (rows, n) -> (rows, n, 1, 1), or (rows, tokens, n) -> (rows,
 tokens, 1, n), which is a picture whose channels are last."""
@@ -25,17 +27,18 @@ class Convolutions:
     made: list[list[ir.Value]] = field(default_factory=list)
 
     def can(self, node: ir.Node, weight: ir.Value) -> bool:
-        """Whether a product of an input of 2 or 3 axes alone takes the initializer `weight`, (out, in), transposed."""
+        """Whether a product of an input of 2 or 3 axes alone takes the initializer `weight`, (out, in), transposed, and
+        is what a linear layer computes."""
         given, taken = node.inputs[0], weight.consumers()
         turned = node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 1
-        if taken and taken[0].op_type == "Transpose":
+        if taken and taken[0].op_type == "Transpose" and taken[0].attributes.get_ints("perm", SWAPPED) == SWAPPED:
             taken, turned = (*taken[0].outputs[0].consumers(), *taken[1:]), not turned
         suits = given is not None and given.shape is not None and len(given.shape) in MISSING
-        return suits and turned and tuple(taken) == (node,)
+        return suits and turned and tuple(taken) == (node,) and _plain(node, weight)
 
     def parts(self, node: ir.Node, weight: ir.Value) -> int:
         """2 where nothing is taken of a layer of tokens but the halves of its outputs, as of gated ones; else 1."""
-        return 2 if _halves(_last(node, weight)) else 1
+        return 2 if _halves(_last(node, weight), weight) else 1
 
     def write(self, node: ir.Node, weight: ir.Value, parts: Sequence[ir.Value]) -> None:
         """Puts convolutions in the place of a product, of what adds its bias, and of what halves that.
@@ -44,7 +47,7 @@ class Convolutions:
         """
         last, given, bias = _last(node, weight), node.inputs[0], _bias(node, weight)
         assert given is not None and given.shape is not None  # noqa: S101, PT018 - `can` has seen it
-        ends = _halves(last) if len(parts) > 1 else [last]
+        ends = _halves(last, weight) if len(parts) > 1 else [last]
         picture, made = self._picture(node, given), list[ir.Value]()
         for place, (part, end) in enumerate(zip(parts, ends, strict=True)):
             inputs, old = [picture, part], end.outputs[0]
@@ -76,7 +79,7 @@ class Convolutions:
         if name not in self.given:
             picture = self._add(node, "Unsqueeze", [given, self._axes(axes)], f"{name}.picture")
             if axes == 3:
-                picture = self._add(node, "Transpose", [picture], f"{name}.channels", *FIRST)
+                picture = self._add(node, "Transpose", [picture], f"{name}.picture.channels", *FIRST)
             self.given[name] = picture
         return self.given[name]
 
@@ -113,6 +116,14 @@ class Convolutions:
                 self.graph.remove(turned, safe=True)
 
 
+def _plain(node: ir.Node, weight: ir.Value) -> bool:
+    """Whether a product is scaled by nothing, and has no other bias than a number for each output."""
+    said, bias = node.attributes, node.inputs[2] if len(node.inputs) > 2 else None
+    scaled = said.get_float("alpha", 1.0) != 1 or said.get_float("beta", 1.0) != 1
+    fits = bias is None or (weight.shape is not None and bias.shape == weight.shape[:1])
+    return fits and not scaled and not said.get_int("transA", 0)
+
+
 def _bias(node: ir.Node, weight: ir.Value) -> ir.Value | None:
     """What is added to each row of a product, where it is a constant."""
     if len(node.inputs) > 2 and node.inputs[2] is not None:
@@ -137,19 +148,21 @@ def _added(node: ir.Node, weight: ir.Value) -> tuple[ir.Node, ir.Value] | None:
     return (users[0], other) if constant and other is not None else None
 
 
-def _halves(node: ir.Node) -> list[ir.Node]:
+def _halves(node: ir.Node, weight: ir.Value) -> list[ir.Node]:
     """What takes the first half of a node's output along the last of three axes, and what the other, if nothing else is
-    taken of it; else none."""
+    taken of it; else none. `weight`: (out, in), of which output."""
     value, users = node.outputs[0], node.outputs[0].consumers()
     if len(value.uses()) != 1 or users[0].op_type != "SplitToSequence" or value.is_graph_output():
         return []
-    found = {_number(taking.inputs[1]): taking for taking in users[0].outputs[0].consumers()}
+    taking = users[0].outputs[0].consumers()
+    found = {_number(one.inputs[1]): one for one in taking if one.op_type == "SequenceAt"}
     last = users[0].attributes.get_int("axis", 0) in {-1, 2} and len(value.shape or ()) == 3
     if not last or sorted(found) != [0, 1] or len(users[0].outputs[0].uses()) != 2:
         return []
-    halves = [found[0], found[1]]
-    sizes = {half.outputs[0].shape and half.outputs[0].shape[-1] for half in halves}
-    return halves if len(sizes) == 1 else []
+    halves, out = [found[0], found[1]], (weight.shape or (0,))[0]
+    shapes = [tuple(half.outputs[0].shape or ()) for half in halves]
+    # Of three parts that are as large, too, the first two may be all that is taken.
+    return halves if all(len(own) == 3 and own[2] == out / 2 for own in shapes) else []
 
 
 def _number(value: ir.Value | None) -> int:

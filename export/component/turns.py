@@ -59,10 +59,14 @@ def cancel(graph: ir.Graph, made: Sequence[ir.Value]) -> None:
 
 
 def _picture(node: ir.Node) -> ir.Node | None:
-    """The Transpose that alone takes what an Unsqueeze gives, and makes its channels second."""
+    """The Transpose that alone takes what an Unsqueeze gives, (rows, tokens, 1, n), and makes its channels second."""
     users = node.outputs[0].consumers()
-    one = node.op_type == "Unsqueeze" and len(users) == 1 and users[0].op_type == "Transpose"
-    return users[0] if one and tuple(users[0].attributes["perm"].as_ints()) == FIRST else None
+    if node.op_type != "Unsqueeze" or len(users) != 1 or users[0].op_type != "Transpose":
+        return None
+    axes = ir.convenience.get_const_tensor(node.inputs[-1]) if node.inputs[-1] is not None else None
+    middle = axes is not None and axes.numpy().tolist() == [2]
+    seen = any(value.is_graph_output() for value in (*node.outputs, *users[0].outputs))
+    return users[0] if middle and not seen and users[0].attributes.get_ints("perm", ()) == FIRST else None
 
 
 def _single(value: ir.Value | None) -> bool:

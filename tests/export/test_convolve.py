@@ -63,6 +63,21 @@ class Gated(nn.Module):
         return out + made.mean(1, keepdim=True)[..., :WIDTH] if self.looked_at else out
 
 
+class Thirds(nn.Module):
+    """A layer of three parts, of which two are taken, and a layer that takes what becomes of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.model = nn.ModuleDict({"parts": nn.Linear(WIDTH, 3 * WIDTH), "down": nn.Linear(WIDTH, WIDTH)})
+
+    def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """(rows, tokens, n), (rows, n) -> (rows, tokens, n)."""
+        first, gate, _ = self.model["parts"](x + time[:, None]).chunk(3, -1)
+        out: torch.Tensor = self.model["down"](first * gate.sigmoid())
+        return out
+
+
 def work(folder: Path) -> Work:
     x, time = Tensor("x", "FP32", ("rows", "tokens", WIDTH)), Tensor("time", "FP32", ("rows", WIDTH))
     ranges, sizes = {"rows": Range(1, 2, 8), "tokens": Range(1, 5, 64)}, ({"rows": 1, "tokens": 5},) * 3
@@ -128,3 +143,8 @@ def test_between_a_gated_layer_and_the_next_nothing_is_copied(
     assert chosen.slower == ()
     assert len(chosen.layers) == 2
     assert (used["Conv"], used["Copy"]) == expected
+
+
+def test_two_of_three_parts_are_no_halves(tmp_path: Path, least: None) -> None:
+    used, chosen = made(bank.build(Thirds(), "denoiser", []), tmp_path, samples())
+    assert used["Conv"] == len(chosen.layers) == 2

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from backends.cuda import GpuLostError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -64,9 +66,12 @@ class Following:
 
 @dataclass
 class _Launch:
+    """`ran`: whether a call has; `tried`: whether one was to be captured."""
+
     context: Any
     graph: Any = None
-    calls: int = 0
+    ran: bool = False
+    tried: bool = False
 
 
 class Graphs:
@@ -90,14 +95,12 @@ class Graphs:
         return next(reversed(self._launches.values()))
 
     def take(self, shapes: Shapes) -> None:
-        """As Launches says. Raises RuntimeError where there is no memory for one more context."""
+        """As Launches says. Raises RuntimeError where there is no memory for one more context than the last one."""
         key = tuple(shapes.items())
-        launch = self._launches.pop(key) if key in self._launches else _Launch(self._new(shapes))
+        launch = self._launches.pop(key) if key in self._launches else _Launch(self._made(shapes))
         self._launches[key] = launch
         while len(self._launches) > GRAPHS_AT_MOST:
-            gone = self._launches.pop(next(iter(self._launches)))
-            if gone.graph is not None:
-                self._cuda("cuGraphExecDestroy", gone.graph)
+            self._forget_oldest()
 
     def place(self, addresses: Mapping[str, int]) -> None:
         """As Launches says."""
@@ -108,13 +111,43 @@ class Graphs:
     def run(self, stream: Any) -> None:
         """As Launches says. A first call of a shape does what cannot be captured; the second one is."""
         launch = self._last
-        if launch.calls == 1:
-            launch.graph = self._captured(launch.context, stream)
-        if launch.graph is None:
+        if launch.ran and not launch.tried:
+            launch.graph, launch.tried = self._captured(launch.context, stream), True
+        if launch.graph is None or not self._launched(launch, stream):
             run(launch.context, stream)
-        else:
+        launch.ran = True
+
+    def _launched(self, launch: _Launch, stream: Any) -> bool:
+        """Whether its graph was. One that cannot be goes: it has no room beside what has come since, say."""
+        try:
             self._cuda("cuGraphLaunch", launch.graph, stream)
-        launch.calls += 1
+        except GpuLostError:
+            raise
+        except RuntimeError:
+            self._destroy(launch)
+            return False
+        return True
+
+    def _destroy(self, launch: _Launch) -> None:
+        """Its graph, if it has one."""
+        graph, launch.graph = launch.graph, None
+        if graph is not None:
+            self._cuda("cuGraphExecDestroy", graph)
+
+    def _forget_oldest(self) -> None:
+        """With its context."""
+        self._destroy(self._launches.pop(next(iter(self._launches))))
+
+    def _made(self, shapes: Shapes) -> Any:
+        """A new context, in the room of those used longest ago where there is none: they can be made again, and would
+        else keep all other shapes out."""
+        while True:
+            try:
+                return self._new(shapes)
+            except RuntimeError:
+                if len(self._launches) < 2:
+                    raise
+            self._forget_oldest()
 
     def _new(self, shapes: Shapes) -> Any:
         context = new_context(self._engine, self._trt.ExecutionContextAllocationStrategy.USER_MANAGED)
@@ -126,7 +159,10 @@ class Graphs:
     def _captured(self, context: Any, stream: Any) -> Any:
         """The graph of a call, which is not computed; None where it cannot be captured, or has no room."""
         modes = self._cuda.driver.CUstreamCaptureMode
-        self._cuda("cuStreamBeginCapture", stream, modes.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
+        try:
+            self._cuda("cuStreamBeginCapture", stream, modes.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
+        except RuntimeError:
+            return None
         try:
             begun = context.execute_async_v3(int(stream))
         except Exception:  # noqa: BLE001 - what is wrong with it is said where it runs without

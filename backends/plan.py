@@ -138,6 +138,7 @@ class Plan:
             return self._run(inputs, place)
         except Exception:
             self._sent.clear()  # who knows what has arrived
+            self._cuda("cuStreamSynchronize", self._stream)  # what was begun is of memory that may be another's next
             raise
 
     def close(self) -> None:

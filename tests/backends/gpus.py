@@ -33,6 +33,7 @@ DTYPES = {"x": np.float32, "t": np.int64, "y": np.float32}
 class Failure(enum.Enum):
     CUDA_ERROR_OUT_OF_MEMORY = 2
     CUDA_ERROR_ILLEGAL_ADDRESS = 700
+    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900
     CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901
 
 
@@ -44,6 +45,7 @@ class Driver(MainMemory):
     def __init__(self) -> None:
         super().__init__()
         self.full = self.full_of_graphs = self.invalidates = self.lost = False
+        self.captures = self.launches = True
         self.capturing: list[Callable[[], None]] | None = None
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.launched: list[int] = []
@@ -70,6 +72,8 @@ class Driver(MainMemory):
 
     def cuStreamBeginCapture(self, _stream, _mode):  # noqa: N802
         assert self.capturing is None
+        if not self.captures:
+            return (Failure.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,)
         self.capturing = []
         return (Status.CUDA_SUCCESS,)
 
@@ -87,6 +91,8 @@ class Driver(MainMemory):
         return Status.CUDA_SUCCESS, self._made
 
     def cuGraphLaunch(self, graph, _stream):  # noqa: N802
+        if not self.launches:
+            return (Failure.CUDA_ERROR_OUT_OF_MEMORY,)
         self.launched.append(graph)
         for work in self.graphs[graph]:
             work()

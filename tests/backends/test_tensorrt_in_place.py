@@ -2,12 +2,13 @@
 
 import os
 import sys
+import weakref
 
 import numpy as np
 import pytest
 
 from backends.launches import GRAPHS_AT_MOST
-from tests.backends.gpus import Gpus, imported, parameters, request, start
+from tests.backends.gpus import Context, Gpus, imported, parameters, request, start
 
 
 @pytest.fixture
@@ -62,17 +63,26 @@ def test_only_so_many_are_kept_and_the_oldest_goes(module, gpus, backend, tmp_pa
     assert gpus.driver.launched[-1] == len(sizes)
 
 
-@pytest.mark.parametrize("by", ["TensorRT", "TensorRT, raising", "CUDA", "no room"])
+@pytest.mark.parametrize("by", ["TensorRT", "TensorRT, raising", "CUDA", "CUDA, from the start", "no room"])
 def test_what_cannot_be_captured_runs_without(module, gpus, backend, tmp_path, by):
     model = start(module, tmp_path)
     gpus.driver.full_of_graphs = by == "no room"
-    gpus.driver.invalidates = by == "CUDA"
+    gpus.driver.invalidates, gpus.driver.captures = by == "CUDA", by != "CUDA, from the start"
     gpus.engine.capturable, gpus.engine.raises = not by.startswith("TensorRT"), by.endswith("raising")
     for _ in range(4):
         answered(model, request(backend, 1))
     assert not gpus.driver.graphs
     assert not gpus.driver.launched
     assert gpus.driver.capturing is None
+
+
+def test_a_graph_that_cannot_be_launched_goes_and_the_call_runs_without(module, gpus, backend, tmp_path):
+    model = start(module, tmp_path)
+    answered(model, *[request(backend, rows) for rows in (1, 2, 1)])
+    gpus.driver.launches = False
+    for _ in range(3):
+        answered(model, request(backend, 1), request(backend, 2))
+    assert not gpus.driver.graphs
 
 
 def test_graphs_can_be_turned_off(module, gpus, backend, tmp_path):
@@ -101,10 +111,32 @@ def test_no_room_for_one_more_context_is_an_error_of_that_call_alone(module, gpu
     answered(model, request(backend, 1))
 
 
-def test_a_gpu_that_is_lost_ends_the_process_and_says_why(module, gpus, backend, tmp_path, capfd):
+def test_a_new_context_takes_the_room_of_the_oldest(module, gpus, backend, tmp_path, monkeypatch):
+    alive = weakref.WeakSet()
+
+    def create(_how):
+        context = Context(gpus.engine) if len(alive) < 3 else None
+        alive.update([context] if context else [])
+        return context
+
+    monkeypatch.setattr(gpus.engine, "create_execution_context", create)
+    model = start(module, tmp_path)
+    for rows in (1, 2, 3, 4, 5):
+        answered(model, *[request(backend, rows)] * 3)
+        assert len(alive) <= 3
+        assert len(gpus.driver.graphs) <= 3
+    before = len(gpus.driver.launched)
+    answered(model, *[request(backend, rows) for rows in (3, 4, 5)])
+    assert len(gpus.driver.launched) == before + 3, "those used last have theirs"
+
+
+@pytest.mark.parametrize("by", ["CUDA", "TensorRT"])
+def test_a_gpu_that_is_lost_ends_the_process_and_says_why(module, gpus, backend, tmp_path, capfd, *, by):
+    """By whom it is seen: TensorRT says only that it did not run."""
     model = start(module, tmp_path)
     answered(model, request(backend, 1))
     gpus.driver.lost = True
+    gpus.engine.context.broken = by == "TensorRT"
     if (process := os.fork()) == 0:
         model.execute([request(backend, 1)])
         os._exit(0)  # it went on

@@ -108,8 +108,7 @@ class Memories:
             name, call = self._told(json.loads(said))
         except Exception as error:  # noqa: BLE001 - whoever sent it, it is all that is wrong
             raise ValueError(f"the call is of no use: {error}") from None
-        call = replace(call, inputs=self._accepted(call.inputs))
-        self._calls = {known: one for known, one in self._calls.items() if one.token != call.token} | {name: call}
+        self._calls[name] = call = replace(call, inputs=self._accepted(call.inputs))
         return call.inputs, call.room
 
     def _once_more(self, name: bytes) -> tuple[dict[str, Array], Room]:
@@ -121,6 +120,8 @@ class Memories:
 
     def _told(self, content: Mapping[str, Any]) -> tuple[bytes, Call]:
         token, memory = content["token"], self._memory(content["file"], content["token"])
+        # Whatever becomes of this one: more has changed than what those before it say.
+        self._calls = {known: one for known, one in self._calls.items() if one.token != token}
         inputs = {}
         for name, told in content["tensors"].items():
             if self._seen.get((token, name), (None, None))[0] != told:

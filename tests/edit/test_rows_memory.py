@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backends.in_place import Memories
+from backends.in_place import Memories, UnknownCallError
 from tests.edit.sharing import check, part, shared
 
 
@@ -127,6 +127,19 @@ def test_a_call_that_tells_of_nothing_is_refused(changed: dict[str, Any]) -> Non
     for text in (b"", b"{", b"[]", b"null", b"7", b"[" * 100_000, b"\xff"):
         with pytest.raises(ValueError, match="the call is of no use"):
             side.memories.read(text)
+
+
+@pytest.mark.parametrize("changed", [{"tensors": {"text": [0, "O", [1], 0]}}, {"answer": None}])
+def test_a_call_that_is_refused_ends_the_one_before(changed: dict[str, Any]) -> None:
+    """What that one does not tell of may have changed since, as the refused one told."""
+    rows, side = shared()
+    rows([part(1)])
+    name = side.whole["call"].encode()
+    side.memories.read(name)
+    with pytest.raises(ValueError, match="the call is of no use"):
+        side.memories.read(json.dumps({**side.whole, "call": "f" * 16, **changed}).encode())
+    with pytest.raises(UnknownCallError):
+        side.memories.read(name)
 
 
 def test_memory_that_may_shrink_under_a_reader_is_refused() -> None:

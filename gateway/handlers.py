@@ -21,6 +21,8 @@ async def _http(request: Request, error: Exception) -> Response:
     response = await _public(request, PublicError(known.get(status, "internal_error")))
     if isinstance(error, HTTPException) and error.headers:
         response.headers.update(error.headers)
+    if response.headers.get("Allow") == "GET":
+        response.headers["Allow"] = "GET, HEAD"  # which is a GET here: see `gateway.plain`
     return response
 
 

@@ -67,6 +67,8 @@ def _add_models(routes: APIRouter, models: Models, keyed: Any) -> None:
     async def one(request: Request) -> Response:
         name = request.path_params["name"]
         known = {str(entry["id"]): entry for entry in await entries()}
+        if name not in known and models.away(name, known):
+            raise PublicError("unavailable")
         if name not in known:
             message = f"{KINDS['unknown_model'].message} There are: {', '.join(known)}."
             raise PublicError("not_found", message=message)

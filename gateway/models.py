@@ -5,7 +5,7 @@ else adapters of the first. `base` is the first model, unless one is called so.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -122,15 +122,25 @@ class Models:
                 error.message = error.message.replace("No adapter is", f"No adapter of {name} is")
             raise
 
-    def _chosen(self, edit: Edit) -> tuple[str, Edit]:
-        """The model that makes it, and the edit as they are asked for it. Raises `PublicError("unknown_model")`."""
-        name, rest = adapters.split(edit.model)
+    def away(self, model: str, there: Container[str]) -> bool:
+        """Whether a request's `model` means one of these models, or adapters of it, that is not among those `there`."""
+        name, _ = self._meant(model)
+        return name in self._spreads and name not in there
+
+    def _meant(self, model: str) -> tuple[str, str]:
+        """The name of a model, of which nobody knows yet whether it is one, and its adapters."""
+        name, rest = adapters.split(model)
         if not name and rest in self._spreads:
             name, rest = rest, ""
-        name = name if name in self._spreads or name not in ("", BASE_MODEL) else next(iter(self._spreads))
+        first = name not in self._spreads and name in ("", BASE_MODEL)
+        return next(iter(self._spreads)) if first else name, "" if rest == BASE_MODEL else rest
+
+    def _chosen(self, edit: Edit) -> tuple[str, Edit]:
+        """The model that makes it, and the edit as they are asked for it. Raises `PublicError("unknown_model")`."""
+        name, rest = self._meant(edit.model)
         if name not in self._spreads:
             raise PublicError("unknown_model", param="model")
-        return name, replace(edit, model="" if rest == BASE_MODEL else rest)
+        return name, replace(edit, model=rest)
 
     async def _ask(self, edit: Edit, deadline: Deadline, request_id: str, watch: Watch | None = None) -> Ask:
         trace = self._onward()

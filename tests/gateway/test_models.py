@@ -127,6 +127,13 @@ def test_one_that_is_away_does_not_take_the_other_along(
     assert failure(post(both, json=body(model="large"))) == (503, "unavailable")
     assert post(both).status_code == 200
     assert get(both, "/readyz").status_code == 200
+    for name, told in {
+        "large": "unavailable",
+        "large/oil": "unavailable",
+        "ink": "not_found",
+        "huge": "not_found",
+    }.items():
+        assert failure(get(both, f"/v1/models/{name}"))[1] == told
     assert [entry["id"] for entry in get(both, "/v1/models").json()["data"]] == ["small", "oil", "small/large"]
     ready = 'tritouch_gateway_triton_ready{model="large",triton="0"} '
     assert f"{ready}0.0" in get(both, "/metrics").text

@@ -42,6 +42,14 @@ def test_head_is_get_without_its_content(gateway: Gateway, triton: FakeTriton, p
     assert (b"content-length: " in head) == ("content-length" in whole.headers)
 
 
+@pytest.mark.parametrize("path", GETS)
+@pytest.mark.parametrize("method", ["POST", "DELETE", "OPTIONS", "TRACE", "UNHEARD-OF"])
+def test_other_methods_are_told_of_both(gateway: Gateway, path: str, method: str) -> None:
+    answer = ask(gateway, method, path)
+    assert failure(answer) == (405, "method_not_allowed")
+    assert {one.strip() for one in answer.headers["allow"].split(",")} == {"GET", "HEAD"}
+
+
 def test_there_are_no_other_paths_to_get(gateway: Gateway) -> None:
     paths = {path for path, item in gateway.app.openapi()["paths"].items() if "get" in item}
     assert {path.format(name="base") for path in paths} == {*GETS[:5]}

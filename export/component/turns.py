@@ -1,6 +1,6 @@
 """Removes from an ONNX graph turns of axes that undo one another, where all between works on each number by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -23,6 +23,11 @@ ALIKE = frozenset(
     )
 )
 """Operators that work on each number by itself, if what else they take is as large or one number."""
+LINEAR = frozenset(("Add", "Cast", "Div", "Identity", "Mul", "Sub"))
+"""Those of them behind which OpenVINO still takes the scales of a convolution in int8 out of what it gives."""
+
+Sources = frozenset[ir.Value]
+"""The values that one is a multiple of, or a sum."""
 
 
 def cancel(graph: ir.Graph, made: Sequence[ir.Value]) -> None:
@@ -31,16 +36,17 @@ def cancel(graph: ir.Graph, made: Sequence[ir.Value]) -> None:
     made: (rows, tokens, n), each given by a Squeeze of a Transpose of (rows, n, tokens, 1). Pictures are made by an
     Unsqueeze and a Transpose.
     """
-    inside, ends = list(made), dict[ir.Node, ir.Node]()
+    inside, ends = {value: frozenset([value]) for value in made}, dict[ir.Node, ir.Node]()
     nodes, waiting = dict[ir.Node, None](), True
     while waiting:
         waiting = False
         for node in {user: None for value in inside for user in value.consumers() if user not in nodes}:
             turned = _picture(node)
+            sources = _sources(node, inside) if turned is None else None
             if turned is not None:
                 ends[node] = turned
-            elif node.op_type in ALIKE and all(value in inside or _single(value) for value in node.inputs):
-                inside.extend(node.outputs)
+            elif sources is not None:
+                inside |= dict.fromkeys(node.outputs, sources)
             else:
                 continue
             nodes[node], waiting = None, True
@@ -56,6 +62,19 @@ def cancel(graph: ir.Graph, made: Sequence[ir.Value]) -> None:
         assert given is not None  # noqa: S101 - it is inside
         transpose.outputs[0].replace_all_uses_with(given)
         graph.remove([transpose, unsqueeze], safe=True)
+
+
+def _sources(node: ir.Node, inside: Mapping[ir.Value, Sources]) -> Sources | None:
+    """Those of what a node gives, if it may work on pictures; else None.
+
+    It may not where it takes one source twice: OpenVINO (2026.4) multiplies or adds what a convolution in int8 gives
+    and the same again without the scales of one of them, unless a bias is between.
+    """
+    taken = [inside[value] for value in node.inputs if value is not None and value in inside]
+    others = all(value in inside or _single(value) for value in node.inputs)
+    if node.op_type not in ALIKE or not others or (len(taken) > 1 and frozenset.intersection(*taken)):
+        return None
+    return frozenset[ir.Value]().union(*taken) if node.op_type in LINEAR else frozenset()
 
 
 def _picture(node: ir.Node) -> ir.Node | None:

@@ -53,6 +53,13 @@ GRAPHS = {
     "a weight of two products": (tokens(f"{LAYER} y = MatMul(p, wt)"), 0, 0),
     "a weight transposed for each": (tokens(f"{LAYER} vt = Transpose<perm=[1, 0]>(w) y = MatMul(p, vt)"), 0, 0),
     "a layer and the next": (tokens(f"{LAYER} m = Sigmoid(p) {NEXT}"), 2, 2),
+    "the same twice": (tokens(f"{LAYER} m = Mul(p, p) {NEXT}"), 2, 4),
+    "a multiple of the same": (
+        tokens(f"{LAYER} k = Mul(p, half) m = Add(k, p) {NEXT}", known="<float half = {0.5}>"),
+        2,
+        4,
+    ),
+    "a curve of the same": (tokens(f"{LAYER} k = Sigmoid(p) m = Mul(k, p) {NEXT}"), 2, 2),
     "a product that is an output": (tokens(f"{LAYER} m = Tanh(p) {NEXT}", "float[R,T,4] q", "float[R,T,4] y"), 2, 4),
     "a layer that is an output": (tokens(f"{LAYER} m = Tanh(p) {NEXT}", "float[R,T,4] p", "float[R,T,4] y"), 2, 4),
     "what is between that is one": (tokens(f"{LAYER} m = Tanh(p) {NEXT}", "float[R,T,4] m", "float[R,T,4] y"), 2, 4),

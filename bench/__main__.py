@@ -14,6 +14,7 @@ BENCHES = {
     "vae": "the autoencoder at large pictures, whole and in tiles: seconds, memory, likeness",
     "memory": "resident memory of the whole stack beside the diffusers process",
     "cache": "what step caching saves of an edit, and how near its pictures are",
+    "upsampling": "what a picture costs that is made twice as large and convolved, as written and by quarters",
     "precisions": "what engines of fewer bits gain in a call of the denoiser",
     "adapters": "what adapters cost in a call of the denoiser",
     "busy": "the share of time in which the denoiser computes, where a step is short",

@@ -4,8 +4,9 @@
 
 The roofline is the most arithmetic a second that OpenVINO reaches here in plain chains of 3 x 3 convolutions, of widths
 and sizes that Stable Diffusion has, in the engines' own type. An engine's arithmetic is counted by torch in the module
-that it was made from; what is not a product of matrices counts nothing, but takes its time. The engines are those of
-the export, run in this process, each alone.
+that it was made from; what is not a product of matrices counts nothing, but takes its time, and what enlarges pictures
+counts in full, of which the engine does less than half. The engines are those of the export, run in this process, each
+alone.
 """
 
 import json

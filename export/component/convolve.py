@@ -3,7 +3,7 @@
 Knows neither torch's modules nor what is narrowed: inputs and weights are narrow by then.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -68,10 +68,20 @@ class Convolutions:
         if len(given.shape) == 3:
             self.made.append(made)
 
-    def join(self) -> None:
-        """Cancels the copies between two of them, once all are written."""
-        for made in self.made:
-            cancel(self.graph, made)
+    def join(self, wide: Mapping[ir.Node, ir.Value], kernel: Callable[[ir.Value], ir.Value]) -> None:
+        """Cancels the copies between two of them, once all are written.
+
+        `wide`: products that are not narrowed, with their weights, (out, in), of which `kernel` makes (out, in, 1, 1).
+        They are convolutions where they have fewer outputs than what is copied before them.
+        """
+
+        def write(node: ir.Node) -> None:
+            self.write(node, wide[node], [kernel(wide[node])])
+
+        able = {node: _sizes(weight)[0] for node, weight in wide.items() if self.can(node, weight)}
+        for made in list(self.made):
+            copied = sum(_sizes(value)[-1] for value in made)
+            cancel(self.graph, made, [node for node, outputs in able.items() if outputs < copied], write)
 
     def _picture(self, node: ir.Node, given: ir.Value) -> ir.Value:
         """(rows, n, 1, 1) or (rows, n, tokens, 1)."""
@@ -114,6 +124,11 @@ class Convolutions:
             self.graph.remove(node, safe=True)
             if turned is not None and turned.op_type == "Transpose" and not turned.outputs[0].uses():
                 self.graph.remove(turned, safe=True)
+
+
+def _sizes(value: ir.Value) -> list[int]:
+    """Of its axes; 0 of those that are not known."""
+    return [size if isinstance(size, int) else 0 for size in value.shape or (0,)]
 
 
 def _plain(node: ir.Node, weight: ir.Value) -> bool:

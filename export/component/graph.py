@@ -68,7 +68,7 @@ def write(
         if engine.traces_narrow:
             initializers.simplify(graph.model)
         if scheme:
-            narrow.insert(graph.model, narrowed, initializers.weight_of)
+            narrow.insert(graph.model, narrowed)
         initializers.save(graph.model, work.onnx, partial(_kept, engine, precision))
     return weights
 

@@ -6,7 +6,7 @@ hard linked there. A weight that is to be of another type, or whose file is on a
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,6 +49,18 @@ def attach(model: ir.Model, weights: Weights) -> None:
 def weight_of(value: ir.Value) -> Large | None:
     """The large weight that `attach` put there."""
     return value.const_value.weight if isinstance(value.const_value, _Weight) else None
+
+
+def kernel(graph: ir.Graph, value: ir.Value) -> ir.Value:
+    """A new one of such a weight, (out, in), as that of a convolution: (out, in, 1, 1)."""
+    weight = weight_of(value)
+    assert weight is not None and value.dtype is not None  # noqa: S101, PT018 - `attach` put it there
+    source, shape, name = weight.source, (*weight.source.shape, 1, 1), f"{value.name}.kernel"
+    turned = replace(source, shape=shape) if isinstance(source, Stored) else source.reshape(shape)
+    lying = _Weight(replace(weight, source=turned), name, tensor_adapters.to_torch_dtype(value.dtype))
+    made = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(value.dtype), const_value=lying)
+    graph.register_initializer(made)
+    return made
 
 
 def simplify(model: ir.Model) -> None:

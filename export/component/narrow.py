@@ -4,8 +4,9 @@ A layer's input passes both, its weight lies narrow and passes the latter. In NV
 another before; and what rounds an input is TensorRT's own operator. Knows neither torch's modules nor families.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import ml_dtypes
 import numpy as np
@@ -13,7 +14,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from export.component import nvfp4
+from export.component import initializers, nvfp4
 from export.component.convolve import Convolutions
 from export.component.layers import Layer, Narrowed, convolves, input_scale, input_tensor_scale, narrow_weight
 from export.component.schemes import Scheme
@@ -38,18 +39,18 @@ NUMBERS = {
 KINDS = {"int8": np.int8, "int4": ml_dtypes.int4, "nvfp4": ml_dtypes.float4_e2m1fn}
 FLOAT = ir.DataType.FLOAT
 
-WeightOf = Callable[[ir.Value], Large | None]
-"""The large weight that an initializer is."""
 
-
-def insert(model: ir.Model, narrowed: Narrowed, weight_of: WeightOf) -> None:
+def insert(model: ir.Model, narrowed: Narrowed) -> None:
     """Narrows the layers of `narrowed` in place. Raises RuntimeError where one of them is no product in the graph."""
-    graph, found = model.graph, set[int]()
+    graph, found, wide = model.graph, set[int](), dict[ir.Node, ir.Value]()
     inputs, convolutions = _Inputs(graph), Convolutions(graph)
     for node in list(graph):
         value = _weight(node)
-        weight = weight_of(value) if value is not None else None
-        if value is None or weight is None or id(weight.owner) not in narrowed.layers:
+        weight = initializers.weight_of(value) if value is not None else None
+        if value is None or weight is None:
+            continue
+        if id(weight.owner) not in narrowed.layers:
+            wide[node] = value
             continue
         layer = narrowed.layers[id(weight.owner)]
         found.add(id(weight.owner))
@@ -62,7 +63,7 @@ def insert(model: ir.Model, narrowed: Narrowed, weight_of: WeightOf) -> None:
             convolutions.write(node, value, _narrow_weights(graph, value, weight, layer.scheme, parts))
         else:
             _replace(graph, value, *_narrow_weights(graph, value, weight, layer.scheme))
-    convolutions.join()
+    convolutions.join(wide, partial(initializers.kernel, graph))
     calibrated = {owner for owner, layer in narrowed.layers.items() if layer.scheme.activations}
     if calibrated - found:  # of weights alone, those of layers that are not used are narrowed too
         raise RuntimeError(f"{len(calibrated - found)} layers are no products of the graph")

@@ -1,6 +1,7 @@
 """Removes from an ONNX graph turns of axes that undo one another, where all between works on each number by itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
@@ -30,38 +31,74 @@ Sources = frozenset[ir.Value]
 """The values that one is a multiple of, or a sum."""
 
 
-def cancel(graph: ir.Graph, made: Sequence[ir.Value]) -> None:
+Write = Callable[[ir.Node], object]
+"""Makes a convolution of a product, which takes a picture then."""
+
+
+def cancel(graph: ir.Graph, made: Sequence[ir.Value], products: Collection[ir.Node] = (), write: Write = id) -> None:
     """Lets what is computed of `made` keep their channels second, if pictures are made of all of it at the end.
 
     made: (rows, tokens, n), each given by a Squeeze of a Transpose of (rows, n, tokens, 1). Pictures are made by an
-    Unsqueeze and a Transpose.
+    Unsqueeze and a Transpose, and of those of `products` that are at the end by `write`.
     """
-    inside, ends = {value: frozenset([value]) for value in made}, dict[ir.Node, ir.Node]()
-    nodes, waiting = dict[ir.Node, None](), True
-    while waiting:
-        waiting = False
-        for node in {user: None for value in inside for user in value.consumers() if user not in nodes}:
-            turned = _picture(node)
-            sources = _sources(node, inside) if turned is None else None
-            if turned is not None:
-                ends[node] = turned
-            elif sources is not None:
-                inside |= dict.fromkeys(node.outputs, sources)
-            else:
-                continue
-            nodes[node], waiting = None, True
-    users = {user for value in inside for user in value.consumers()}
-    if not ends or users - nodes.keys() or any(value.is_graph_output() for value in inside):
+    region = _Region.of(made, products)
+    if not region.closed:
         return
+    if region.products:
+        for product in region.products:
+            write(product)
+        region = _Region.of(made, ())
     for value in made:
         _take_back(graph, value)
-    for value in inside:
+    for value in region.inside:
         value.shape = None
-    for unsqueeze, transpose in ends.items():
+    for unsqueeze, transpose in region.ends.items():
         given = unsqueeze.inputs[0]
         assert given is not None  # noqa: S101 - it is inside
         transpose.outputs[0].replace_all_uses_with(given)
         graph.remove([transpose, unsqueeze], safe=True)
+
+
+@dataclass
+class _Region:
+    """What is computed of some values (`inside`, by `nodes`) up to pictures (`ends`, with their turns) or products."""
+
+    inside: dict[ir.Value, Sources]
+    nodes: dict[ir.Node, None] = field(default_factory=dict)
+    ends: dict[ir.Node, ir.Node] = field(default_factory=dict)
+    products: list[ir.Node] = field(default_factory=list)
+
+    @staticmethod
+    def of(made: Sequence[ir.Value], products: Collection[ir.Node]) -> "_Region":
+        """As far as it goes."""
+        region, waiting = _Region({value: frozenset([value]) for value in made}), True
+        while waiting:
+            users = {user: None for value in region.inside for user in value.consumers() if user not in region.nodes}
+            taken = [user for user in users if region._take(user, products)]
+            region.nodes |= dict.fromkeys(taken)
+            waiting = bool(taken)
+        return region
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ends, and nothing else takes what is inside."""
+        users = {user for value in self.inside for user in value.consumers()}
+        seen = any(value.is_graph_output() for value in self.inside)
+        return bool(self.ends or self.products) and not users - self.nodes.keys() and not seen
+
+    def _take(self, node: ir.Node, products: Collection[ir.Node]) -> bool:
+        """Whether a node, which takes what is inside, is part of it or at its end."""
+        turned = _picture(node)
+        sources = _sources(node, self.inside) if turned is None else None
+        if turned is not None:
+            self.ends[node] = turned
+        elif sources is not None:
+            self.inside |= dict.fromkeys(node.outputs, sources)
+        elif node in products:
+            self.products.append(node)
+        else:
+            return False
+        return True
 
 
 def _sources(node: ir.Node, inside: Mapping[ir.Value, Sources]) -> Sources | None:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 from backends import processor
 from backends.silent import openvino as ov
 from export.component.schemes import INT7, LAYER_KINDS, SCHEMES, Scheme
-from export.engines import Arrays, Run, Serving, Work
+from export.engines import Arrays, Run, Serving, Work, upsampling
 from export.errors import ExportError
 from families.interface import Component
 
@@ -70,10 +70,12 @@ class OpenVino:
     def compile(self, work: Work) -> None:
         """Converts the ONNX file; OpenVINO compiles for the processor when the model is loaded.
 
-        Nothing is folded here: weights go from file to file, and would be in memory, as wide as they are cast to.
+        Little is folded here: weights go from file to file, and would be in memory, as wide as they are cast to. Those
+        that pictures are enlarged by are, since they are summed.
         """
         with _one_line(f"{work.component.name} cannot be read"):
             model = ov.Core().read_model(work.onnx)
+            upsampling.split(model, exact=self.computes(work.precision) == "fp32")
         for port, tensor in zip(model.inputs, work.component.inputs, strict=True):
             port.tensor.set_names({tensor.name})
         for port, tensor in zip(model.outputs, work.component.outputs, strict=True):

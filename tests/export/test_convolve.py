@@ -50,11 +50,11 @@ class Products(nn.Module):
 class Gated(nn.Module):
     """A transformer's own: a layer whose outputs are halved, one half the other's gate, and a layer that takes that."""
 
-    def __init__(self, *, looked_at: bool = False) -> None:
+    def __init__(self, outputs: int = WIDTH, *, looked_at: bool = False) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.looked_at = looked_at
-        self.model = nn.ModuleDict({"gate": GEGLU(WIDTH // 2, 4 * WIDTH), "down": nn.Linear(4 * WIDTH, WIDTH)})
+        self.model = nn.ModuleDict({"gate": GEGLU(WIDTH // 2, 4 * WIDTH), "down": nn.Linear(4 * WIDTH, outputs)})
 
     def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         """(rows, tokens, n), (rows, n) -> (rows, tokens, n). `looked_at`: it has tokens' mean of the middle."""
@@ -95,8 +95,10 @@ def factors(inputs: int, outputs: int) -> Factors:
     return Factors(torch.randn(4, inputs) / 9, torch.randn(outputs, 4) / 9, 1.0)
 
 
-def made(module: nn.Module, folder: Path, given: Sequence[list[torch.Tensor]]) -> tuple[Counter[str], layers.Narrowed]:
-    """Its operators, of which `Copy` are turns of pictures, and what was narrowed.
+def made(
+    module: nn.Module, folder: Path, given: Sequence[list[torch.Tensor]], wide: str = ""
+) -> tuple[Counter[str], layers.Narrowed]:
+    """Its operators, of which `Copy` are turns of pictures, and what was narrowed: all but the layer `wide`.
 
     Its engine's outputs are near its own at all of `given`."""
     with torch.no_grad():
@@ -106,7 +108,9 @@ def made(module: nn.Module, folder: Path, given: Sequence[list[torch.Tensor]]) -
     assert scheme is not None
 
     def choose(weights: Weights) -> layers.Narrowed:
-        chosen.append(layers.of(weights, scheme, given))
+        found = layers.of(weights, scheme, given)
+        left = id(module.get_submodule(wide)) if wide else 0
+        chosen.append(replace(found, layers={one: how for one, how in found.layers.items() if one != left}))
         return chosen[0]
 
     graph.write(module, given[0], asked, engine, choose)
@@ -144,6 +148,16 @@ def test_between_a_gated_layer_and_the_next_nothing_is_copied(
     used, chosen = made(bank.build(Gated(looked_at=looked_at), "denoiser", adapters), tmp_path, samples())
     assert chosen.slower == ()
     assert len(chosen.layers) == 2
+    assert (used["Conv"], used["Copy"]) == expected
+
+
+@pytest.mark.parametrize(("outputs", "expected"), [(WIDTH, (3, 2)), (8 * WIDTH, (2, 3))])
+def test_a_wide_layer_behind_a_gated_one_is_a_convolution_of_floats(
+    tmp_path: Path, least: None, outputs: int, expected: tuple[int, int]
+) -> None:
+    """If it has fewer outputs, which are copied instead. `expected`: as above."""
+    used, chosen = made(bank.build(Gated(outputs), "denoiser", []), tmp_path, samples(), "module.model.down")
+    assert len(chosen.layers) == 1
     assert (used["Conv"], used["Copy"]) == expected
 
 

@@ -11,10 +11,17 @@ from export.component.convolve import Convolutions
 
 SIZES = {"R": 2, "T": 3}
 ROWS = "(float[R,4] x, float[4,4] w, float[4] b, float[1,4] b1, float[R,4] c)"
-TOKENS = "(float[R,T,4] x, float[4,4] w, float[4] b, float[4,4] w2, float[6,4] w3, float[6] b3, float[4,2] w4)"
+TOKENS = (
+    "(float[R,T,4] x, float[4,4] w, float[4] b, float[4,4] w2, float[6,4] w3, float[6] b3, float[4,2] w4, "
+    "float[4,4] w5, float[2,4] w6, float[1,2] w7, float[1] b7)"
+)
+LEFT = {"w5", "w6", "w7"}
+"""Weights that are not narrowed."""
 LAYER = "wt = Transpose<perm=[1, 0]>(w) q = MatMul(x, wt) p = Add(q, b)"
 WIDE = "wt = Transpose<perm=[1, 0]>(w3) q = MatMul(x, wt) p = Add(q, b3)"
 NEXT = "w2t = Transpose<perm=[1, 0]>(w2) y = MatMul(m, w2t)"
+LAST = "w6t = Transpose<perm=[1, 0]>(w6) y = MatMul(m, w6t)"
+AGAIN = "m = Mul(h0, h1) w7t = Transpose<perm=[1, 0]>(w7) r = MatMul(m, w7t) y = Add(b7, r)"
 GATED = "m = Mul(h0, h1) w4t = Transpose<perm=[1, 0]>(w4) y = MatMul(m, w4t)"
 PICTURE = "u = Unsqueeze(p, a) v = Transpose<perm=[0, 3, 1, 2]>(u)"
 TAKEN = "s = SplitToSequence<axis=2>(p, n) h0 = SequenceAt(s, i) h1 = SequenceAt(s, j)"
@@ -63,6 +70,14 @@ GRAPHS = {
     "a product that is an output": (tokens(f"{LAYER} m = Tanh(p) {NEXT}", "float[R,T,4] q", "float[R,T,4] y"), 2, 4),
     "a layer that is an output": (tokens(f"{LAYER} m = Tanh(p) {NEXT}", "float[R,T,4] p", "float[R,T,4] y"), 2, 4),
     "what is between that is one": (tokens(f"{LAYER} m = Tanh(p) {NEXT}", "float[R,T,4] m", "float[R,T,4] y"), 2, 4),
+    "a wide layer behind one": (tokens(f"{LAYER} m = Sigmoid(p) {LAST}", "float[R,T,2] y"), 2, 2),
+    "one of as many outputs": (tokens(f"{LAYER} m = Sigmoid(p) {LAST.replace('w6', 'w5')}"), 1, 2),
+    "one and a narrow one": (
+        tokens(f"{LAYER} m = Sigmoid(p) {NEXT} {LAST.replace('y =', 'z =')}", "float[R,T,4] y", "float[R,T,2] z"),
+        3,
+        3,
+    ),
+    "one with a bias behind halves": (tokens(f"{LAYER} {TAKEN} {AGAIN}", "float[R,T,1] y", known=KNOWN), 3, 2),
     "what the next takes as it is": (
         tokens(f"{LAYER} {NEXT.replace('(m', '(p')}", "float[R,T,4] p", "float[R,T,4] y"),
         2,
@@ -99,22 +114,29 @@ def graph(text: str) -> onnx.ModelProto:
 
 def convolved(given: onnx.ModelProto) -> onnx.ModelProto:
     """With convolutions of the weights as they are, for each product that there can be one for."""
-    model = ir.from_proto(given)
+    model, wide = ir.from_proto(given), dict[ir.Node, ir.Value]()
     convolutions = Convolutions(model.graph)
+
+    def kernel(weight: ir.Value, numbers: np.ndarray | None = None, place: int = 0) -> ir.Value:
+        assert weight.const_value is not None
+        tensor = ir.tensor((weight.const_value.numpy() if numbers is None else numbers)[:, :, None, None])
+        made = ir.Value(name=f"{weight.name}.{place}", type=ir.TensorType(tensor.dtype), const_value=tensor)
+        made.shape = ir.Shape(tensor.shape.numpy())
+        model.graph.register_initializer(made)
+        return made
+
     for node in [node for node in model.graph if node.op_type in {"Gemm", "MatMul"}]:
         weight = node.inputs[1]
         before = weight.producer() if weight is not None else None
         weight = before.inputs[0] if before is not None else weight
         if weight is None or weight.const_value is None or not convolutions.can(node, weight):
             continue
-        parts = list[ir.Value]()
-        for place, part in enumerate(np.split(weight.const_value.numpy(), convolutions.parts(node, weight))):
-            tensor = ir.tensor(part[:, :, None, None])
-            parts.append(ir.Value(name=f"{weight.name}.{place}", type=ir.TensorType(tensor.dtype), const_value=tensor))
-            parts[-1].shape = ir.Shape(tensor.shape.numpy())
-            model.graph.register_initializer(parts[-1])
-        convolutions.write(node, weight, parts)
-    convolutions.join()
+        if weight.name in LEFT:
+            wide[node] = weight
+            continue
+        parts = np.split(weight.const_value.numpy(), convolutions.parts(node, weight))
+        convolutions.write(node, weight, [kernel(weight, part, place) for place, part in enumerate(parts)])
+    convolutions.join(wide, kernel)
     made = ir.to_proto(model)
     checker.check_model(made)
     return made

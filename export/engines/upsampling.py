@@ -68,10 +68,11 @@ class _Doubled:
     def of(node: Node) -> "_Doubled | None":
         said, between = node.get_attributes(), list[Node]()
         nearest = said["mode"] == "nearest" and not any((*said["pads_begin"], *said["pads_end"]))
-        if not nearest or (said["coordinate_transformation_mode"], said["nearest_mode"]) not in DOUBLINGS:
+        if not nearest or (said.get("coordinate_transformation_mode"), said.get("nearest_mode")) not in DOUBLINGS:
             return None
-        always = said["shape_calculation_mode"] == "scales"
-        if node.get_input_size() != 2 or (always and _folded(node.input_value(1)) != FACTORS):
+        always, sizes = said["shape_calculation_mode"] == "scales", node.input_value(1)
+        suits = _folded(sizes) == FACTORS if always else sizes.get_element_type() == ov.Type.i64
+        if not suits or node.get_input_size() != 2:
             return None
         user = _only_user(node)
         while user is not None and user.get_type_name() in BETWEEN and _by_one_number(user):
@@ -116,7 +117,7 @@ class _Doubled:
         """What is between, of another picture."""
         op = ov.opset15
         for node in self.between:
-            kind, others = node.get_type_name(), [op.constant(_numbers(one)) for one in node.input_values()[1:]]
+            kind, others = node.get_type_name(), [_alike(one) for one in node.input_values()[1:]]
             if kind == "FakeQuantize":
                 value = op.fake_quantize(value, *others, node.get_attributes()["levels"]).output(0)
             elif kind == "Convert":
@@ -138,7 +139,7 @@ class _Quarters:
     def __init__(self, doubled: _Doubled, *, exact: bool) -> None:
         given = doubled.convolution.input_value(1)
         weight, (lying, most) = _numbers(given).astype(np.float32), _lying(given)
-        self._doubled, self._most = doubled, most
+        self._doubled, self._most = doubled, min(most, np.iinfo(np.int8).max)
         self._kind = np.float16 if lying in {"f16", "bf16"} and not exact else np.float32
         self._weights = {place: _summed(weight, place) for place in product((0, 1), repeat=2)}
 
@@ -206,10 +207,12 @@ def _biased(convolution: Node) -> tuple[Node, Floats | None]:
     others = [one for one in takers if one.get_node().get_type_name() not in {"Add", "ShapeOf"}]
     if len(adding) == 1 and not others:
         value = adding[0].get_node().input_value(1 - adding[0].get_index())
+        # As many numbers of another shape are added to rows or columns.
+        shaped = value.get_partial_shape() in [ov.PartialShape([*rows, outputs, 1, 1]) for rows in ((), (1,))]
         if value.get_node().get_type_name() == "Reshape":  # to (1, out, 1, 1), by a number of axes that is not folded
             value = value.get_node().input_value(0)
-        if _constant(value) and (bias := _numbers(value)).size == outputs:
-            return adding[0].get_node(), bias.astype(np.float32).flatten()
+        if shaped and _constant(value) and _numbers(value).size == outputs:
+            return adding[0].get_node(), _numbers(value).astype(np.float32).flatten()
     return convolution, None
 
 
@@ -236,15 +239,22 @@ def _numbers(value: Output) -> NDArray[Any]:
     return np.array(ov.Core().compile_model(ov.Model([wide], []), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])[0])
 
 
+def _alike(value: Output) -> Node:
+    """A constant of the same numbers and type."""
+    return ov.opset15.constant(_numbers(value), value.get_element_type())
+
+
 def _folded(value: Output) -> tuple[Any, ...]:
     return tuple(_numbers(value).tolist()) if _constant(value) else ()
 
 
 def _plain(convolution: Node) -> bool:
-    """Whether it is of 3 x 3 pixels, gives as many as it takes, and has a constant weight of no fewer bits than 8."""
+    """Whether it is of 3 x 3 pixels and float32, gives as many as it takes, and has a constant weight of no fewer bits
+    than 8."""
     said, weight = convolution.get_attributes(), convolution.input_value(1)
     kernel = tuple(weight.get_shape())[2:] if _constant(weight) and _lying(weight)[0] in LYING else ()
-    return kernel == (3, 3) and all(_listed(said[key]) == asked for key, asked in PLAIN.items())
+    wide = convolution.get_element_type() == ov.Type.f32
+    return wide and kernel == (3, 3) and all(_listed(said[key]) == asked for key, asked in PLAIN.items())
 
 
 def _listed(said: Any) -> Any:

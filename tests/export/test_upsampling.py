@@ -135,6 +135,68 @@ def test_others_are_left(name: str) -> None:
     assert np.allclose(computed(made, {"x": picture(4, 3)}), expected, rtol=1e-5, atol=1e-5)
 
 
+SHAPED = "t = Constant<value_ints={}>() r = Reshape(b, t) c = Conv<pads=[1, 1, 1, 1]>(u, w) y = Add(r, c)"
+BIASES = {
+    "by columns": "c = Conv<pads=[1, 1, 1, 1]>(u, w) y = Add(c, b)",
+    "by rows": SHAPED.format([6, 1]),
+    "by channels": SHAPED.format([6, 1, 1]),
+}
+
+
+@pytest.mark.parametrize("name", BIASES)
+def test_what_is_added_to_other_axes_stays_there(name: str) -> None:
+    """As many numbers as there are channels, each added to a column or row."""
+    given = graph(f"{TWICE} {BIASES[name]}")
+    count, made = split(given)
+    expected = ReferenceEvaluator(given).run(None, {"x": picture(3, 3)})[0]
+    assert count == 1
+    assert np.allclose(computed(made, {"x": picture(3, 3)}), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_least_number_of_a_narrow_weight_has_no_opposite() -> None:
+    """-128, of which 127 is the most that a sum may become."""
+    given = graph(NARROWED.format(TWICE))
+    weight = next(one for one in given.graph.initializer if one.name == "wn")
+    numbers = numpy_helper.to_array(weight).copy()
+    numbers[0], numbers[1] = -128, 127
+    weight.CopyFrom(numpy_helper.from_array(numbers, "wn"))
+    expected = ReferenceEvaluator(given).run(None, {"x": picture(4, 3)})[0]
+    found = computed(split(given)[1], {"x": picture(4, 3)})
+    assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 2e-2
+
+
+def doubled(kind: str) -> ov.Model:
+    """A picture twice as large, convolved in ways that no ONNX graph of an export has."""
+    op, of = ov.opset15, {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    x, weight = op.parameter([-1, 4, -1, -1], np.float32, name="x"), np.random.default_rng(0).normal(size=(6, 4, 3, 3))
+    x.output(0).tensor.set_names({"x"})
+    narrow = op.convert(x, "f16") if kind == "all of it narrow" else x
+    factors, size = op.constant(np.array([1, 1, 2, 2], "f4")), op.constant(np.array([2, 4, 8, 6], "i4"))
+    larger = op.interpolate(narrow, factors, "nearest", "scales", **of)
+    if kind == "sizes of 32 bits":
+        larger = op.interpolate(x, size, "nearest", "sizes", **of)
+    elif kind == "an older operator":
+        sides = {"axes": [2, 3], "mode": "nearest", "align_corners": False, "pads_begin": [0], "pads_end": [0]}
+        larger = ov.opset1.interpolate(x, op.constant([8, 6]), sides)
+    elif kind in {"i32", "f16", "bf16"}:
+        number = op.convert(op.constant(np.float32(2)), kind)
+        larger = op.convert(op.multiply(op.convert(op.multiply(larger, np.float32(9)), kind), number), "f32")
+    taken = op.constant(weight.astype("f2" if kind == "all of it narrow" else "f4"))
+    made = op.convolution(larger, taken, [1, 1], [1, 1], [1, 1], [1, 1])
+    return ov.Model([op.convert(made, "f32")], [x])
+
+
+KINDS = {"all of it narrow": 0, "sizes of 32 bits": 0, "an older operator": 0, "i32": 1, "f16": 1, "bf16": 1}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_types_stay_what_they_are(kind: str) -> None:
+    made = doubled(kind)
+    assert upsampling.split(made, exact=True) == KINDS[kind]
+    found, expected = (computed(model, {"x": picture(4, 3)}) for model in (made, doubled(kind)))
+    assert np.allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
 def test_narrow_floats_stay_narrow(tmp_path: Path) -> None:
     """And are marked: unmarked ones would be kept as wide as they are cast to."""
     given = graph(f"wide = Cast<to=1>(w) {GIVEN} {CONVOLVED.replace(' w,', ' wide,')}")

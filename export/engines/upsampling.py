@@ -44,7 +44,10 @@ def split(model: Model, *, exact: bool) -> int:
 
     `exact`: float weights that lie narrow are summed in float32; else they stay as narrow.
     """
-    found = [_Doubled.of(node) for node in model.get_ordered_ops() if node.get_type_name() == "Interpolate"]
+    larger = [node for node in model.get_ordered_ops() if node.get_type_name() == "Interpolate"]
+    for node in larger:
+        _name_type(node)
+    found = [_Doubled.of(node) for node in larger]
     for one in found:
         if one is not None:
             one.rewrite(exact=exact)
@@ -192,6 +195,16 @@ def _lying(weight: Output) -> tuple[str, int]:
         node = node.input_value(0).get_node()
     name = node.get_element_type().get_type_name()
     return name, int(np.abs(node.data.astype(np.int16)).max()) if name == "i8" else 0
+
+
+def _name_type(node: Node) -> None:
+    """Names the type of what is converted like a node's output, which torch writes for a convolution without a bias:
+    zeros of its picture's type."""
+    for taker in node.output(0).get_target_inputs():
+        user = taker.get_node()
+        if user.get_type_name() == "ConvertLike" and taker.get_index() == 1:
+            named = ov.opset15.convert(user.input_value(0), node.get_element_type().get_type_name())
+            user.output(0).replace(named.output(0))
 
 
 def _only_user(node: Node) -> Node | None:

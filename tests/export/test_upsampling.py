@@ -23,6 +23,8 @@ EXACT = 'mode="nearest", coordinate_transformation_mode="half_pixel", nearest_mo
 TWICE = f"u = Resize<{NEAREST}>(x, n, s)"
 GIVEN = f"u = Resize<{NEAREST}>(x, n, n, z)"
 CONVOLVED = "y = Conv<pads=[1, 1, 1, 1]>(u, w, b)"
+WITHOUT = f"i = Constant<value_ints=[0, 0, 0, 0, 0, 0]>() k = CastLike(i, u) {CONVOLVED.replace(' b', ' k')}"
+"""As torch writes a convolution without a bias."""
 NARROW = "q = QuantizeLinear(u, e, o) d = DequantizeLinear(q, e, o) y = Conv<pads=[1, 1, 1, 1]>(d, v, b)"
 NARROWED = f"v = DequantizeLinear<axis=0>(wn, ws) {{}} {NARROW}"
 SCALES = "float[4] s = {1, 1, 2, 2}"
@@ -67,7 +69,7 @@ def picture(*sides: int) -> Numbers:
 
 @pytest.mark.parametrize("sides", [(1, 1), (2, 3), (5, 4)])
 @pytest.mark.parametrize("resized", [TWICE, f"u = Resize<{EXACT}>(x, n, s)"])
-@pytest.mark.parametrize("convolved", [CONVOLVED, "y = Conv<pads=[1, 1, 1, 1]>(u, w)"])
+@pytest.mark.parametrize("convolved", [CONVOLVED, "y = Conv<pads=[1, 1, 1, 1]>(u, w)", WITHOUT])
 def test_a_picture_twice_as_large_is_convolved_by_its_quarters(
     sides: tuple[int, int], resized: str, convolved: str
 ) -> None:

@@ -158,7 +158,8 @@ class _Quarters:
     def _constant(self, weight: Floats) -> Output:
         op = ov.opset15
         if not self._most:
-            narrow = weight.astype(self._kind)
+            with np.errstate(over="ignore"):
+                narrow = weight.astype(self._kind)
             return _wide(op.constant(narrow if np.isfinite(narrow).all() else weight))
         scale = np.maximum(np.abs(weight).max((1, 2, 3), keepdims=True), 1e-12) / self._most
         numbers = op.convert(op.constant(np.round(weight / scale).astype(np.int8)), "f32")

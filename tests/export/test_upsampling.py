@@ -199,6 +199,16 @@ def test_types_stay_what_they_are(kind: str) -> None:
     assert np.allclose(found, expected, rtol=1e-5, atol=1e-4)
 
 
+def test_sums_too_large_for_narrow_floats_are_wide() -> None:
+    given = graph(f"wide = Cast<to=1>(w) {TWICE} {CONVOLVED.replace(' w,', ' wide,')}")
+    weight = next(one for one in given.graph.initializer if one.name == "w")
+    weight.CopyFrom(numpy_helper.from_array(np.full((6, 4, 3, 3), 6e4, "f2"), "w"))
+    made = ov.Core().read_model(given.SerializeToString())
+    assert upsampling.split(made, exact=False) == 1
+    expected = ReferenceEvaluator(given).run(None, {"x": picture(4, 3)})[0]
+    assert np.allclose(computed(made, {"x": picture(4, 3)}), expected, rtol=1e-4, atol=1)
+
+
 def test_narrow_floats_stay_narrow(tmp_path: Path) -> None:
     """And are marked: unmarked ones would be kept as wide as they are cast to."""
     given = graph(f"wide = Cast<to=1>(w) {GIVEN} {CONVOLVED.replace(' w,', ' wide,')}")

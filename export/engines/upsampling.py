@@ -199,13 +199,21 @@ def _lying(weight: Output) -> tuple[str, int]:
 
 
 def _name_type(node: Node) -> None:
-    """Names the type of what is converted like a node's output, which torch writes for a convolution without a bias:
-    zeros of its picture's type."""
-    for taker in node.output(0).get_target_inputs():
-        user = taker.get_node()
-        if user.get_type_name() == "ConvertLike" and taker.get_index() == 1:
-            named = ov.opset15.convert(user.input_value(0), node.get_element_type().get_type_name())
-            user.output(0).replace(named.output(0))
+    """Takes a node's output itself where it is converted to the type that it has, and names the type of what is
+    converted like it, which torch writes for a convolution without a bias: zeros of its picture's type."""
+    kind = node.get_element_type()
+    for user, place in _converting(node):
+        if place == 0 and user.get_element_type() == kind:
+            user.output(0).replace(node.output(0))
+    for user, place in _converting(node):
+        if place == 1:
+            user.output(0).replace(ov.opset15.convert(user.input_value(0), kind.get_type_name()).output(0))
+
+
+def _converting(node: Node) -> list[tuple[Node, int]]:
+    """What converts a node's output (0), or something else like it (1)."""
+    takers = [(taker.get_node(), taker.get_index()) for taker in node.output(0).get_target_inputs()]
+    return [one for one in takers if one[0].get_type_name() == "ConvertLike"]
 
 
 def _only_user(node: Node) -> Node | None:

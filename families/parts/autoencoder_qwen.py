@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLQwenImage
-from diffusers.models.autoencoders.autoencoder_kl_qwenimage import QwenImageCausalConv3d
+from diffusers.models.autoencoders.autoencoder_kl_qwenimage import QwenImageCausalConv3d, QwenImageUpsample
 from torch import Tensor, nn
 
 from families.parts import pretrained
@@ -23,6 +23,10 @@ class _Autoencoder(nn.Module):
         super().__init__()
         self.model = pretrained.load(AutoencoderKLQwenImage, checkpoint / "vae")
         for module in list(self.model.modules()):
+            if isinstance(module, QwenImageUpsample) and module.mode == "nearest-exact":
+                module.mode = (
+                    "nearest"  # twice as large both take the same pixels, and this is one operation of a graph
+                )
             for name, child in list(module.named_children()):
                 if isinstance(child, QwenImageCausalConv3d):
                     setattr(module, name, _LastTap(child))

@@ -68,7 +68,9 @@ def picture(*sides: int) -> Numbers:
 
 
 @pytest.mark.parametrize("sides", [(1, 1), (2, 3), (5, 4)])
-@pytest.mark.parametrize("resized", [TWICE, f"u = Resize<{EXACT}>(x, n, s)"])
+@pytest.mark.parametrize(
+    "resized", [TWICE, f"u = Resize<{EXACT}>(x, n, s)", f"{TWICE.replace('u', 't', 1)} u = CastLike(t, x)"]
+)
 @pytest.mark.parametrize("convolved", [CONVOLVED, "y = Conv<pads=[1, 1, 1, 1]>(u, w)", WITHOUT])
 def test_a_picture_twice_as_large_is_convolved_by_its_quarters(
     sides: tuple[int, int], resized: str, convolved: str

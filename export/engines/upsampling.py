@@ -151,11 +151,12 @@ class _Quarters:
         op, narrow, parts = ov.opset15, self._doubled.narrowed(picture), list[Output]()
         for place, weight in self._weights.items():
             begin, end = zip(*(PADS[axis] for axis in place), strict=True)
-            parts.append(self._doubled.convolved(narrow, self._constant(weight), begin, end))
+            parts.append(self._doubled.convolved(narrow, self._lies(weight), begin, end))
         made: Output = op.depth_to_space(op.concat(parts, 1), "blocks_first", 2).output(0)
         return made
 
-    def _constant(self, weight: Floats) -> Output:
+    def _lies(self, weight: Floats) -> Output:
+        """A weight, in as many bits as the one that it is summed of."""
         op = ov.opset15
         if not self._most:
             with np.errstate(over="ignore"):

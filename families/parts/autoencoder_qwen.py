@@ -24,9 +24,8 @@ class _Autoencoder(nn.Module):
         self.model = pretrained.load(AutoencoderKLQwenImage, checkpoint / "vae")
         for module in list(self.model.modules()):
             if isinstance(module, QwenImageUpsample) and module.mode == "nearest-exact":
-                module.mode = (
-                    "nearest"  # twice as large both take the same pixels, and this is one operation of a graph
-                )
+                # Twice as large both take the same pixels, and this one is one operation of a graph.
+                module.mode = "nearest"
             for name, child in list(module.named_children()):
                 if isinstance(child, QwenImageCausalConv3d):
                     setattr(module, name, _LastTap(child))

@@ -187,13 +187,13 @@ def input_tensor_scale(layer: Layer) -> Tensor:
 def narrow_weight(weight: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
     """A weight (out, ...) -> its numbers (out, in) in the scheme's type, int4 in int8, and the scale of each row.
 
-    In int4 (out, blocks, BLOCK) and (out, blocks, 1) where the row divides into blocks, as in NVFP4, whose numbers are
-    in float32: weight = numbers x scale.
+    In int4 (out, blocks, BLOCK) and (out, blocks, 1) where the row of a linear layer divides into blocks, as in NVFP4,
+    whose numbers are in float32: weight = numbers x scale. A convolution's would not lie along one axis.
     """
     rows = weight.detach().float().flatten(1)
     if scheme.weights == "nvfp4":
         return nvfp4.narrow(rows, nvfp4.tensor_scale(rows.abs().amax()))
-    if scheme.weights == "int4" and rows.shape[1] % BLOCK == 0:
+    if scheme.weights == "int4" and weight.ndim == 2 and rows.shape[1] % BLOCK == 0:
         rows = rows.view(len(rows), -1, BLOCK)
     most = {"int8": float(scheme.largest), "int4": float(INT4), "fp8": FP8}[scheme.weights]
     scale = rows.abs().amax(-1, keepdim=True).clamp(min=1e-12) / most

@@ -1,5 +1,6 @@
 """Layers of fewer bits: what an engine makes of them, beside torch, and which ones stay as they are."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,14 @@ import onnx
 import pytest
 import safetensors.torch
 import torch
+from torch import nn
 
 from export.component import graph, layers
 from export.component.layers import Layer, input_scale, narrow_weight
 from export.component.schemes import SCHEMES
 from export.component.weights import Weights
 from export.engines import load
+from families.interface import Tensor
 from families.parts import pretrained
 from tests.export.test_weights import Wrapped, stack, work
 
@@ -73,6 +76,23 @@ def test_a_narrow_weight_is_near_the_weight(precision: str, shape: tuple[int, ..
     rows = (again - weight).flatten(1).norm(dim=1) / weight.flatten(1).norm(dim=1)
     assert float(rows.max()) < {"w4": 0.2, "fp8": 0.04}.get(precision, 0.01)
     assert SCHEMES[precision].bits == (4 if precision == "w4" else 8)
+
+
+@pytest.mark.parametrize("pixels", [1, 3])
+def test_four_bits_are_of_convolutions_too(tmp_path: Path, pixels: int) -> None:
+    """Of as many channels as divide into blocks, which are linear layers' alone."""
+    torch.manual_seed(0)
+    channels, folders = layers.BLOCK, work(tmp_path, WIDTH, "w4")
+    module, x = nn.Sequential(nn.Conv2d(channels, channels, pixels)), torch.randn(2, channels, 4, 4)
+    given, made = (Tensor(name, "FP32", ("rows", channels, *sides)) for name, *sides in (("x", 4, 4), ("y", "h", "w")))
+    asked = replace(folders, component=replace(folders.component, inputs=(given,), outputs=(made,)))
+    with torch.no_grad():
+        expected = module(x)
+    engine = load("openvino")
+    graph.write(module, [x], asked, engine)
+    engine.compile(asked)
+    found = torch.from_numpy(engine.open(asked)({"x": x.numpy()})["y"])
+    assert 0 < float((found - expected).norm() / expected.norm()) < 0.2
 
 
 @pytest.mark.parametrize(("low", "high"), [(-0.278, 6.0), (0.5, 2.0), (-3.0, -1.0), (0.0, 0.0)])

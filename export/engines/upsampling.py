@@ -201,11 +201,16 @@ def _lying(weight: Output) -> tuple[str, int]:
 
 def _name_type(node: Node) -> None:
     """Takes a node's output itself where it is converted to the type that it has, and names the type of what is
-    converted like it, which torch writes for a convolution without a bias: zeros of its picture's type."""
+    converted like it, which torch writes for a convolution without a bias: zeros of its picture's type.
+
+    What the model gives stays converted: two outputs that were one value would have one name.
+    """
     kind = node.get_element_type()
     for user, place in _converting(node):
         if place == 0 and user.get_element_type() == kind:
-            user.output(0).replace(node.output(0))
+            for taker in user.output(0).get_target_inputs():
+                if taker.get_node().get_type_name() != "Result":
+                    taker.replace_source_output(node.output(0))
     for user, place in _converting(node):
         if place == 1:
             user.output(0).replace(ov.opset15.convert(user.input_value(0), kind.get_type_name()).output(0))

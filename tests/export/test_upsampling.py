@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import checker, numpy_helper, parser
+from onnx import TensorProto, checker, helper, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
 from backends.silent import openvino as ov
@@ -209,6 +209,25 @@ def test_sums_too_large_for_narrow_floats_are_wide() -> None:
     assert upsampling.split(made, exact=False) == 1
     expected = ReferenceEvaluator(given).run(None, {"x": picture(4, 3)})[0]
     assert np.allclose(computed(made, {"x": picture(4, 3)}), expected, rtol=1e-4, atol=1)
+
+
+def test_a_conversion_that_is_an_output_keeps_its_name(tmp_path: Path) -> None:
+    """And what it converts, which is one, too, keeps its own."""
+    given = graph(f"{TWICE} v = CastLike(u, x) {CONVOLVED}")
+    sizes = ["R", 4, "P", "Q"]
+    given.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes) for name in "uv")
+    onnx.save(given, tmp_path / "model.onnx")
+    x, y, *larger = (
+        Tensor(name, "FP32", ("rows", channels, *sides))
+        for name, channels, *sides in (("x", 4, "h", "w"), ("y", 6, "p", "q"), ("u", 4, "p", "q"), ("v", 4, "p", "q"))
+    )
+    component = replace(SIMPLE, inputs=(x,), outputs=(y, *larger))
+    asked, engine = Work(tmp_path / "model.onnx", component, "fp32", tmp_path, tmp_path), OpenVino()
+    engine.compile(asked)
+    found = engine.open(asked)({"x": picture(4, 3)})
+    expected = ReferenceEvaluator(given).run(None, {"x": picture(4, 3)})
+    for one, other in zip(("y", "u", "v"), expected, strict=True):
+        assert np.allclose(found[one], other, rtol=1e-5, atol=1e-5)
 
 
 def test_narrow_floats_stay_narrow(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ Write = Callable[[ir.Node], object]
 """Makes a convolution of a product, which takes a picture then."""
 
 
-def cancel(graph: ir.Graph, made: Sequence[ir.Value], products: Collection[ir.Node] = (), write: Write = id) -> None:
+def cancel(graph: ir.Graph, made: Sequence[ir.Value], products: Collection[ir.Node], write: Write) -> None:
     """Lets what is computed of `made` keep their channels second, if pictures are made of all of it at the end.
 
     made: (rows, tokens, n), each given by a Squeeze of a Transpose of (rows, n, tokens, 1). Pictures are made by an

@@ -47,21 +47,22 @@ class Convolutions:
         """
         last, given, bias = _last(node, weight), node.inputs[0], _bias(node, weight)
         assert given is not None and given.shape is not None  # noqa: S101, PT018 - `can` has seen it
-        ends = _halves(last, weight) if len(parts) > 1 else [last]
+        ends = _halves(last, weight) if len(parts) > 1 else [last.outputs[0]]
+        makers = [maker for end in ends if (maker := end.producer())]
         picture, made = self._picture(node, given), list[ir.Value]()
-        for place, (part, end) in enumerate(zip(parts, ends, strict=True)):
-            inputs, old = [picture, part], end.outputs[0]
+        for place, (part, old) in enumerate(zip(parts, ends, strict=True)):
+            inputs, before = [picture, part], makers[place]
             if bias is not None:
                 inputs.append(self._part(bias, place, len(parts)))
-            value = self._add(end, "Conv", inputs, f"{old.name}.channels")
+            value = self._add(before, "Conv", inputs, f"{old.name}.channels")
             if len(given.shape) == 3:
-                value = self._add(end, "Transpose", [value], f"{old.name}.turned", *LAST)
-            value = self._add(end, "Squeeze", [value, self._axes(len(given.shape))], f"{old.name}.rows")
+                value = self._add(before, "Transpose", [value], f"{old.name}.turned", *LAST)
+            value = self._add(before, "Squeeze", [value, self._axes(len(given.shape))], f"{old.name}.rows")
             value.shape = old.shape
             old.replace_all_uses_with(value, replace_graph_outputs=True)
             made.append(value)
-        names = [str(end.outputs[0].name) for end in ends]
-        self._remove(*ends, *(last.successors() if len(parts) > 1 else ()), last, node)
+        names = [str(end.name) for end in ends]
+        self._remove(*makers, last, node)
         for value, name in zip(made, names, strict=True):
             value.name = name
         del self.graph.initializers[str(weight.name)]
@@ -163,24 +164,13 @@ def _added(node: ir.Node, weight: ir.Value) -> tuple[ir.Node, ir.Value] | None:
     return (users[0], other) if constant and other is not None else None
 
 
-def _halves(node: ir.Node, weight: ir.Value) -> list[ir.Node]:
-    """What takes the first half of a node's output along the last of three axes, and what the other, if nothing else is
-    taken of it; else none. `weight`: (out, in), of which output."""
+def _halves(node: ir.Node, weight: ir.Value) -> list[ir.Value]:
+    """The two halves of a node's output along the last of three axes, if nothing else is taken of it; else none.
+    `weight`: (out, in), of which output."""
     value, users = node.outputs[0], node.outputs[0].consumers()
-    if len(value.uses()) != 1 or users[0].op_type != "SplitToSequence" or value.is_graph_output():
+    if len(value.uses()) != 1 or users[0].op_type != "Split" or value.is_graph_output():
         return []
-    taking = users[0].outputs[0].consumers()
-    found = {_number(one.inputs[1]): one for one in taking if one.op_type == "SequenceAt"}
+    halves, out = list(users[0].outputs), (weight.shape or (0,))[0]
     last = users[0].attributes.get_int("axis", 0) in {-1, 2} and len(value.shape or ()) == 3
-    if not last or sorted(found) != [0, 1] or len(users[0].outputs[0].uses()) != 2:
-        return []
-    halves, out = [found[0], found[1]], (weight.shape or (0,))[0]
-    shapes = [tuple(half.outputs[0].shape or ()) for half in halves]
-    # Of three parts that are as large, too, the first two may be all that is taken.
-    return halves if all(len(own) == 3 and own[2] == out / 2 for own in shapes) else []
-
-
-def _number(value: ir.Value | None) -> int:
-    """A constant's only number; -1 where it is no constant."""
-    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
-    return -1 if tensor is None else int(tensor.numpy().item())
+    shapes = [tuple(half.shape or ()) for half in halves]
+    return halves if last and len(halves) == 2 and all(len(own) == 3 and own[2] == out / 2 for own in shapes) else []

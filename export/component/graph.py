@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any
 
 import torch
+from onnx_ir.passes.common import IdentityEliminationPass
 
-from export.component import initializers, layers, narrow
+from export.component import initializers, layers, narrow, operators
 from export.component.layers import Narrowed
 from export.component.weights import Weights
 from export.engines import Engine, Work
@@ -54,16 +55,18 @@ def write(
     with _quiet(), _uncollected(), torch.no_grad():
         program = torch.export.export(_Positional(module), tuple(inputs), dynamic_shapes=(dynamic,), strict=False)
         graph = torch.onnx.export(
-            program,
+            operators.as_traced(program),
             dynamo=True,
             opset_version=OPSET,
             input_names=[tensor.name for tensor in component.inputs],
             output_names=[tensor.name for tensor in component.outputs],
+            custom_translation_table=operators.TRANSLATED,
             optimize=False,
             verbose=False,
         )
         if graph is None:
             raise RuntimeError("torch.onnx.export returned nothing")
+        IdentityEliminationPass()(graph.model)
         initializers.attach(graph.model, weights)
         if engine.traces_narrow:
             initializers.simplify(graph.model)

@@ -24,8 +24,9 @@ LAST = "w6t = Transpose<perm=[1, 0]>(w6) y = MatMul(m, w6t)"
 AGAIN = "m = Mul(h0, h1) w7t = Transpose<perm=[1, 0]>(w7) r = MatMul(m, w7t) y = Add(b7, r)"
 GATED = "m = Mul(h0, h1) w4t = Transpose<perm=[1, 0]>(w4) y = MatMul(m, w4t)"
 PICTURE = "u = Unsqueeze(p, a) v = Transpose<perm=[0, 3, 1, 2]>(u)"
-TAKEN = "s = SplitToSequence<axis=2>(p, n) h0 = SequenceAt(s, i) h1 = SequenceAt(s, j)"
-KNOWN = "<int64 n = {2}, int64 i = {0}, int64 j = {1}, float[R,T,2] h0, float[R,T,2] h1>"
+TAKEN = "h0, h1 = Split<axis=2, num_outputs=2>(p)"
+THIRDS = "h0, h1, h2 = Split<axis=2, num_outputs=3>(p)"
+UNEVEN = "h0, h1 = Split<axis=2>(p, n)"
 
 
 def rows(nodes: str) -> str:
@@ -77,7 +78,7 @@ GRAPHS = {
         3,
         3,
     ),
-    "one with a bias behind halves": (tokens(f"{LAYER} {TAKEN} {AGAIN}", "float[R,T,1] y", known=KNOWN), 3, 2),
+    "one with a bias behind halves": (tokens(f"{LAYER} {TAKEN} {AGAIN}", "float[R,T,1] y"), 3, 2),
     "what the next takes as it is": (
         tokens(f"{LAYER} {NEXT.replace('(m', '(p')}", "float[R,T,4] p", "float[R,T,4] y"),
         2,
@@ -88,11 +89,17 @@ GRAPHS = {
     "one that is an output": (picture(PICTURE, "float[R,4,T,1] v"), 1, 3),
     "one that is before its turn": (picture(f"{PICTURE} y = Exp(v)", "float[R,T,1,4] u", "float[R,4,T,1] y"), 1, 3),
     "one turned by default": (picture("u = Unsqueeze(p, a) y = Transpose(u)", "float[4,1,T,R] y"), 1, 2),
-    "halves": (tokens(f"{LAYER} {TAKEN} {GATED}", known=KNOWN), 3, 2),
-    "halves that are outputs": (tokens(f"{LAYER} {TAKEN}", "float[R,T,2] h0", "float[R,T,2] h1", known=KNOWN), 2, 3),
-    "two of three thirds": (tokens(f"{WIDE} {TAKEN} {GATED}", known=KNOWN), 2, 4),
-    "halves joined again": (
-        tokens(f"{LAYER} s = SplitToSequence<axis=2>(p, n) y = ConcatFromSequence<axis=2>(s)", known="<int64 n = {2}>"),
+    "halves": (tokens(f"{LAYER} {TAKEN} {GATED}"), 3, 2),
+    "halves that are outputs": (tokens(f"{LAYER} {TAKEN}", "float[R,T,2] h0", "float[R,T,2] h1"), 2, 3),
+    "two of three thirds": (tokens(f"{WIDE} {THIRDS} {GATED}"), 2, 4),
+    "halves joined again": (tokens(f"{LAYER} {TAKEN} y = Concat<axis=2>(h1, h0)"), 2, 3),
+    "parts that are no halves": (
+        tokens(f"{LAYER} {UNEVEN} y = Concat<axis=2>(h1, h0)", known="<int64[2] n = {3, 1}>"),
+        1,
+        2,
+    ),
+    "halves of the tokens": (
+        tokens(f"{LAYER} h0, h1 = Split<axis=1>(p, n) y = Concat<axis=1>(h1, h0)", known="<int64[2] n = {2, 1}>"),
         1,
         2,
     ),

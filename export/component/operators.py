@@ -12,6 +12,7 @@ import onnx_ir as ir
 import torch
 from onnxscript import opset18 as op
 from torch.export import ExportedProgram, default_decompositions
+from torch.fx import Node
 
 Apart = dict[Any, Callable[..., Any]]
 """What an operator is made of, by the operator."""
@@ -47,7 +48,7 @@ def _to_layout(self: Any, dtype: int = -1, **_: Any) -> Any:
 
 
 def _and(self: Any, other: Any) -> Any:
-    return op.And(self, other)
+    return op.And(self, other) if self.dtype == ir.DataType.BOOL else op.BitwiseAnd(self, other)
 
 
 def _dropout(input: Any, p: float, train: bool) -> Any:  # noqa: A002 - torch's name
@@ -57,7 +58,7 @@ def _dropout(input: Any, p: float, train: bool) -> Any:  # noqa: A002 - torch's 
 
 
 def _flatten(self: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
-    rank = len(self.shape)
+    rank = max(1, len(self.shape))
     first, last = start_dim % rank, end_dim % rank
     sizes = self.shape[first : last + 1]
     if all(isinstance(size, int) for size in sizes):
@@ -67,9 +68,11 @@ def _flatten(self: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
 
 def _unflatten(self: Any, dim: int, sizes: Sequence[Any]) -> Any:
     place = dim % len(self.shape)
-    size, given = self.shape[place], [one for one in sizes if one != -1]
-    if isinstance(size, int) and all(isinstance(one, int) for one in given):
-        sizes = [size // math.prod(given) if one == -1 else one for one in sizes]
+    size, given = self.shape[place], [one for one in sizes if not isinstance(one, int) or one != -1]
+    if len(given) < len(sizes) and all(isinstance(one, int) for one in given):
+        count = math.prod(given)
+        rest = size // count if isinstance(size, int) else op.Div(op.Shape(self, start=place, end=place + 1), count)
+        sizes = [rest if isinstance(one, int) and one == -1 else one for one in sizes]
     return _reshaped(self, place, place, sizes)
 
 
@@ -118,7 +121,7 @@ TRANSLATED: dict[Any, Callable[..., Any]] = {
     aten.rms_norm.default: _rms_norm,
     aten.unflatten.int: _unflatten,
 }
-"""By the operator: its form, as `custom_translation_table` takes it."""
+"""By the operator: its form of real numbers, as `custom_translation_table` takes it."""
 
 
 def as_traced(program: ExportedProgram) -> ExportedProgram:
@@ -129,14 +132,17 @@ def as_traced(program: ExportedProgram) -> ExportedProgram:
 
 
 def decomposed(program: ExportedProgram, apart: Callable[[Apart], ExportedProgram], table: Apart) -> ExportedProgram:
-    called = {node.target for node in program.graph.nodes if node.op == "call_function"}
+    """The program as it is, or `apart` by `table` where ONNX has not a form for all of it."""
     kept = {*default_decompositions(), *KNOWN, *TRANSLATED}
-    return program if all(_has_form(target, table, kept) for target in called) else apart(table)
+    calls = [node for node in program.graph.nodes if node.op == "call_function"]
+    return program if all(_has_form(call, table, kept) for call in calls) else apart(table)
 
 
-def _has_form(target: Any, table: Apart, kept: set[Any]) -> bool:
-    """Whether ONNX has one for an operator: for what changes a value in place it has not."""
+def _has_form(call: Node, table: Apart, kept: set[Any]) -> bool:
+    """Whether ONNX has one for a call: it has none of complex numbers, and of what changes a value in place."""
+    target, value = call.target, call.meta.get("val")
     if not isinstance(target, torch._ops.OpOverload):
         return not isinstance(target, torch._ops.HigherOrderOperator)
     composite = target.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
-    return not target._schema.is_mutable and target not in table and (target in kept or not composite)
+    real = not (isinstance(value, torch.Tensor) and value.is_complex())
+    return real and not target._schema.is_mutable and target not in table and (target in kept or not composite)

@@ -64,12 +64,15 @@ ONCE: dict[str, Compute] = {
     "converted as another": lambda x: x.to(device="cpu", dtype=torch.float16).float(),
     "converted to no type": lambda x: x.to("cpu") * 2,
     "and": lambda x: ((x > 0) & (x < 1)).float(),
+    "and of bits": lambda x: (x.abs() * 9).int() & (x.abs() * 5).int(),
+    "one number as an axis": lambda x: x * x.sum().flatten(),
     "dropout": lambda x: functional.dropout(x, 0.5, training=False) * 2,
     "heads": turned,
     "the first axes as one": lambda x: x.flatten(0, 1)[None],
     "axes of any size as one": lambda x: (x[:, :, None] + x[:, None]).flatten(1, 2),
     "axes before others": lambda x: x.unflatten(-1, (3, 2)).flatten(1, 2),
     "an axis taken apart": lambda x: x.transpose(1, 2).unflatten(1, (2, -1)).flatten(0, 1),
+    "an axis of any size taken apart": lambda x: torch.cat((x, x), 1).unflatten(1, (2, -1)).flatten(0, 1),
     "parts as large as another": lambda x: x.flatten(0, 1).unflatten(0, (x.shape[0], x.shape[1])),
     "the last axes turned": lambda x: torch.bmm(x.mT, x)[:, :1],
     "halves": lambda x: torch.cat(x.chunk(2, dim=-1)[::-1], -1),
@@ -80,6 +83,9 @@ ONCE: dict[str, Compute] = {
 ANEW: dict[str, Compute] = {
     "changed in place": changed,
     "an operator that has no form": lambda x: torch.movedim(x, 2, 1).movedim(1, 2) + torch.special.entr(x),
+    "complex numbers": lambda x: torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (3, 2))) * (1 + 2j)).flatten(
+        2
+    ),
     "one that is made of others": lambda x: torch.hsplit(x.movedim(2, 1), 2)[1],
 }
 

@@ -14,6 +14,7 @@ from export.component import graph, operators
 from export.engines import Work, load
 from families.interface import Component, Range, Tensor
 
+pytestmark = pytest.mark.slow
 RANGES = {"rows": Range(1, 2, 4), "tokens": Range(0, 3, 8)}
 SHAPES = ({"rows": 1, "tokens": 1}, {"rows": 2, "tokens": 3}, {"rows": 4, "tokens": 8}, {"rows": 3, "tokens": 0})
 """The last: of no reference pictures there are no tokens."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
+from onnx_ir.tensor_adapters import from_torch_dtype, to_torch_dtype
 from onnxscript import opset18 as op
 from torch.export import ExportedProgram, default_decompositions
 from torch.fx import Node
@@ -23,7 +24,6 @@ KNOWN = frozenset(
         aten.chunk.default,
         aten.contiguous.default,
         aten.expand_as.default,
-        aten.reshape.default,
         aten.upsample_nearest2d.vec,
         aten.view_as.default,
     }
@@ -48,11 +48,15 @@ def _to_layout(self: Any, dtype: int = -1, **_: Any) -> Any:
 
 
 def _and(self: Any, other: Any) -> Any:
-    return op.And(self, other) if self.dtype == ir.DataType.BOOL else op.BitwiseAnd(self, other)
+    """Of values in the type that torch promotes both to, which depends on whether they have axes."""
+    given = [torch.empty([1] * len(one.shape), dtype=to_torch_dtype(one.dtype)) for one in (self, other)]
+    kind = from_torch_dtype(torch.result_type(*given))
+    form = op.And if kind == ir.DataType.BOOL else op.BitwiseAnd
+    return form(_converted(self, kind), _converted(other, kind))
 
 
 def _dropout(input: Any, p: float, train: bool) -> Any:  # noqa: A002 - torch's name
-    if train:
+    if train and p:
         raise ValueError(f"an exported graph drops nothing, and {p} of this is")
     return op.Identity(input)
 
@@ -76,20 +80,28 @@ def _unflatten(self: Any, dim: int, sizes: Sequence[Any]) -> Any:
     return _reshaped(self, place, place, sizes)
 
 
+def _reshape(self: Any, shape: Sequence[Any]) -> Any:
+    """torch's own form takes an axis of nothing for one that stays as it was."""
+    return _reshaped(self, 0, len(self.shape) - 1, shape)
+
+
 def _reshaped(value: Any, first: int, last: int, sizes: Sequence[Any]) -> Any:
     """With `sizes` in the place of the axes from `first` to `last`: numbers, or what is one at run time.
 
     A size of -1 would be none of a value that is empty, as that of no reference pictures is.
     """
     after = value.shape[last + 1 :]
-    if all(isinstance(size, int) for size in (*sizes, *after)):
+    if all(isinstance(size, int) and size for size in (*sizes, *after)):
         return op.Reshape(value, op.Constant(value_ints=[*[0] * first, *sizes, *after]))
     parts = [
         op.Constant(value_ints=[size]) if isinstance(size, int) else op.Reshape(size, op.Constant(value_ints=[1]))
         for size in sizes
     ]
-    ends = [op.Shape(value, start=0, end=first), *parts, op.Shape(value, start=last + 1)]
-    return op.Reshape(value, op.Concat(*ends, axis=0), allowzero=1)
+    if first:
+        parts = [op.Shape(value, start=0, end=first), *parts]
+    if after:
+        parts = [*parts, op.Shape(value, start=last + 1)]
+    return op.Reshape(value, op.Concat(*parts, axis=0), allowzero=1)
 
 
 def _turned(self: Any) -> Any:
@@ -98,15 +110,15 @@ def _turned(self: Any) -> Any:
 
 
 def _rms_norm(input: Any, normalized_shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Any:  # noqa: A002
-    """In float32, and only then in the type of the input, as torch does."""
+    """In float32 at least, and only then in the type of the input, as torch does."""
     axes = op.Constant(value_ints=list(range(-len(normalized_shape), 0)))
-    wide = _converted(input, ir.DataType.FLOAT)
+    kind = ir.DataType.DOUBLE if input.dtype == ir.DataType.DOUBLE else ir.DataType.FLOAT
+    wide = _converted(input, kind)
     squares = op.ReduceMean(op.Pow(wide, 2.0), axes, keepdims=1)
-    normed = op.Mul(
-        wide, op.Reciprocal(op.Sqrt(op.Add(squares, torch.finfo(torch.float32).eps if eps is None else eps)))
-    )
+    least = ir.tensor(torch.finfo(to_torch_dtype(kind)).eps if eps is None else eps, dtype=kind)
+    normed = op.Mul(wide, op.Reciprocal(op.Sqrt(op.Add(squares, op.Constant(value=least)))))
     if weight is not None:
-        normed = op.Mul(normed, _converted(weight, ir.DataType.FLOAT))
+        normed = op.Mul(normed, _converted(weight, kind))
     return _converted(normed, input.dtype)
 
 
@@ -118,6 +130,7 @@ TRANSLATED: dict[Any, Callable[..., Any]] = {
     aten.dropout.default: _dropout,
     aten.flatten.using_ints: _flatten,
     aten.mT.default: _turned,
+    aten.reshape.default: _reshape,
     aten.rms_norm.default: _rms_norm,
     aten.unflatten.int: _unflatten,
 }
@@ -145,4 +158,17 @@ def _has_form(call: Node, table: Apart, kept: set[Any]) -> bool:
         return not isinstance(target, torch._ops.HigherOrderOperator)
     composite = target.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
     real = not (isinstance(value, torch.Tensor) and value.is_complex())
-    return real and not target._schema.is_mutable and target not in table and (target in kept or not composite)
+    known = target in kept or not composite
+    suits = target is not aten.chunk.default or _in_equal_parts(call)
+    return real and known and suits and not target._schema.is_mutable and target not in table
+
+
+def _in_equal_parts(call: Node) -> bool:
+    """Whether parts are as many as asked for, and more than one: torch's form takes one apart by its first axis.
+
+    OpenVINO takes no parts of different sizes without being told these; of an axis of any size nobody knows.
+    """
+    given: Any = call.args
+    value, asked, *axis = given
+    size, parts = value.meta["val"].shape[axis[0] if axis else 0], len(call.meta["val"])
+    return 1 < parts == asked and (not isinstance(size, int) or size % parts == 0)

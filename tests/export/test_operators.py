@@ -66,7 +66,10 @@ ONCE: dict[str, Compute] = {
     "converted to no type": lambda x: x.to("cpu") * 2,
     "and": lambda x: ((x > 0) & (x < 1)).float(),
     "and of bits": lambda x: (x.abs() * 9).int() & (x.abs() * 5).int(),
+    "and of two types": lambda x: ((x.abs() * 9).int() & (x.abs() * 5).long()).float(),
+    "and of bits and a number": lambda x: ((x.abs() * 9).int() & ((x * 0).long().sum() + 5)).float(),
     "one number as an axis": lambda x: x * x.sum().flatten(),
+    "dropout of nothing in training": lambda x: functional.dropout(x, 0.0, training=True) * 2,
     "dropout": lambda x: functional.dropout(x, 0.5, training=False) * 2,
     "heads": turned,
     "the first axes as one": lambda x: x.flatten(0, 1)[None],
@@ -75,14 +78,19 @@ ONCE: dict[str, Compute] = {
     "an axis taken apart": lambda x: x.transpose(1, 2).unflatten(1, (2, -1)).flatten(0, 1),
     "an axis of any size taken apart": lambda x: torch.cat((x, x), 1).unflatten(1, (2, -1)).flatten(0, 1),
     "parts as large as another": lambda x: x.flatten(0, 1).unflatten(0, (x.shape[0], x.shape[1])),
+    "tokens before rows, by their sizes": lambda x: x.reshape(x.shape[1], x.shape[0], WIDTH).transpose(0, 1) * 2,
     "the last axes turned": lambda x: torch.bmm(x.mT, x)[:, :1],
     "halves": lambda x: torch.cat(x.chunk(2, dim=-1)[::-1], -1),
     "a norm of squares": lambda x: functional.rms_norm(x, (WIDTH,)),
+    "a norm of squares in float64": lambda x: functional.rms_norm((x * 1e-4).double(), (WIDTH,)).float(),
     "a norm with weights": weighted,
     "a norm of two axes": lambda x: functional.rms_norm(x.unflatten(-1, (2, 3)), (2, 3), eps=1e-3).flatten(2),
 }
 ANEW: dict[str, Compute] = {
     "changed in place": changed,
+    "one part": lambda x: x.chunk(1, dim=-1)[0] * 2,
+    "parts that are fewer than asked for": lambda x: torch.cat(x.chunk(4, dim=-1)[::-1], -1),
+    "parts that differ": lambda x: torch.cat(x[:, :, 1:].chunk(2, dim=-1)[::-1], -1),
     "an operator that has no form": lambda x: torch.movedim(x, 2, 1).movedim(1, 2) + torch.special.entr(x),
     "complex numbers": lambda x: torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (3, 2))) * (1 + 2j)).flatten(
         2

@@ -145,7 +145,9 @@ def as_traced(program: ExportedProgram) -> ExportedProgram:
 
 
 def decomposed(program: ExportedProgram, apart: Callable[[Apart], ExportedProgram], table: Apart) -> ExportedProgram:
-    """The program as it is, or `apart` by `table` where ONNX has not a form for all of it."""
+    """The program without what nothing takes, which may have no form, or `apart` by `table` where ONNX has not a form
+    for all of it."""
+    program.graph.eliminate_dead_code()
     kept = {*default_decompositions(), *KNOWN, *TRANSLATED}
     calls = [node for node in program.graph.nodes if node.op == "call_function"]
     return program if all(_has_form(call, table, kept) for call in calls) else apart(table)

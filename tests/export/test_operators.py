@@ -81,6 +81,7 @@ ONCE: dict[str, Compute] = {
     "tokens before rows, by their sizes": lambda x: x.reshape(x.shape[1], x.shape[0], WIDTH).transpose(0, 1) * 2,
     "the last axes turned": lambda x: torch.bmm(x.mT, x)[:, :1],
     "halves": lambda x: torch.cat(x.chunk(2, dim=-1)[::-1], -1),
+    "what nothing takes": lambda x: (torch.linalg.qr(x), x * 2)[1],
     "a norm of squares": lambda x: functional.rms_norm(x, (WIDTH,)),
     "a norm of squares in float64": lambda x: functional.rms_norm((x * 1e-4).double(), (WIDTH,)).float(),
     "a norm with weights": weighted,

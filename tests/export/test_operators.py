@@ -152,3 +152,13 @@ def test_a_norm_is_of_float32_in_narrow_types(kind: str, tmp_path: Path) -> None
 def test_halves_are_tensors_and_no_sequence(tmp_path: Path) -> None:
     made = onnx.load(written(ONCE["halves"], tmp_path, "openvino", "fp32"))
     assert {node.op_type for node in made.graph.node} == {"Split", "Concat"}
+
+
+def test_a_margin_is_the_convolution_s_own_in_engines_of_gpus(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+
+    def convolved(x: torch.Tensor) -> torch.Tensor:
+        return functional.conv2d(functional.pad(x[:, None], (0, 1, 0, 1)), torch.ones(1, 1, 2, 2))[:, 0]
+
+    made = onnx.load(written(convolved, tmp_path, "tensorrt_rtx", "fp32", "8.9"))
+    assert "Pad" not in {node.op_type for node in made.graph.node}

@@ -24,6 +24,7 @@ KNOWN = frozenset(
         aten.chunk.default,
         aten.contiguous.default,
         aten.expand_as.default,
+        aten.reshape.default,
         aten.upsample_nearest2d.vec,
         aten.view_as.default,
     }
@@ -80,11 +81,6 @@ def _unflatten(self: Any, dim: int, sizes: Sequence[Any]) -> Any:
     return _reshaped(self, place, place, sizes)
 
 
-def _reshape(self: Any, shape: Sequence[Any]) -> Any:
-    """torch's own form takes an axis of nothing for one that stays as it was."""
-    return _reshaped(self, 0, len(self.shape) - 1, shape)
-
-
 def _reshaped(value: Any, first: int, last: int, sizes: Sequence[Any]) -> Any:
     """With `sizes` in the place of the axes from `first` to `last`: numbers, or what is one at run time.
 
@@ -130,7 +126,6 @@ TRANSLATED: dict[Any, Callable[..., Any]] = {
     aten.dropout.default: _dropout,
     aten.flatten.using_ints: _flatten,
     aten.mT.default: _turned,
-    aten.reshape.default: _reshape,
     aten.rms_norm.default: _rms_norm,
     aten.unflatten.int: _unflatten,
 }

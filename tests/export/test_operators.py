@@ -78,7 +78,6 @@ ONCE: dict[str, Compute] = {
     "an axis taken apart": lambda x: x.transpose(1, 2).unflatten(1, (2, -1)).flatten(0, 1),
     "an axis of any size taken apart": lambda x: torch.cat((x, x), 1).unflatten(1, (2, -1)).flatten(0, 1),
     "parts as large as another": lambda x: x.flatten(0, 1).unflatten(0, (x.shape[0], x.shape[1])),
-    "tokens before rows, by their sizes": lambda x: x.reshape(x.shape[1], x.shape[0], WIDTH).transpose(0, 1) * 2,
     "the last axes turned": lambda x: torch.bmm(x.mT, x)[:, :1],
     "halves": lambda x: torch.cat(x.chunk(2, dim=-1)[::-1], -1),
     "what nothing takes": lambda x: (torch.linalg.qr(x), x * 2)[1],

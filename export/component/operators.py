@@ -1,6 +1,6 @@
 """torch's operators in ONNX where `torch.onnx.export` knows no form: with these it need not take a graph apart.
 
-Else it would have the whole graph traced once more for them, and more slowly, which took most of the time of a trace.
+Else it would have the whole graph traced twice more for them, and more slowly, which took most of the time of a trace.
 """
 
 import math

@@ -19,7 +19,7 @@ USUAL := not families and not long and not browser and not containers and not fl
 FAST := env GENERATED_CASES=20 $(PYTEST) -q -p no:schemathesis -m "not server and not slow and $(USUAL)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo export up test test-fast test-fast-rest test-fast-first test-fast-second test-served test-beside test-waiting test-families test-browser test-families-served test-families-beside test-long test-long-served test-long-beside test-containers test-chart test-fleet rivals check format lock clean
+.PHONY: help setup demo export up test test-fast test-fast-rest test-fast-first test-fast-second test-served test-beside test-waiting test-exporting test-families test-browser test-families-served test-families-beside test-long test-long-served test-long-beside test-containers test-chart test-fleet rivals check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -67,18 +67,19 @@ up: $(if $(ASKED)$(if $(INSTALLED),,none),export,$(READY)) ## serve what is expo
 	$(PYTHON) -m embedded --repository $(REPOSITORY)
 
 test: $(READY) ## run every test, the real Triton included
-	$(MAKE) --no-print-directory --jobs=3 --keep-going test-served test-beside test-waiting
+	$(MAKE) --no-print-directory --jobs=4 --keep-going test-served test-exporting test-waiting test-beside
 
 test-families: $(READY) ## export and serve a tiny checkpoint of every family, and compare it with diffusers
 	$(MAKE) --no-print-directory --jobs=2 --keep-going test-families-served test-families-beside
 
 # All that starts Triton or shares a repository in one process, for ports are chosen before Triton takes them, and an export
-# has its repository for itself; beside it all that computes, which lets it go first. In `test` a third one has what needs no
-# torch, which waits for the network and for processes as long as it computes. What those say comes whole when they have
-# ended, and grows in build/ until then.
+# has its repository for itself; beside it all that computes, which lets it go first. In `test` another one has what needs no
+# torch, which waits for the network and for processes as long as it computes, and another exports, so that no processor
+# is idle in the end. What those say comes whole when they have ended, and grows in build/ until then.
 WITHOUT_TORCH := tests/gateway tests/tritouch tests/embedded
+EXPORTING := tests/export
 SERVED := (server or exported)
-test-served test-beside test-waiting: TESTS := $(USUAL)
+test-served test-beside test-waiting test-exporting: TESTS := $(USUAL)
 test-families-served test-families-beside: TESTS := families
 test-long-served test-long-beside: TESTS := long
 BESIDE = nice $(PYTEST) -m "$(TESTS) and not $(SERVED)"
@@ -87,9 +88,10 @@ TOLD_AFTERWARDS = >build/$@.log 2>&1; code=$$?; echo; cat build/$@.log; exit $$c
 test-served test-families-served:
 	$(PYTEST) -m "$(TESTS) and $(SERVED)"
 
-test-beside: ELSEWHERE = $(addprefix --ignore=,$(WITHOUT_TORCH))
+test-beside: ELSEWHERE = $(addprefix --ignore=,$(WITHOUT_TORCH) $(EXPORTING))
 test-waiting: ELSEWHERE = $(WITHOUT_TORCH)
-test-beside test-waiting test-families-beside:
+test-exporting: ELSEWHERE = $(EXPORTING)
+test-beside test-waiting test-exporting test-families-beside:
 	@mkdir -p build; $(BESIDE) $(ELSEWHERE) $(TOLD_AFTERWARDS)
 
 test-browser: $(READY) ## edit by the playground in a real browser (Debian's chromium)

@@ -14,7 +14,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from peft.utils.other import get_pattern_key
 
 from families.errors import BadCheckpointError
 from families.parts.configs import read_json
@@ -150,6 +149,8 @@ def scale(layer: str, rank: int, alpha: float | None, config: Mapping[str, Any])
 
 def _stated(layer: str, config: Mapping[str, Any], name: str, patterns: str) -> float | None:
     """A number of peft's settings, which for layers by pattern may be another."""
+    from peft.utils.other import get_pattern_key  # noqa: PLC0415 - seconds, and not for every export
+
     pattern = config.get(patterns) or {}
     try:
         number = pattern.get(get_pattern_key(list(pattern), layer), config.get(name))

@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import init_empty_weights
-from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from families.errors import BadCheckpointError
@@ -47,6 +45,8 @@ def load(model: Any, folder: Path) -> Any:
 
     Raises BadCheckpointError where a weight is missing or of another shape, or the config makes no network.
     """
+    from diffusers import ModelMixin  # noqa: PLC0415 - seconds, and not for what asks where weights lie
+
     weights = stored(weight_files(folder))
     read_config(folder)  # before a library reads it, whose words for a broken file do not name it
     try:
@@ -156,6 +156,8 @@ class _Reserved:
 
 
 def _of_diffusers(model: Any, folder: Path, state: "OrderedDict[str, Tensor]") -> tuple[Any, list[str]]:
+    from accelerate import init_empty_weights  # noqa: PLC0415 - as above
+
     with init_empty_weights():
         network = model.from_config(read_config(folder))
     network._fix_state_dict_keys_on_load(state)

@@ -99,11 +99,12 @@ def roofline(data: Mapping[str, Any], file: Path) -> None:
     rates = [call["gflop"] / call["seconds"] for call in calls]
     panel.barh(names, rates, color=THEIRS)
     for place, rate in enumerate(rates):
-        panel.text(rate, place, f" {rate / data['roofline_gflops']:.0%}", va="center", fontsize=8)
+        share = f"{rate / data['roofline_gflops']:.0%} "
+        panel.text(rate, place, share, va="center", ha="right", color="white", fontsize=8)
     panel.axvline(data["roofline_gflops"], color=OURS)
     panel.set_title(f"{data['setup']} checkpoint, {data['side']} x {data['side']}, {data['precision']}", fontsize=9)
     panel.set_xlabel("GFLOP a second; the line: plain convolutions")
-    panel.set_xlim(0, data["roofline_gflops"] * 1.1)
+    panel.set_xlim(0, max(data["roofline_gflops"], *rates) * 1.1)
     panel.invert_yaxis()
     _finish(figure, file)
 
